@@ -1,0 +1,50 @@
+# make demo: restore a bundled clip.  make test: run the tests.  make lint: checks.
+# Needs git, make and Python 3.11 or later; everything is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   install into $(VENV) and restore a bundled clip"
+	@echo "make test   install into $(VENV) and run the tests"
+	@echo "make lint   ruff and pyright"
+	@echo "make clean  delete $(VENV) and the caches"
+
+demo: $(VENV)/.installed
+	@$(BIN)/python tools/demo.py
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: edvr-jax needs Python 3.11 or later, and '$(PYTHON)' is older or" \
+	    "missing; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
+	  { rm -rf $(VENV); echo "error: '$(PYTHON) -m venv' failed; install Python's venv" \
+	    "module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	@echo "Installing edvr-jax into $(VENV) (a few minutes the first time)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	@echo "Installing edvr-jax and the development tools into $(VENV) (a few minutes)"
+	@$(PIP) --editable '.[data,dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,51 @@
+"""EDVR-S, x4 super-resolution: the small network that ships with the package.
+
+    python train.py --config configs/edvr_s_x4.py --data CLIPS --workdir runs/edvr_s
+
+CLIPS is a folder of 29 training and 6 validation clips of 480 to 1080 lines (web
+video, most of it compressed: the ground truth is the clip shrunk by 2). Any folder
+works if ``data.val_clips`` names clips that are in it.
+
+Hardware, time and scores of the shipped run: docs/weights.md.
+
+Sources: loss, Adam's betas, EMA and the form of the schedule are BasicSR's
+train_EDVR_M_x4_SR_REDS_woTSA.yml; width, depth, crop, batch and learning rate are
+ours, chosen for a few hours on a CPU.
+"""
+
+from edvr_jax.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig
+
+TOTAL_STEPS = 3_000
+
+
+def get_config() -> Config:
+    """Return the experiment."""
+    return Config(
+        model=ModelConfig(
+            num_features=32,
+            deformable_groups=2,
+            num_extract_blocks=3,
+            num_reconstruct_blocks=5,
+        ),
+        data=DataConfig(
+            val_clips=(
+                "cars_close_768p",
+                "hawk_rain_540p",
+                "bees_dandelion_720p",
+                "laptop_desk_1080p",
+                "woman_thumbs_up_720p",
+                "dashcam_highway_540p",
+            ),
+            gt_downscale=2,
+            gt_crop=128,
+            batch_size=4,
+            camera_motion=0.5,
+        ),
+        optim=OptimConfig(
+            peak_lr=6e-4, period_steps=(TOTAL_STEPS,), restart_weights=(1.0,)
+        ),
+        eval=EvalConfig(every_steps=250, frames_per_clip=4),
+        total_steps=TOTAL_STEPS,
+        log_every_steps=50,
+        checkpoint_every_steps=250,
+    )

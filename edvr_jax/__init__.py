@@ -1,0 +1,26 @@
+"""EDVR, video restoration with enhanced deformable convolutions, in JAX and Flax.
+
+Wang, Chan, Yu, Dong, Loy: "EDVR: Video Restoration with Enhanced Deformable
+Convolutional Networks", CVPR Workshops 2019, arXiv:1905.02716.
+"""
+
+from edvr_jax import ops
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.convert import from_torch, to_torch
+from edvr_jax.errors import InputError
+from edvr_jax.models import create_model
+from edvr_jax.restore.stream import restore_frames
+from edvr_jax.weights import load_weights, save_weights
+
+__all__ = [
+    "CascadeConfig",
+    "InputError",
+    "ModelConfig",
+    "create_model",
+    "from_torch",
+    "load_weights",
+    "ops",
+    "restore_frames",
+    "save_weights",
+    "to_torch",
+]

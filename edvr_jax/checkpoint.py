@@ -1,0 +1,64 @@
+"""Checkpoints of a training run: the whole state, atomically, by orbax."""
+
+import logging
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from edvr_jax.state import TrainState
+
+
+class Checkpoints:
+    """Numbered checkpoints in a folder; the number is ``state.step``.
+
+    Orbax writes each under a temporary name and renames it when it is complete,
+    so a kill at any moment leaves the last complete one. Use as a context
+    manager: leaving it waits for a save that is under way.
+
+    Args:
+        folder: Where the checkpoints lie; made if needed.
+        keep: Newest checkpoints to keep.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self):
+        """Return self."""
+        return self
+
+    def __exit__(self, *_):
+        """Finish pending saves."""
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Save in the background, unless this step is saved already."""
+        step = int(state.step)
+        if step != self.latest_step:
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, like: TrainState) -> TrainState:
+        """Restore the newest checkpoint.
+
+        Args:
+            like: A state of the same structure and shapes, for example a fresh
+                one; its values are not used.
+
+        Returns:
+            The saved state, to the bit, on this process's first device.
+        """
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+        )
+        return self._manager.restore(
+            self.latest_step, args=ocp.args.StandardRestore(abstract)
+        )

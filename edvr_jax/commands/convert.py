@@ -1,0 +1,89 @@
+"""``edvr convert``: weights from one format or layout to another."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from edvr_jax import convert, weights
+from edvr_jax.commands import output
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.models import params as params_lib
+from edvr_jax.models import torch_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Convert weights between PyTorch's three layouts and the native format.
+
+    Prints every parameter with its name and shape on both sides. The layout of the
+    input and the network's configuration are found from the file.
+
+    Attributes:
+        src: Weights to read: .pth (needs torch), .safetensors, or a name that ships.
+        dst: File to write: .safetensors, or .pth (needs torch) for a PyTorch layout.
+        layout: Names to write: native, or those of a PyTorch project. By default
+            native for .safetensors and basicsr for .pth.
+        origin: Who trained the weights, on what; kept in a native file. By default
+            what the input says.
+        license: Terms of the weights; kept in a native file. By default what the
+            input says.
+    """
+
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
+    layout: Literal["native", "basicsr", "official", "mmagic"] | None = None
+    origin: str | None = None
+    license: str | None = None
+
+    def run(self) -> None:
+        """Read, write, print the names of both sides."""
+        output.check_writable(self.dst)
+        metadata = weights.read_metadata(self.src)
+        config, params = weights.load_weights(self.src)
+        is_pickled = self.dst.suffix in (".pth", ".pt")
+        layout = self.layout or ("basicsr" if is_pickled else "native")
+        if layout == "native":
+            unknown = f"converted from {Path(self.src).name} ({metadata.layout} names)"
+            weights.save_weights(
+                self.dst,
+                config,
+                params,
+                origin=self.origin or metadata.origin or unknown,
+                license=self.license or metadata.license or "not stated",
+            )
+        else:
+            convert.to_torch(config, params, self.dst, layout=layout)
+        sys.stdout.write(_format_mapping(config, metadata.layout, layout))
+        num_params = params_lib.count(config)
+        sys.stdout.write(
+            f"{self.src} ({metadata.layout}) -> {self.dst} ({layout}): "
+            f"{len(params_lib.shapes(config))} tensors, {num_params} parameters\n"
+        )
+
+
+def _format_mapping(
+    config: ModelConfig | CascadeConfig, source: str, target: str
+) -> str:
+    rows = [[source, "shape", target, "shape"]]
+    sides = [_side(config, layout) for layout in (source, target)]
+    for path in params_lib.shapes(config):
+        (name, shape), (other, other_shape) = (side[path] for side in sides)
+        rows.append([name, _cross(shape), other, _cross(other_shape)])
+    return output.format_table(rows)
+
+
+def _side(config: Any, layout: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name and shape in a layout of each of our parameters."""
+    if layout == "native":
+        return {p: (p, shape) for p, shape in params_lib.shapes(config).items()}
+    return {
+        entry.path: (entry.torch_key, entry.torch_shape)
+        for entry in torch_names.mapping(config, layout)
+    }
+
+
+def _cross(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

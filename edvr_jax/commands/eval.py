@@ -1,0 +1,120 @@
+"""``edvr eval`` and ``python eval.py``: a network against bicubic on whole clips."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tqdm
+
+from edvr_jax import evaluator, weights
+from edvr_jax.commands import output
+from edvr_jax.data import pairs
+
+COLUMNS = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Measure PSNR and SSIM of a network on ground-truth clips, beside bicubic.
+
+    Each clip is shrunk by MATLAB bicubic, rounded to 8 bit, restored, and compared
+    with the original on luma (y) and colour (rgb). A clip's score is the mean over
+    its frames, the total the mean over clips.
+
+    Attributes:
+        gt: Ground truth: a folder of clips (videos or folders of frames), or one clip.
+        weights: Name of weights that ship, or a weights file.
+        clips: Names of the clips to take (file name without suffix); none takes all.
+        lq: Degraded clips of the same names, used instead of shrinking the ground
+            truth; needed by networks that keep the size, such as deblurring.
+        gt_downscale: Downscale the clips by this first, which hides the compression
+            of web video.
+        crop: Pixels left out at each side of a frame.
+        padding: Frames that stand in for those before the first and after the last.
+        frames_per_clip: Take only this many frames from the start of each clip.
+        still: Feed copies of the centre frame instead of its neighbours. What the
+            PSNR then loses is what the network gains from aligning the neighbours.
+        json: Write protocol, per-frame, per-clip and mean scores to this file.
+    """
+
+    gt: Path
+    weights: str = "edvr_s_x4"
+    clips: tuple[str, ...] = ()
+    lq: Path | None = None
+    gt_downscale: int = 1
+    crop: int = 0
+    padding: Literal["replicate", "reflection", "reflection_circle", "circle"] = (
+        "reflection_circle"
+    )
+    frames_per_clip: int | None = None
+    still: bool = False
+    json: Path | None = None
+
+    def run(self) -> None:
+        """Evaluate, print the table, write the JSON file."""
+        output.check_writable(self.json)
+        protocol = evaluator.Protocol(
+            gt_downscale=self.gt_downscale,
+            crop_border=self.crop,
+            padding=self.padding,
+            frames_per_clip=self.frames_per_clip,
+            still=self.still,
+        )
+        paths = self._paths()
+        config, params = weights.load_weights(self.weights)
+        clips = list(
+            evaluator.evaluate(
+                config, params, paths, protocol=protocol, progress=_progress
+            )
+        )
+        sys.stdout.write(format_scores(clips))
+        if self.json:
+            named = {
+                "input": f"MATLAB bicubic 1/{config.output_scale}, rounded to 8 bit"
+                if self.lq is None
+                else f"given: {self.lq}",
+                "scale": config.output_scale,
+                **dataclasses.asdict(protocol),
+            }
+            model = {"weights": self.weights, "config": dataclasses.asdict(config)}
+            tree = evaluator.report(clips, named)
+            output.write_json(self.json, {"gt": str(self.gt), **model, **tree})
+
+    def _paths(self) -> Sequence[tuple[Path, Path | None]]:
+        if self.lq is None:
+            return [(path, None) for path in pairs.select_clips(self.gt, self.clips)]
+        return pairs.match_clips(self.gt, self.lq, names=self.clips)
+
+
+def format_scores(clips: Sequence[evaluator.ClipScores]) -> str:
+    """Tabulate each clip and the mean: the network, what it started from, the gain."""
+    rows = [["clip", "frames", "", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB"]]
+    for clip in clips:
+        means = {method: clip.mean(method) for method in clip.frames}
+        rows += _rows(clip.name, clip.num_frames, means)
+    num_frames = sum(clip.num_frames for clip in clips)
+    rows += _rows("mean", num_frames, evaluator.mean_over_clips(clips))
+    return output.format_table(rows)
+
+
+def _rows(
+    name: str, num_frames: int, means: dict[str, evaluator.Scores]
+) -> list[list[str]]:
+    model, baseline = means.values()
+    gain = {key: model[key] - baseline[key] for key in COLUMNS}
+    rows = [
+        ["", "", method, *(_cell(key, scores[key]) for key in COLUMNS)]
+        for method, scores in means.items()
+    ]
+    rows[0][:2] = [name, str(num_frames)]
+    return [*rows, ["", "", "gain", *(_cell(key, gain[key], "+") for key in COLUMNS)]]
+
+
+def _cell(key: str, value: float, sign: str = "") -> str:
+    return f"{value:{sign}.2f}" if key.startswith("psnr") else f"{value:{sign}.4f}"
+
+
+def _progress(frames: Iterable[Any], name: str) -> Iterable[Any]:
+    return tqdm.tqdm(frames, desc=name, unit=" frames", disable=None, leave=False)

@@ -1,0 +1,70 @@
+"""What several commands write: tables on the terminal and JSON files."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edvr_jax.errors import InputError
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Align the columns of a table, the first to the left, others to the right.
+
+    Args:
+        rows: Header first; all of one length.
+
+    Returns:
+        One line a row, each ending with a line break.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip() + "\n")
+    return "".join(lines)
+
+
+def check_writable(path: Path | None) -> None:
+    """Find out before the work whether a file can be written after it.
+
+    Raises:
+        InputError: if the folder does not exist or the path is a folder.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist; create it first")
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: The file.
+        tree: Plain values; infinite and undefined numbers, which JSON lacks, become
+            null.
+
+    Raises:
+        InputError: if it cannot be written there.
+    """
+    text = json.dumps(_without_infinity(tree), indent=2, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _without_infinity(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _without_infinity(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_without_infinity(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

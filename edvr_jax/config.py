@@ -1,0 +1,326 @@
+"""Configuration: nested frozen dataclasses, one place for every setting.
+
+An experiment is a file in ``configs/`` whose ``get_config()`` returns a
+:class:`Config`. Checks that need two fields live in ``__post_init__``; nothing
+here changes a value. Paths are never part of a configuration: they are given on
+the command line.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from edvr_jax.errors import InputError
+
+T = TypeVar("T")
+
+SCALES = (1, 2, 3, 4)
+
+
+def _positive(config: Any, names: str) -> None:
+    for name in names.split():
+        if getattr(config, name) < 1:
+            raise InputError(
+                f"{name} must be positive, got {getattr(config, name)}"
+            )
+
+
+def _not_negative(config: Any, names: str) -> None:
+    for name in names.split():
+        if getattr(config, name) < 0:
+            raise InputError(
+                f"{name} must not be negative, got {getattr(config, name)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one EDVR network. The defaults are EDVR-M.
+
+    Attributes:
+        num_features: Channels of the feature maps.
+        num_frames: Frames in a window; odd.
+        deformable_groups: Offset groups of each deformable convolution; must
+            divide ``num_features``.
+        num_extract_blocks: Residual blocks of the per-frame feature extraction.
+        num_reconstruct_blocks: Residual blocks of the reconstruction.
+        center_frame_index: Index in the window of the frame to restore; None is
+            the middle one.
+        scale: Output size over input size: 1, 2, 3 or 4. With ``hr_in`` the
+            output has the size of the input whatever this says (1, or the
+            reference's nominal 4).
+        hr_in: The input already has the output's size (deblurring, second
+            stage): features are computed at a quarter of it.
+        with_predeblur: Put a PreDeblur module before the feature extraction.
+        with_tsa: Fuse by temporal and spatial attention; otherwise by one 1x1
+            convolution.
+        in_channels: Channels of the input frames.
+        out_channels: Channels of the restored frame.
+        dtype: Computation type; parameters are always float32, and so are
+            sampling positions, masks and attention sums.
+    """
+
+    num_features: int = 64
+    num_frames: int = 5
+    deformable_groups: int = 8
+    num_extract_blocks: int = 5
+    num_reconstruct_blocks: int = 10
+    center_frame_index: int | None = None
+    scale: int = 4
+    hr_in: bool = False
+    with_predeblur: bool = False
+    with_tsa: bool = True
+    in_channels: int = 3
+    out_channels: int = 3
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        """Check the fields against each other."""
+        _positive(
+            self,
+            "num_features num_frames deformable_groups in_channels out_channels",
+        )
+        _not_negative(self, "num_extract_blocks num_reconstruct_blocks")
+        if self.num_frames % 2 == 0:
+            raise InputError(f"num_frames must be odd, got {self.num_frames}")
+        if self.num_features % self.deformable_groups:
+            raise InputError(
+                f"deformable_groups ({self.deformable_groups}) must divide "
+                f"num_features ({self.num_features})"
+            )
+        center = self.center_frame_index
+        if center is not None and not 0 <= center < self.num_frames:
+            raise InputError(
+                f"center_frame_index must be in 0..{self.num_frames - 1}, got {center}"
+            )
+        if self.scale not in SCALES:
+            raise InputError(f"scale must be one of {SCALES}, got {self.scale}")
+        if self.hr_in and self.scale not in (1, 4):
+            raise InputError(
+                "hr_in keeps the size of the input: scale must be 1 (or the "
+                f"reference's nominal 4), got {self.scale}"
+            )
+        if self.in_channels not in (1, self.out_channels) and (
+            self.in_channels < self.out_channels
+        ):
+            raise InputError(
+                "out_channels must not exceed in_channels unless in_channels is 1: "
+                f"got in_channels={self.in_channels}, out_channels={self.out_channels}"
+            )
+
+    @property
+    def center(self) -> int:
+        """Index in the window of the frame that is restored."""
+        if self.center_frame_index is None:
+            return self.num_frames // 2
+        return self.center_frame_index
+
+    @property
+    def output_scale(self) -> int:
+        """Size of the output over the size of the input."""
+        return 1 if self.hr_in else self.scale
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the input must be multiples of this."""
+        return 16 if self.hr_in else 4
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeConfig:
+    """Two-stage restoration: ``stage2`` refines the outputs of ``stage1``.
+
+    Attributes:
+        stage1: First network.
+        stage2: Second network; its input has the size of stage 1's output.
+    """
+
+    stage1: ModelConfig = ModelConfig()
+    stage2: ModelConfig = ModelConfig(
+        num_features=128, num_reconstruct_blocks=20, scale=1, hr_in=True
+    )
+
+    def __post_init__(self):
+        """Check that the two stages fit together."""
+        if self.stage2.output_scale != 1:
+            raise InputError(
+                f"stage2 must keep the size, but its scale is {self.stage2.scale}; "
+                "use hr_in=True or scale=1"
+            )
+        if self.stage1.out_channels != self.stage2.in_channels:
+            raise InputError(
+                f"stage1 gives {self.stage1.out_channels} channels but stage2 takes "
+                f"{self.stage2.in_channels}"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Input frames that one restored frame needs."""
+        return self.stage1.num_frames + self.stage2.num_frames - 1
+
+    @property
+    def output_scale(self) -> int:
+        """Size of the output over the size of the input."""
+        return self.stage1.output_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Clips, crops and batches. The folder of clips is a command-line path.
+
+    Attributes:
+        val_clips: Names of the clips kept for validation (file name without
+            suffix, or folder name); every other clip of the folder trains.
+        gt_downscale: Ground truth is the clip downscaled by this (MATLAB
+            bicubic); 2 hides the compression of web video.
+        gt_crop: Side of the ground-truth crop, in pixels.
+        batch_size: Windows per step over all devices.
+        camera_motion: Probability that a window's crop moves along a smooth
+            path from frame to frame, which gives still clips a camera motion.
+        max_camera_speed: Fastest such motion, in ground-truth pixels per frame.
+        max_frames_per_clip: Read at most this many frames of each clip.
+    """
+
+    val_clips: tuple[str, ...] = ()
+    gt_downscale: int = 1
+    gt_crop: int = 256
+    batch_size: int = 32
+    camera_motion: float = 0.0
+    max_camera_speed: float = 6.0
+    max_frames_per_clip: int = 100_000
+
+    def __post_init__(self):
+        """Check ranges."""
+        _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
+        if not 0 <= self.camera_motion <= 1:
+            raise InputError(f"camera_motion is a probability, got {self.camera_motion}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Adam, its learning rate as a function of the step, and the loss.
+
+    Attributes:
+        peak_lr: Learning rate at the start of a period of weight 1.
+        b1: Adam's decay of the first moment.
+        b2: Adam's decay of the second moment.
+        eta_min: Learning rate at the end of a period.
+        period_steps: Lengths of the cosine periods, in steps.
+        restart_weights: Factor of each period's peak.
+        ema_decay: Decay of the parameters' moving average, per step.
+        charbonnier_eps: Epsilon of sqrt(d^2 + eps), added to the squared
+            difference of [0, 1] images.
+    """
+
+    peak_lr: float = 4e-4
+    b1: float = 0.9
+    b2: float = 0.99
+    eta_min: float = 1e-7
+    period_steps: tuple[int, ...] = (150_000,) * 4
+    restart_weights: tuple[float, ...] = (1.0,) * 4
+    ema_decay: float = 0.999
+    charbonnier_eps: float = 1e-12
+
+    def __post_init__(self):
+        """Check that every period has a weight."""
+        if len(self.period_steps) != len(self.restart_weights):
+            raise InputError(
+                f"period_steps has {len(self.period_steps)} entries but "
+                f"restart_weights has {len(self.restart_weights)}"
+            )
+        if not self.period_steps or min(self.period_steps) < 1:
+            raise InputError(f"period_steps must be positive, got {self.period_steps}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Validation during training.
+
+    Attributes:
+        every_steps: Steps between validations.
+        frames_per_clip: Windows restored per validation clip, spread evenly.
+    """
+
+    every_steps: int = 5_000
+    frames_per_clip: int = 10
+
+    def __post_init__(self):
+        """Check ranges."""
+        _positive(self, "every_steps frames_per_clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment.
+
+    Attributes:
+        model: Architecture.
+        data: Clips, crops and batches.
+        optim: Optimizer, schedule, loss.
+        eval: Validation.
+        total_steps: Steps of the run.
+        seed: Seed of the parameters and of the order of the data.
+        log_every_steps: Steps between two lines of the log.
+        checkpoint_every_steps: Steps between checkpoints.
+        keep_checkpoints: Checkpoints kept, the newest ones.
+    """
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    eval: EvalConfig = EvalConfig()
+    total_steps: int = 600_000
+    seed: int = 0
+    log_every_steps: int = 100
+    checkpoint_every_steps: int = 5_000
+    keep_checkpoints: int = 3
+
+    def __post_init__(self):
+        """Check the parts against each other."""
+        _positive(
+            self,
+            "total_steps log_every_steps checkpoint_every_steps keep_checkpoints",
+        )
+        step = self.model.size_multiple * self.model.output_scale
+        if self.data.gt_crop % step:
+            raise InputError(
+                f"data.gt_crop must be a multiple of {step} (input multiple "
+                f"{self.model.size_multiple} x scale {self.model.output_scale}), "
+                f"got {self.data.gt_crop}"
+            )
+
+
+def to_json(config: Any) -> str:
+    """Write a configuration dataclass as JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a configuration dataclass from nested plain values.
+
+    Args:
+        cls: The dataclass to build.
+        values: Field values; lists stand for tuples, mappings for nested
+            dataclasses. Fields left out keep their defaults.
+
+    Returns:
+        The dataclass.
+
+    Raises:
+        InputError: if a key is not a field of the class.
+    """
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(
+            f"{cls.__name__} has no field {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(hints))}"
+        )
+    return cls(**{key: _plain_to_field(hints[key], v) for key, v in values.items()})
+
+
+def _plain_to_field(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,308 @@
+"""Full-frame evaluation of a restoration network on ground-truth clips.
+
+The protocol is that of the published tables: the input is the ground truth, resized
+by MATLAB bicubic and rounded to 8 bit (or given, for deblurring); every frame counts,
+those at the ends of a clip too; a clip's score is the mean over its frames, the
+total the mean over clips. Frames stream: no clip is ever whole in memory.
+Checked against BasicSR (``basicsr/models/video_base_model.py``).
+"""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from edvr_jax import metrics
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.data import pairs, video
+from edvr_jax.data.imresize import imresize
+from edvr_jax.errors import InputError
+from edvr_jax.restore import stream
+
+Scores = dict[str, float]
+
+DEFINITIONS = {
+    "metric": {
+        "psnr": "10 log10(255^2 / MSE) over all pixels and channels; null if infinite",
+        "ssim": "11x11 Gaussian, sigma 1.5, valid region, per channel, then the mean",
+    },
+    "y": "BT.601 studio range (16..235), from RGB rounded to 8 bit",
+    "rounding": "clipped and rounded to 8 bit before comparing",
+    "mean": "over the frames of each clip, then over clips",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is compared, and how.
+
+    Attributes:
+        gt_downscale: The ground truth is the clip downscaled by this.
+        crop_border: Pixels left out at each side of the ground truth.
+        padding: How windows reach over a clip's ends.
+        frames_per_clip: Take this many frames from the start of each clip as the
+            whole clip; None takes all.
+        still: Feed copies of the centre frame instead of its neighbours.
+    """
+
+    gt_downscale: int = 1
+    crop_border: int = 0
+    padding: str = "reflection_circle"
+    frames_per_clip: int | None = None
+    still: bool = False
+
+    def __post_init__(self):
+        """Check ranges."""
+        if self.gt_downscale < 1:
+            raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
+        if self.crop_border < 0:
+            raise InputError(f"crop must not be negative, got {self.crop_border}")
+        if self.frames_per_clip is not None and self.frames_per_clip < 1:
+            raise InputError(
+                f"frames_per_clip must be positive, got {self.frames_per_clip}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipScores:
+    """Scores of every frame of one clip.
+
+    Attributes:
+        name: The clip's name.
+        frames: For each method ("model", "bicubic", ...) one set of scores a frame.
+    """
+
+    name: str
+    frames: Mapping[str, Sequence[Scores]]
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames compared."""
+        return len(next(iter(self.frames.values())))
+
+    def mean(self, method: str) -> Scores:
+        """Average a method's scores over the frames."""
+        return mean_scores(self.frames[method])
+
+
+def evaluate(
+    config: ModelConfig | CascadeConfig,
+    params: Any,
+    clips: Iterable[tuple[Path, Path | None]],
+    *,
+    protocol: Protocol,
+    model: Any = None,
+    progress: Callable[[Iterable, str], Iterable] = lambda frames, name: frames,
+) -> Iterator[ClipScores]:
+    """Evaluate clip after clip.
+
+    Args:
+        config: Architecture.
+        params: Parameters.
+        clips: Paths of a ground-truth clip and of its degraded clip, or None to
+            make that by MATLAB bicubic.
+        protocol: What is compared, and how.
+        model: Network to use instead of the one that ``config`` describes.
+        progress: Wraps the frames of the named clip, to show how far they are.
+
+    Yields:
+        The scores of each clip as soon as they are known.
+
+    Raises:
+        InputError: if a clip cannot be read or does not fit.
+    """
+    params = jax.device_put(params)
+    for gt_path, lq_path in clips:
+        gt = video.open_clip(gt_path)
+        frames = evaluate_clip(
+            config,
+            params,
+            gt,
+            None if lq_path is None else video.open_clip(lq_path),
+            protocol=protocol,
+            model=model,
+            name=gt.name,
+        )
+        frames = list(progress(frames, gt.name))
+        yield ClipScores(gt.name, {m: [f[m] for f in frames] for m in frames[0]})
+
+
+def evaluate_clip(
+    config: ModelConfig | CascadeConfig,
+    params: Any,
+    gt: Iterable[np.ndarray],
+    lq: Iterable[np.ndarray] | None = None,
+    *,
+    protocol: Protocol,
+    model: Any = None,
+    name: str = "clip",
+) -> Iterator[dict[str, Scores]]:
+    """Restore one clip and compare each frame with the ground truth.
+
+    Args:
+        config: Architecture.
+        params: Parameters.
+        gt: Ground-truth frames, uint8 RGB [H, W, 3].
+        lq: Degraded frames, uint8 RGB; None makes them by MATLAB bicubic.
+        protocol: What is compared, and how.
+        model: Network to use instead of the one that ``config`` describes.
+        name: The clip's name in error messages.
+
+    Yields:
+        For each frame the scores of "model" and of the baseline: "bicubic", or
+        "input" if the network keeps the size.
+
+    Raises:
+        InputError: if the two clips do not fit together, or if there is no degraded
+            clip and the network keeps the size.
+    """
+    scale = config.output_scale
+    both = pair_frames(gt, lq, scale=scale, protocol=protocol, name=name)
+    both, ahead = itertools.tee(both)  # holds as many as the network looks ahead
+    restored = _restore(config, params, (pair[1] for pair in ahead), protocol, model)
+    for (truth, degraded), image in zip(both, restored, strict=True):
+        if not np.isfinite(image).all():
+            raise InputError(f"{name}: the network's output is not finite")
+        output = metrics.to_uint8(image)
+        if scale == 1:
+            baseline = {"input": score(truth, degraded, protocol.crop_border)}
+        else:
+            enlarged = _resize(degraded, scale)
+            baseline = {"bicubic": score(truth, enlarged, protocol.crop_border)}
+        yield {"model": score(truth, output, protocol.crop_border), **baseline}
+
+
+def pair_frames(
+    gt: Iterable[np.ndarray],
+    lq: Iterable[np.ndarray] | None,
+    *,
+    scale: int,
+    protocol: Protocol,
+    name: str = "clip",
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Make the ground truth and the degraded frames that the network sees.
+
+    The ground truth is downscaled by ``protocol.gt_downscale`` and cut at its right
+    and lower side to a multiple of ``scale``.
+
+    Args:
+        gt: Frames of the clip, uint8 RGB [H, W, 3].
+        lq: Degraded frames; None makes them by MATLAB bicubic.
+        scale: Size of the ground truth over that of the degraded frames.
+        protocol: What is compared.
+        name: The clip's name in error messages.
+
+    Yields:
+        Ground truth [sH, sW, 3] and degraded frame [H, W, 3], both uint8.
+
+    Raises:
+        InputError: as :func:`evaluate_clip`.
+    """
+    if lq is None and scale == 1:
+        raise InputError(
+            f"{name}: the network keeps the size of its input, so the degraded clips "
+            "must be given (--lq)"
+        )
+    gt = itertools.islice(gt, protocol.frames_per_clip)
+    if lq is None:
+        joined = ((frame, None) for frame in gt)
+    else:
+        lq = itertools.islice(lq, protocol.frames_per_clip)
+        joined = pairs.join_frames(gt, lq, name=name)
+    for index, (frame, degraded) in enumerate(joined):
+        truth = _resize(frame, 1 / protocol.gt_downscale)
+        height, width = (size - size % scale for size in truth.shape[:2])
+        truth = truth[:height, :width]
+        if degraded is None:
+            degraded = _resize(truth, 1 / scale)
+        given_height, given_width = degraded.shape[:2]
+        if (given_height * scale, given_width * scale) != (height, width):
+            raise InputError(
+                f"{name}: frame {index} is {given_width}x{given_height}, which times "
+                f"{scale} is not the {width}x{height} of the ground truth"
+            )
+        yield truth, degraded
+
+
+def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
+    """Compute PSNR and SSIM of an RGB image, on its luma and on its colours."""
+    return {
+        f"{metric.__name__}_{channel}": metric(
+            truth, image, crop_border=crop_border, channel=channel
+        )
+        for channel in ("y", "rgb")
+        for metric in (metrics.psnr, metrics.ssim)
+    }
+
+
+def mean_scores(scores: Iterable[Scores]) -> Scores:
+    """Average each score."""
+    scores = list(scores)
+    return {key: statistics.fmean(s[key] for s in scores) for key in scores[0]}
+
+
+def mean_over_clips(clips: Sequence[ClipScores]) -> dict[str, Scores]:
+    """Average each method's clip means."""
+    return {
+        method: mean_scores(clip.mean(method) for clip in clips)
+        for method in clips[0].frames
+    }
+
+
+def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect protocol, per-clip and mean scores in one tree of plain values.
+
+    Args:
+        clips: Scores of the clips.
+        protocol: Everything that decides the numbers, by name.
+
+    Returns:
+        "protocol", "clips" and "mean", ready for JSON.
+    """
+    return {
+        "protocol": {**protocol, **DEFINITIONS},
+        "clips": {
+            clip.name: {
+                "frames": clip.num_frames,
+                "mean": {method: clip.mean(method) for method in clip.frames},
+                "per_frame": {
+                    method: {key: [s[key] for s in frames] for key in frames[0]}
+                    for method, frames in clip.frames.items()
+                },
+            }
+            for clip in clips
+        },
+        "mean": mean_over_clips(clips),
+    }
+
+
+def _restore(
+    config: ModelConfig | CascadeConfig,
+    params: Any,
+    frames: Iterable[np.ndarray],
+    protocol: Protocol,
+    model: Any,
+) -> Iterator[np.ndarray]:
+    """Restore each frame in its window, or alone: a clip of one frame is still."""
+    clips = ([frame] for frame in frames) if protocol.still else [frames]
+    for clip in clips:
+        yield from stream.restore_frames(
+            config, params, clip, padding=protocol.padding, model=model
+        )
+
+
+def _resize(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an 8-bit image by MATLAB bicubic, rounded to 8 bit again.
+
+    On levels of 0..255 the scales 1/4, 1/2, 2 and 4 are exact in float64, so that
+    values halfway between two levels round alike on every machine.
+    """
+    if scale == 1:
+        return image
+    resized = imresize(image.astype(np.float64), scale)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

@@ -1,0 +1,23 @@
+"""Training loss."""
+
+import jax
+import jax.numpy as jnp
+
+
+def charbonnier(pred: jax.Array, target: jax.Array, *, eps: float = 1e-12) -> jax.Array:
+    """Sum of ``sqrt((pred - target)^2 + eps)`` over all elements, in float32.
+
+    Source: EDVR (arXiv:1905.02716), section 4.1, with the epsilon of BasicSR
+    (1e-12; the older official code adds 1e-6).
+
+    Args:
+        pred: Restored images, any shape.
+        target: Ground truth, same shape.
+        eps: Added to the squared difference.
+
+    Returns:
+        Scalar, float32 (float64 for float64 images).
+    """
+    dtype = jnp.promote_types(pred.dtype, jnp.float32)
+    difference = pred.astype(dtype) - target.astype(dtype)
+    return jnp.sum(jnp.sqrt(difference**2 + eps))

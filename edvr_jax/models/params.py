@@ -1,0 +1,175 @@
+"""Parameter trees: flat names, the shapes a configuration asks for, their cost.
+
+Flat names join the levels of the tree by a slash: ``pcd_align/cas_dcnpack/kernel``.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.errors import InputError
+from edvr_jax.models import cascade
+
+Shape = tuple[int, ...]
+
+# How many names an error message lists of each kind.
+_LISTED = 6
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn nested parameters into one level, ``{"conv_first/kernel": ...}``."""
+    return flax.traverse_util.flatten_dict(dict(params), sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn flat names back into nested parameters."""
+    return flax.traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+@functools.lru_cache(maxsize=16)
+def shapes(config: ModelConfig | CascadeConfig) -> Mapping[str, Shape]:
+    """Return the shape of every parameter of a network, by flat name.
+
+    Nothing is computed: the network is only traced.
+    """
+    first = config.stage1 if isinstance(config, CascadeConfig) else config
+    # Any size that all variants take will do: parameters do not depend on it.
+    frames = jax.ShapeDtypeStruct(
+        (1, config.num_frames, 16, 16, first.in_channels), jnp.float32
+    )
+    model = cascade.create_model(config)
+    tree = jax.eval_shape(model.init, jax.random.key(0), frames)
+    return {key: leaf.shape for key, leaf in flatten(tree["params"]).items()}
+
+
+def count(config: ModelConfig | CascadeConfig) -> int:
+    """Return the number of parameters of a network."""
+    return sum(math.prod(shape) for shape in shapes(config).values())
+
+
+def check_shapes(
+    found: Mapping[str, Shape],
+    expected: Mapping[str, Shape],
+    *,
+    source: str,
+) -> None:
+    """Compare parameters with those of a network, and report all differences.
+
+    Args:
+        found: Shapes that are there, by name.
+        expected: Shapes that the network has, by name.
+        source: What the parameters come from, for the message.
+
+    Raises:
+        InputError: if a parameter is missing, unexpected or of another shape; the
+            message names them all, the shapes of both sides, and the source.
+    """
+    missing = [key for key in expected if key not in found]
+    surplus = [key for key in found if key not in expected]
+    wrong = [
+        f"{key} is {_cross(found[key])} instead of {_cross(shape)}"
+        for key, shape in expected.items()
+        if key in found and tuple(found[key]) != tuple(shape)
+    ]
+    parts = [
+        f"{len(names)} {kind}: {_some(names)}"
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", surplus),
+            ("of another shape", wrong),
+        )
+        if names
+    ]
+    if parts:
+        raise InputError(f"{source}: parameters do not fit; {'; '.join(parts)}")
+
+
+def _cross(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+# Where a convolution of the network runs: the first pattern that its name matches
+# gives the enlargement of its output over the features, and whether it runs for
+# every frame of the window or once. Features have the input's size, or a quarter of
+# it with hr_in.
+_PLACES: tuple[tuple[str, float, bool], ...] = (
+    (r"predeblur/(stride_conv|resblock)_l1", 1, True),
+    (r"predeblur/(stride_conv|resblock)_l2", 1 / 2, True),
+    (r"predeblur/(stride_conv|resblock)_l3", 1 / 4, True),
+    (r"conv_1x1|feature_extraction", 1, True),
+    (r"conv_l2_", 1 / 2, True),
+    (r"conv_l3_", 1 / 4, True),
+    (r"pcd_align/\w*_l2\b", 1 / 2, True),
+    (r"pcd_align/\w*_l3\b", 1 / 4, True),
+    (r"pcd_align/", 1, True),
+    (r"fusion/temporal_attn2", 1, True),
+    (r"fusion/spatial_attn(2|3|4|_l1)\b", 1 / 2, False),
+    (r"fusion/spatial_attn_l[23]", 1 / 4, False),
+    (r"fusion/|reconstruction_", 1, False),
+    (r"upconv1", 1, False),
+    (r"upconv2", 2, False),
+)
+# The stems, in order: each halves the size with hr_in.
+_STEMS = (
+    (r"(predeblur/)?conv_first(_1)?/", 1),
+    (r"predeblur/stride_conv_hr1|conv_first_2", 1 / 2),
+    (r"predeblur/stride_conv_hr2|conv_first_3", 1 / 4),
+)
+# Modules that work on single frames, which a stream computes once per frame.
+_ENCODER = r"predeblur/|conv_first|conv_1x1|feature_extraction|conv_l[23]_"
+
+
+def macs(
+    config: ModelConfig, height: int, width: int, *, is_streaming: bool = False
+) -> int:
+    """Count the multiply-accumulates of all convolutions for one output frame.
+
+    A deformable convolution counts as its contraction; the interpolation of its
+    samples and other element-wise work are left out, as in published numbers.
+
+    Args:
+        config: The network.
+        height: Height of the input frames.
+        width: Width of the input frames.
+        is_streaming: Count the features of each frame once, as over a clip, instead
+            of once for every window that sees the frame.
+
+    Returns:
+        Multiply-accumulates per restored frame.
+    """
+    pixels = height * width
+    total = 0
+    for key, shape in shapes(config).items():
+        if not key.endswith("kernel"):
+            continue
+        enlargement, is_per_frame = _place(key, config)
+        calls = config.num_frames if is_per_frame else 1
+        if is_streaming and re.match(_ENCODER, key):
+            calls = 1
+        total += round(math.prod(shape) * pixels * enlargement**2) * calls
+    return total
+
+
+def _place(key: str, config: ModelConfig) -> tuple[float, bool]:
+    """Size of a convolution's output over the input, and if it runs per frame."""
+    for pattern, enlargement in _STEMS:
+        if re.match(pattern, key):
+            return enlargement, True
+    if key.startswith(("conv_hr", "conv_last")):
+        return config.output_scale, False
+    for pattern, enlargement, is_per_frame in _PLACES:
+        if re.match(pattern, key):
+            return enlargement / 4 if config.hr_in else enlargement, is_per_frame
+    raise ValueError(f"no place in the network is known for {key}")

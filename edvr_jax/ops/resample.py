@@ -1,0 +1,48 @@
+"""Bilinear resize and pixel shuffle with PyTorch's conventions."""
+
+import jax
+import jax.numpy as jnp
+
+
+def resize_bilinear(x: jax.Array, scale: int) -> jax.Array:
+    """Enlarge by an integer factor with half-pixel centres.
+
+    Equals ``torch.nn.functional.interpolate(mode="bilinear",
+    align_corners=False)``, the upsampling of EDVR's pyramids and base image.
+
+    Args:
+        x: Images or features, [N, H, W, C].
+        scale: Enlargement, at least 1.
+
+    Returns:
+        [N, scale*H, scale*W, C], dtype of x.
+    """
+    if scale == 1:
+        return x
+    n, height, width, channels = x.shape
+    shape = (n, height * scale, width * scale, channels)
+    return jax.image.resize(x, shape, "bilinear").astype(x.dtype)
+
+
+def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+    """Rearrange channels into space, as ``torch.nn.PixelShuffle``.
+
+    Channel ``c * factor**2 + i * factor + j`` becomes channel c of the pixel at
+    (i, j) of each factor x factor block (arXiv:1609.05158, Eq. 4).
+
+    Args:
+        x: Features, [N, H, W, C * factor**2].
+        factor: Enlargement.
+
+    Returns:
+        [N, factor*H, factor*W, C].
+
+    Raises:
+        ValueError: if the channels are not a multiple of factor**2.
+    """
+    n, height, width, channels = x.shape
+    if channels % factor**2:
+        raise ValueError(f"{channels} channels are not a multiple of {factor**2}")
+    x = x.reshape(n, height, width, channels // factor**2, factor, factor)
+    x = jnp.transpose(x, (0, 1, 4, 2, 5, 3))  # [N, H, factor, W, factor, C]
+    return x.reshape(n, height * factor, width * factor, channels // factor**2)

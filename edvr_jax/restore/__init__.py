@@ -1,0 +1,1 @@
+"""Restore clips: streaming through a network, and writing the result."""

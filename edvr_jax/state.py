@@ -1,0 +1,53 @@
+"""Everything that a training run carries from step to step."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = dict[str, Any]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """State of a run; the data order and the learning rate follow from ``step``.
+
+    Attributes:
+        step: Updates made so far, int32 scalar.
+        params: Parameters.
+        ema_params: Their exponential moving average, used for evaluation.
+        opt_state: State of the optimizer.
+    """
+
+    step: jax.Array
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+
+
+def create_train_state(
+    key: jax.Array,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    frames_shape: tuple[int, ...],
+) -> TrainState:
+    """Initialise parameters, average and optimizer.
+
+    Args:
+        key: Random key of the parameters.
+        model: Network.
+        optimizer: Optimizer of the parameters.
+        frames_shape: Shape of an input, [N, T, H, W, C]; small is fine.
+
+    Returns:
+        State at step 0, the average equal to the parameters.
+    """
+    params = jax.jit(model.init)(key, jnp.zeros(frames_shape))["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer.init(params),
+    )

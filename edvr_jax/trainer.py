@@ -1,0 +1,277 @@
+"""The training loop: data, step, log, checkpoint, validate; nothing else."""
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from edvr_jax import metrics, optim, parallel, weights
+from edvr_jax.checkpoint import Checkpoints
+from edvr_jax.config import Config, from_dict, to_json
+from edvr_jax.data import pairs, pipeline
+from edvr_jax.data.frame_store import Frames, open_frames, split_clips
+from edvr_jax.data.imresize import imresize
+from edvr_jax.errors import InputError
+from edvr_jax.models import create_model
+from edvr_jax.state import TrainState, create_train_state
+
+# Side of the ground-truth crops that are validated, in pixels.
+_VAL_CROP = 256
+
+Log = Callable[[str], None]
+
+
+def train(
+    config: Config,
+    *,
+    data: Path,
+    workdir: Path,
+    cache: Path | None = None,
+    accept_changes: bool = False,
+    log: Log = logging.getLogger(__name__).info,
+) -> TrainState:
+    """Train, or go on with, one experiment.
+
+    Args:
+        config: The experiment.
+        data: Folder of clips (video files or folders of frames), sharp.
+        workdir: Where checkpoints, ``config.json``, ``log.jsonl`` and the final
+            ``ema.safetensors`` go. A folder that holds the same experiment is
+            continued from its newest checkpoint; the result has the same bits as
+            a run that was never stopped.
+        cache: Folder for decoded frames; None is ``workdir/frames``.
+        accept_changes: Go on although the configuration has changed.
+        log: Called with each line meant for the user.
+
+    Returns:
+        The final state.
+
+    Raises:
+        InputError: if the workdir holds something else, or data does not fit.
+        KeyboardInterrupt: passed on after a checkpoint has been saved.
+        FloatingPointError: if the loss is not finite; nothing is saved after it.
+    """
+    # Setup
+    local_batch = parallel.local_batch_size(config.data.batch_size)
+    _claim_workdir(workdir, config, accept_changes)
+    cache = cache or workdir / "frames"
+    train_paths, val_paths = split_clips(data, config.data)
+    windows = pipeline.TrainWindows(
+        open_frames(train_paths, config.data, cache),
+        [pairs.clip_name(path) for path in train_paths],
+        data=config.data,
+        model=config.model,
+        seed=config.seed,
+    )
+    val_frames = open_frames(val_paths, config.data, cache)
+    validate = _make_validation(config, val_paths, val_frames)
+    model = create_model(config.model)
+    optimizer = optim.create_optimizer(config.optim)
+    size = config.model.size_multiple
+    shape = (1, config.model.num_frames, size, size, config.model.in_channels)
+    state = create_train_state(jax.random.key(config.seed), model, optimizer, shape)
+    step_fn = parallel.parallel_train_step(
+        model=model, optimizer=optimizer, config=config.optim
+    )
+
+    with Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as saved:
+        # Restore: the newest checkpoint, else the fresh state
+        if saved.latest_step is not None:
+            state = saved.restore(state)
+            log(f"resumed at step {int(state.step)}")
+        log(
+            f"{len(train_paths)} training clips, {len(val_paths)} validation clips, "
+            f"{jax.device_count()} devices"
+        )
+
+        # Loop
+        progress = _Progress(config, workdir / "log.jsonl", int(state.step), log)
+        batches = pipeline.iterate_batches(
+            windows,
+            first_step=int(state.step),
+            batch_size=local_batch,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        step = int(state.step)
+        try:
+            while step < config.total_steps:
+                batch = parallel.shard(next(batches))
+                state, step_metrics = step_fn(state, batch)
+                step += 1
+                if step % config.log_every_steps == 0 or step == config.total_steps:
+                    progress.train_line(step, step_metrics)
+                if step % config.checkpoint_every_steps == 0:
+                    saved.save(state)
+                if step % config.eval.every_steps == 0:
+                    progress.val_line(step, validate(state.ema_params))
+        except KeyboardInterrupt:
+            saved.save(state)
+            log(f"interrupted; saved step {int(state.step)}, run again to go on")
+            raise
+        finally:
+            batches.close()
+
+        # Finish
+        saved.save(state)
+    _export(config, state, workdir / "ema.safetensors")
+    log(f"done: {workdir / 'ema.safetensors'}")
+    return state
+
+
+def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
+    """Write config.json, or check that the one there is the same experiment."""
+    path = workdir / "config.json"
+    if path.exists():
+        old = from_dict(Config, json.loads(path.read_text()))
+        changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
+        if changes and not accept_changes:
+            raise InputError(
+                f"{workdir} holds a run with another configuration "
+                f"({'; '.join(changes)}); use another --workdir, or "
+                "--accept-changes to go on with the new one"
+            )
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise InputError(f"{workdir} is not empty and holds no run; use another")
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_text(path, to_json(config))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix="") -> list[str]:
+    changes = []
+    for key, value in new.items():
+        if isinstance(value, Mapping):
+            changes += _differences(old[key], value, f"{prefix}{key}.")
+        elif old[key] != value:
+            changes.append(f"{prefix}{key}: {old[key]} -> {value}")
+    return changes
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _export(config: Config, state: TrainState, path: Path) -> None:
+    """Write the averaged parameters as weights that every command reads."""
+    if jax.process_index() == 0:
+        weights.save_weights(
+            path,
+            config.model,
+            jax.device_get(state.ema_params),
+            origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
+            license="set by the owner of the training data",
+        )
+
+
+def _make_validation(
+    config: Config, paths: list[Path], clips: list[Frames]
+) -> Callable[[Any], dict[str, float]]:
+    """Prepare fixed crops of the validation clips, and bicubic's score on them.
+
+    Returns:
+        Function from parameters to the mean Y-PSNR in dB over the clips, the
+        model's and bicubic's. Quick to compute and comparable within one run;
+        published protocols are in ``evaluator.py``.
+    """
+    model, scale = create_model(config.model), config.model.output_scale
+    restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq))
+    samples = [
+        _val_samples(frames, config.model.num_frames, config) for frames in clips
+    ]
+
+    def bicubic(lq):
+        return imresize(lq, scale) / 255 if scale > 1 else lq / 255
+
+    def validate(params):
+        scores = {"psnr_y": [], "psnr_y_bicubic": []}
+        for clip in samples:
+            lq = np.stack([lq for lq, _ in clip]).astype(np.float32) / 255
+            restored = np.asarray(restore(params, lq))
+            pairs_of_images = {
+                "psnr_y": restored,
+                "psnr_y_bicubic": [bicubic(x[config.model.center]) for x, _ in clip],
+            }
+            for name, images in pairs_of_images.items():
+                values = [
+                    metrics.psnr(image, gt, channel="y")
+                    for image, (_, gt) in zip(images, clip, strict=True)
+                ]
+                scores[name].append(np.mean(values))
+        return {name: float(np.mean(v)) for name, v in scores.items() if v}
+
+    return validate
+
+
+def _val_samples(frames: Frames, num_frames: int, config: Config):
+    """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
+    scale = config.model.output_scale
+    multiple = config.model.size_multiple * scale
+    size = min(_VAL_CROP, *frames.shape[1:3]) // multiple * multiple
+    corner = (np.array(frames.shape[1:3]) - size) // 2 // scale * scale
+    count = len(frames) - num_frames + 1
+    firsts = np.linspace(0, count - 1, min(config.eval.frames_per_clip, count))
+    return [
+        pipeline.paired_crop(
+            frames[first : first + num_frames],
+            np.tile(corner, (num_frames, 1)),
+            size=size,
+            scale=scale,
+            center=config.model.center,
+        )
+        for first in firsts.astype(int)
+    ]
+
+
+class _Progress:
+    """Lines for the user and for ``log.jsonl``, with rate and time to go."""
+
+    def __init__(self, config: Config, path: Path, first_step: int, log: Log):
+        self._config, self._path, self._log = config, path, log
+        self._step, self._time = first_step, time.monotonic()
+
+    def train_line(self, step: int, step_metrics: Mapping[str, jax.Array]) -> None:
+        """Log a training step.
+
+        Raises:
+            FloatingPointError: if the loss is not finite.
+        """
+        values = {name: float(value) for name, value in step_metrics.items()}
+        if not np.isfinite(values["loss"]):
+            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+        data = self._config.data
+        now = time.monotonic()
+        rate = (step - self._step) / (now - self._time)
+        self._step, self._time = step, now
+        values["loss"] /= data.batch_size * data.gt_crop**2 * 3  # per value
+        values["lr"] = float(optim.cosine_restart_lr(step - 1, self._config.optim))
+        values["windows_per_s"] = rate * data.batch_size
+        to_go = (self._config.total_steps - step) / rate
+        self._write(step, values)
+        self._log(
+            f"step {step}/{self._config.total_steps}  loss {values['loss']:.5f}  "
+            f"lr {values['lr']:.2e}  {values['windows_per_s']:.1f} windows/s  "
+            f"{to_go / 60:.0f} min to go"
+        )
+
+    def val_line(self, step: int, values: Mapping[str, float]) -> None:
+        """Log a validation."""
+        if values:
+            self._write(step, values)
+            self._log(
+                f"step {step}  validation: Y-PSNR {values['psnr_y']:.2f} dB, "
+                f"bicubic {values['psnr_y_bicubic']:.2f} dB"
+            )
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        if jax.process_index() == 0:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")

@@ -1,0 +1,171 @@
+"""Weights: those that ship in this folder, and every kind of weights file.
+
+One rule decides what a name means, here and for ``--weights``: a name that ships is
+that; everything else is a path. A path to a .safetensors file with our metadata is
+the native format, any other file holds a PyTorch network (see convert.py).
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from edvr_jax import convert
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.errors import InputError
+from edvr_jax.weights import native
+from edvr_jax.weights.native import is_native
+
+__all__ = [
+    "Metadata",
+    "available_weights",
+    "combine_stages",
+    "is_native",
+    "load_weights",
+    "read_metadata",
+    "save_weights",
+]
+
+_SUFFIX = ".safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What a weights file says about itself.
+
+    Attributes:
+        config: The network.
+        layout: "native", or the PyTorch layout: "basicsr", "official", "mmagic".
+        origin: Who trained the weights, on what; "" if the file does not say.
+        license: Terms of the weights and their data; "" if the file does not say.
+    """
+
+    config: ModelConfig | CascadeConfig
+    layout: Literal["native", "basicsr", "official", "mmagic"]
+    origin: str = ""
+    license: str = ""
+
+
+def available_weights() -> tuple[str, ...]:
+    """Return the names of the weights that ship with the package."""
+    files = resources.files(__name__).iterdir()
+    return tuple(
+        sorted(file.name.removesuffix(_SUFFIX) for file in files if _is_weights(file))
+    )
+
+
+def _is_weights(file: Any) -> bool:
+    return file.name.endswith(_SUFFIX) and not file.name.startswith(".")
+
+
+def load_weights(
+    name_or_path: str | os.PathLike[str],
+) -> tuple[ModelConfig | CascadeConfig, dict[str, Any]]:
+    """Load weights that ship, or any weights file.
+
+    Args:
+        name_or_path: A name of :func:`available_weights`; a native .safetensors
+            file; or a PyTorch network (.safetensors, or .pth with the [torch] extra),
+            whose configuration is found from its shapes.
+
+    Returns:
+        The configuration and the parameters, nested, float32 NumPy arrays. For a
+        cascade these are a CascadeConfig and ``{"stage1": ..., "stage2": ...}``:
+        ``config.stage1`` with ``params["stage1"]`` is a network of its own.
+
+    Raises:
+        InputError: if nothing has that name, or the file is damaged or does not fit.
+    """
+    with _find(name_or_path) as path:
+        return native.read(path) if is_native(path) else convert.from_torch(path)
+
+
+def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
+    """Return what weights say about themselves.
+
+    Args:
+        name_or_path: As in :func:`load_weights`.
+
+    Returns:
+        Configuration, layout, origin, licence.
+
+    Raises:
+        InputError: if nothing has that name, or the file is damaged or does not fit.
+    """
+    with _find(name_or_path) as path:
+        if not is_native(path):
+            layout, config, _ = convert.read_torch(path)
+            return Metadata(config, layout)
+        texts = native.read_metadata(path)
+        return Metadata(
+            native.read_config(texts, str(path)),
+            "native",
+            texts.get("origin", ""),
+            texts.get("license", ""),
+        )
+
+
+@contextlib.contextmanager
+def _find(name_or_path: str | os.PathLike[str]) -> Iterator[Path]:
+    name = os.fspath(name_or_path)
+    if name in available_weights():
+        file = resources.files(__name__) / f"{name}{_SUFFIX}"
+        with resources.as_file(file) as path:
+            yield path
+        return
+    if not Path(name).exists():
+        names = ", ".join(available_weights()) or "none"
+        raise InputError(f"{name}: no such weights file; weights that ship: {names}")
+    yield Path(name)
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    config: ModelConfig | CascadeConfig,
+    params: Mapping[str, Any],
+    *,
+    origin: str,
+    license: str,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
+    """Write a native weights file, whole or not at all.
+
+    Args:
+        path: File to write, .safetensors.
+        config: The network, or a cascade.
+        params: Its parameters, nested.
+        origin: Who trained them, on what data, with which configuration.
+        license: Terms of the weights and of the data they come from.
+        dtype: Type to store; float16 halves the file and rounds the parameters to
+            11 bits. They load as float32 either way.
+
+    Raises:
+        InputError: if the parameters do not fit the configuration or are not finite,
+            or the file cannot be written.
+    """
+    native.write(
+        Path(path), config, params, origin=origin, license=license, dtype=dtype
+    )
+
+
+def combine_stages(
+    stage1: tuple[ModelConfig, Mapping[str, Any]],
+    stage2: tuple[ModelConfig, Mapping[str, Any]],
+) -> tuple[CascadeConfig, dict[str, Any]]:
+    """Make a cascade of two networks, each as load_weights returns it.
+
+    Args:
+        stage1: Configuration and parameters of the first network.
+        stage2: Those of the second; it must keep the size.
+
+    Returns:
+        Configuration and parameters of the cascade.
+
+    Raises:
+        InputError: if the networks do not fit together.
+    """
+    config = CascadeConfig(stage1=stage1[0], stage2=stage2[0])
+    return config, {"stage1": dict(stage1[1]), "stage2": dict(stage2[1])}

@@ -1,0 +1,123 @@
+"""The native weights file: .safetensors with the configuration inside.
+
+Parameters are stored under their flat names (``pcd_align/cas_dcnpack/kernel``; a
+cascade's begin with ``stage1/`` or ``stage2/``). The metadata, all text, says what
+they are: ``format`` (always edvr_jax), ``format_version``, ``config_type``
+(ModelConfig or CascadeConfig), ``config`` (JSON), ``origin``, ``license``.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.numpy
+
+from edvr_jax import config as config_lib
+from edvr_jax import convert
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.errors import InputError
+from edvr_jax.models import params as params_lib
+
+FORMAT_VERSION = "1"
+CONFIG_TYPES = {"ModelConfig": ModelConfig, "CascadeConfig": CascadeConfig}
+
+
+def is_native(path: Path) -> bool:
+    """Tell whether a file has the native format; it must be readable."""
+    if path.suffix != ".safetensors":
+        return False
+    with convert.open_safetensors(path) as file:
+        return (file.metadata() or {}).get("format") == convert.NATIVE_FORMAT
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a native file.
+
+    Raises:
+        InputError: if the file is damaged or of a later version.
+    """
+    with convert.open_safetensors(path) as file:
+        metadata = dict(file.metadata() or {})
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: weights format version {version}, this edvr_jax reads "
+            f"{FORMAT_VERSION}; update it"
+        )
+    return metadata
+
+
+def read_config(
+    metadata: Mapping[str, str], source: str
+) -> ModelConfig | CascadeConfig:
+    """Return the configuration in a native file's metadata."""
+    try:
+        cls = CONFIG_TYPES[metadata["config_type"]]
+        return config_lib.from_dict(cls, json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{source}: its configuration is damaged: {error}") from None
+
+
+def read(path: Path) -> tuple[ModelConfig | CascadeConfig, dict[str, Any]]:
+    """Read a native file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The configuration and the parameters, nested, float32 NumPy arrays.
+
+    Raises:
+        InputError: if the file is damaged, or its parameters are not those that its
+            configuration asks for.
+    """
+    config = read_config(read_metadata(path), str(path))
+    with convert.open_safetensors(path) as file:
+        flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    params_lib.check_shapes(
+        {key: value.shape for key, value in flat.items()},
+        params_lib.shapes(config),
+        source=str(path),
+    )
+    flat = {key: np.asarray(value, np.float32) for key, value in flat.items()}
+    return config, params_lib.unflatten(flat)
+
+
+def write(
+    path: Path,
+    config: ModelConfig | CascadeConfig,
+    params: Mapping[str, Any],
+    *,
+    origin: str,
+    license: str,
+    dtype: Literal["float32", "float16"],
+) -> None:
+    """Write a native file, see :func:`edvr_jax.weights.save_weights`."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: name the file .safetensors")
+    flat = {key: np.asarray(v) for key, v in params_lib.flatten(params).items()}
+    params_lib.check_shapes(
+        {key: value.shape for key, value in flat.items()},
+        params_lib.shapes(config),
+        source="params",
+    )
+    with np.errstate(over="ignore"):
+        stored = {
+            key: np.ascontiguousarray(value, np.dtype(dtype))
+            for key, value in flat.items()
+        }
+    for key, value in stored.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"params: {key} is not finite as {dtype}; not written")
+    metadata = {
+        "format": convert.NATIVE_FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config_type": type(config).__name__,
+        "config": config_lib.to_json(config),
+        "origin": origin,
+        "license": license,
+    }
+    data = safetensors.numpy.save(stored, metadata=metadata)
+    convert.write_atomically(path, lambda temporary: temporary.write_bytes(data))

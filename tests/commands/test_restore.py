@@ -1,0 +1,239 @@
+"""``edvr restore`` on tiny clips with a tiny network, and on everything unreadable."""
+
+import dataclasses
+import itertools
+import os
+from fractions import Fraction
+
+import av
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from edvr_jax import weights
+from edvr_jax.commands import restore
+from edvr_jax.config import ModelConfig
+from edvr_jax.data.video import open_clip
+from edvr_jax.errors import InputError
+from edvr_jax.metrics import to_uint8
+from edvr_jax.models import create_model
+from edvr_jax.restore.stream import restore_frames
+from edvr_jax.restore.writer import open_writer
+
+TINY = ModelConfig(
+    num_features=8,
+    num_frames=3,
+    deformable_groups=2,
+    num_extract_blocks=1,
+    num_reconstruct_blocks=1,
+    scale=2,
+    with_tsa=False,
+)
+FPS = Fraction(30000, 1001)
+HEIGHT, WIDTH = 25, 33
+
+
+def make_params(config):
+    frames = jnp.zeros((1, config.num_frames, 16, 16, config.in_channels))
+    shapes = jax.eval_shape(create_model(config).init, jax.random.key(0), frames)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: rng.normal(0, 0.05, x.shape).astype(np.float32), shapes["params"]
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Weights file of a network that does little more than bilinear upsampling."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    weights.save_weights(path, TINY, make_params(TINY), origin="", license="")
+    return str(path)
+
+
+def make_frames(num_frames, height=HEIGHT, width=WIDTH):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (num_frames, 5, 6, 3), np.uint8)
+    return [cv2.resize(frame, (width, height)) for frame in small]
+
+
+def write_folder(folder, frames, names=None):
+    folder.mkdir()
+    for index, frame in enumerate(frames):
+        name = names[index] if names else f"{index}.png"
+        cv2.imwrite(str(folder / name), frame[..., ::-1])
+    return folder
+
+
+def run(source, target, weights_path, **options):
+    return restore.Restore(source, target, weights=weights_path, **options).run()
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5])
+def test_video_to_video_of_odd_size(tmp_path, tiny, capsys, num_frames):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    with open_writer(source, FPS) as writer:
+        for frame in make_frames(num_frames):
+            writer.write(frame)
+    assert run(source, target, tiny, crf=1) is None
+    restored = open_clip(target)
+    assert (restored.fps, restored.size) == (FPS, (2 * HEIGHT, 2 * WIDTH))
+    config, params = weights.load_weights(tiny)
+    expected = list(restore_frames(config, params, open_clip(source)))
+    # 4:2:0 blurs the colours of this noisy network: 5 levels on average (measured).
+    difference = np.stack(list(restored)) - 255.0 * np.clip(expected, 0, 1)
+    assert np.abs(difference).mean(axis=(1, 2, 3)).max() < 7
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"{target}: {num_frames} frames, 33x25 -> 66x50, ")
+    assert line.endswith(" s per frame")
+
+
+def test_folder_to_folder_keeps_names_and_order(tmp_path, tiny):
+    names = ["f9.jpg", "f10.jpg", "f11.jpg"]
+    source = write_folder(tmp_path / "in", make_frames(3), names)
+    run(source, tmp_path / "out", tiny, padding="replicate")
+    restored = open_clip(tmp_path / "out")
+    assert [p.name for p in restored.frame_paths] == ["f9.png", "f10.png", "f11.png"]
+    config, params = weights.load_weights(tiny)
+    expected = restore_frames(config, params, open_clip(source), padding="replicate")
+    np.testing.assert_array_equal(list(restored), list(map(to_uint8, expected)))
+
+
+def test_folder_to_video_has_the_given_rate(tmp_path, tiny):
+    source = write_folder(tmp_path / "in", make_frames(2))
+    run(source, tmp_path / "out.mkv", tiny, fps=29.97)
+    assert open_clip(tmp_path / "out.mkv").fps == pytest.approx(29.97, abs=1e-3)
+    with pytest.raises(InputError, match="fps must be positive"):
+        run(source, tmp_path / "other.mkv", tiny, fps=0)
+
+
+def test_output_is_replaced_only_when_asked(tmp_path, tiny):
+    source = write_folder(tmp_path / "in", make_frames(1))
+    run(source, tmp_path / "out", tiny)
+    with pytest.raises(InputError, match=r"out: exists already; pass --overwrite"):
+        run(source, tmp_path / "out", tiny)
+    run(source, tmp_path / "out", tiny, overwrite=True)
+
+
+def make_unreadable(tmp_path, case):
+    """Make the input of a case; returns its path and what the message must say."""
+    path = tmp_path / "in"
+    if case == "missing":
+        return path, "in: no such file or folder"
+    if case == "text":
+        path = tmp_path / "in.mp4"
+        path.write_text("hello\n" * 100)
+        return path, r"in\.mp4: not a video"
+    if case == "empty":
+        path.mkdir()
+        return path, "in: this folder is empty"
+    if case == "unequal":
+        frames = [*make_frames(3), make_frames(1, 20, 30)[0]]
+        write_folder(path, frames)
+        return path, r"3\.png is 30x20 but the first frame is 33x25"
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "bgr0"
+        for image in make_frames(6):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    return path, r"in\.mkv: the video is truncated: \d frames were read"
+
+
+@pytest.mark.parametrize("case", ["missing", "text", "empty", "unequal", "truncated"])
+@pytest.mark.parametrize("target", ["out", "out.mp4"])
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, tiny, case, target):
+    source, message = make_unreadable(tmp_path, case)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=message) as caught:
+        run(source, tmp_path / target, tiny)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("target", ["in", "in/out", "in/out.mp4", ".", "in/../in"])
+def test_output_and_input_must_be_apart(tmp_path, tiny, target):
+    source = write_folder(tmp_path / "in", make_frames(1))
+    with pytest.raises(InputError, match=r"output (is the|lies inside the) input"):
+        run(source, tmp_path / target, tiny, overwrite=True)
+    assert [path.name for path in source.iterdir()] == ["0.png"]
+
+
+def test_video_is_not_its_own_output(tmp_path, tiny):
+    source = tmp_path / "in.mp4"
+    with open_writer(source, FPS) as writer:
+        writer.write(make_frames(1)[0])
+    os.symlink(source, tmp_path / "link.mp4")
+    with pytest.raises(InputError, match="the output is the input"):
+        run(source, tmp_path / "link.mp4", tiny, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("no_such_weights", None),
+        ("missing.safetensors", None),
+        ("missing.pth", None),
+        ("truncated.safetensors", b"half"),
+        ("truncated.pth", b"PK\x03\x04half"),
+        ("text.pth", b"hello"),
+    ],
+)
+def test_bad_weights(tmp_path, tiny, name, content):
+    source = write_folder(tmp_path / "in", make_frames(1))
+    path = tmp_path / name if "." in name else name
+    if content == b"half":
+        with open(tiny, "rb") as file:
+            content = file.read()[:5000]
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=name) as caught:
+        run(source, tmp_path / "out", str(path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_architecture(tmp_path):
+    source = write_folder(tmp_path / "in", make_frames(1))
+    path = tmp_path / "other.safetensors"
+    save_file({"backbone.weight": np.zeros((4, 3, 3, 3), np.float32)}, path)
+    with pytest.raises(InputError, match=r"other\.safetensors"):
+        run(source, tmp_path / "out", str(path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_for_other_channels(tmp_path):
+    gray = dataclasses.replace(TINY, in_channels=1, out_channels=1)
+    path = tmp_path / "gray.safetensors"
+    weights.save_weights(path, gray, make_params(gray), origin="", license="")
+    source = write_folder(tmp_path / "in", make_frames(1))
+    with pytest.raises(InputError, match="takes 1 channels and gives 1; video needs"):
+        run(source, tmp_path / "out", str(path))
+
+
+def test_weights_in_a_pytorch_layout(tmp_path, fixtures):
+    source = write_folder(tmp_path / "in", make_frames(1))
+    path = fixtures / "models" / "basicsr_sr_without_tsa.safetensors"
+    run(source, tmp_path / "out", str(path))
+    assert open_clip(tmp_path / "out").size == (4 * HEIGHT, 4 * WIDTH)
+
+
+def test_interrupt_ends_with_130_and_leaves_nothing(
+    tmp_path, tiny, capsys, monkeypatch
+):
+    source = write_folder(tmp_path / "in", make_frames(2))
+
+    def interrupted(*args, **kwargs):
+        yield from itertools.islice(real(*args, **kwargs), 1)
+        raise KeyboardInterrupt
+
+    real = restore.restore_frames
+    monkeypatch.setattr(restore, "restore_frames", interrupted)
+    assert run(source, tmp_path / "out.mp4", tiny) == 130
+    assert capsys.readouterr().err.endswith("out.mp4 was not written\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -1,0 +1,85 @@
+"""Which clip belongs to which, and walking two of them side by side."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edvr_jax.data.pairs import clip_name, join_frames, match_clips, select_clips
+from edvr_jax.errors import InputError
+
+
+def make_clip(folder, num_frames=1):
+    folder.mkdir(parents=True)
+    for index in range(num_frames):
+        cv2.imwrite(str(folder / f"{index}.png"), np.zeros((4, 6, 3), np.uint8))
+    return folder
+
+
+@pytest.fixture
+def gt(tmp_path):
+    for name in ("a", "b", "c10", "c9"):
+        make_clip(tmp_path / "gt" / name)
+    return tmp_path / "gt"
+
+
+def test_select_clips(gt):
+    assert [p.name for p in select_clips(gt)] == ["a", "b", "c9", "c10"]
+    assert select_clips(gt, ["c9", "a"]) == [gt / "c9", gt / "a"]
+    assert select_clips(gt / "a") == [gt / "a"]
+    with pytest.raises(InputError, match="no clip named x; there are a, b"):
+        select_clips(gt, ["x"])
+
+
+def test_clip_name(gt, tmp_path):
+    (tmp_path / "rain.v2.mp4").touch()
+    assert clip_name(tmp_path / "rain.v2.mp4") == "rain.v2"
+    assert clip_name(make_clip(tmp_path / "rain.v2")) == "rain.v2"
+
+
+def test_match_clips_by_name(gt, tmp_path):
+    other = tmp_path / "other"
+    for name in ("c9", "c10", "b", "a"):
+        make_clip(other / name)
+    expected = [(gt / name, other / name) for name in ("a", "b", "c9", "c10")]
+    assert match_clips(gt, other, is_exact=True) == expected
+    assert match_clips(gt, other, names=["b"]) == [(gt / "b", other / "b")]
+
+
+def test_single_clips_need_no_common_name(gt, tmp_path):
+    other = make_clip(tmp_path / "other" / "x")
+    assert match_clips(gt / "a", other) == [(gt / "a", other)]
+    assert match_clips(gt / "a", other.parent) == [(gt / "a", other)]
+    with pytest.raises(InputError, match="no clip named a"):
+        match_clips(gt, other.parent, names=["a"])
+
+
+def test_clips_without_partner_are_named(gt, tmp_path):
+    other = tmp_path / "other"
+    for name in ("a", "b", "x"):
+        make_clip(other / name)
+    with pytest.raises(InputError, match="other: no clip named c9, c10"):
+        match_clips(gt, other)
+    for name in ("c9", "c10"):
+        make_clip(other / name)
+    assert len(match_clips(gt, other)) == 4
+    with pytest.raises(InputError, match="gt: no clip named x"):
+        match_clips(gt, other, is_exact=True)
+
+
+def test_two_clips_of_one_name(gt):
+    (gt / "a.mp4").touch()
+    with pytest.raises(InputError, match="both clip a"):
+        select_clips(gt)
+
+
+def test_join_frames():
+    frames = np.arange(3)
+    joined = list(join_frames(frames, frames + 10, name="x"))
+    assert joined == [(0, 10), (1, 11), (2, 12)]
+
+
+@pytest.mark.parametrize(("counts"), [(2, 5), (5, 2), (0, 1)])
+def test_different_frame_counts_are_named(counts):
+    message = "x: the ground truth has {} frames but the other clip has {}"
+    with pytest.raises(InputError, match=message.format(*counts)):
+        list(join_frames(*map(np.arange, counts), name="x"))

@@ -1,0 +1,222 @@
+"""Evaluation of whole clips against metrics computed directly."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from edvr_jax import evaluator, metrics
+from edvr_jax.commands import eval as eval_command
+from edvr_jax.config import ModelConfig
+from edvr_jax.data.imresize import imresize
+from edvr_jax.errors import InputError
+from edvr_jax.evaluator import Protocol
+from edvr_jax.models import create_model
+from edvr_jax.restore import stream
+
+TINY = ModelConfig(
+    num_features=8,
+    num_frames=3,
+    deformable_groups=2,
+    num_extract_blocks=1,
+    num_reconstruct_blocks=1,
+)
+DEBLUR = dataclasses.replace(TINY, scale=1)
+
+
+@pytest.fixture(scope="module")
+def params():
+    model = create_model(TINY)
+    frames = np.zeros((1, TINY.num_frames, 8, 8, 3), np.float32)
+    return jax.jit(model.init)(jax.random.key(0), frames)["params"]
+
+
+@pytest.fixture(scope="module")
+def clip(fixtures):
+    """Three real frames, 50x66: not a multiple of the scale."""
+    frames = np.load(fixtures / "psnr_ssim.npz")["a_rgb"]
+    return [frames[0, :50, :66], frames[1, :50, :66], frames[1, 4:54, 3:69]]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Replace the network by bicubic enlargement; list the clips it was given."""
+    clips = []
+
+    def restore_frames(config, params, frames, *, padding, model=None):
+        del params, model
+        clips.append((padding, []))
+        for frame in frames:
+            clips[-1][1].append(frame)
+            yield imresize(frame / 255, config.output_scale).astype(np.float32)
+
+    monkeypatch.setattr(stream, "restore_frames", restore_frames)
+    return clips
+
+
+def resize(image, scale):
+    resized = imresize(image.astype(np.float64), scale)
+    return resized.round().clip(0, 255).astype(np.uint8)
+
+
+def run(clip, lq=None, config=TINY, params=None, **protocol):
+    return list(
+        evaluator.evaluate_clip(config, params, clip, lq, protocol=Protocol(**protocol))
+    )
+
+
+@pytest.mark.parametrize("crop", [0, 4])
+def test_bicubic_row_equals_metrics_computed_directly(clip, no_network, crop):
+    scores = run(clip, crop_border=crop)
+    assert len(scores) == 3
+    for image, frame in zip(clip, scores, strict=True):
+        truth = image[:48, :64]
+        bicubic = resize(resize(truth, 1 / 4), 4)
+        for channel in ("rgb", "y"):
+            options = {"crop_border": crop, "channel": channel}
+            expected = metrics.psnr(truth, bicubic, **options)
+            assert frame["bicubic"][f"psnr_{channel}"] == expected
+            expected = metrics.ssim(truth, bicubic, **options)
+            assert frame["bicubic"][f"ssim_{channel}"] == expected
+
+
+def test_model_row_is_that_of_the_network(clip, no_network):
+    for frame in run(clip):
+        # float32 against float64 before rounding; measured 0.
+        assert frame["model"]["psnr_y"] == pytest.approx(
+            frame["bicubic"]["psnr_y"], abs=1e-3
+        )
+    (given,) = no_network
+    assert given[0] == "reflection_circle"
+    for image, lq in zip(clip, given[1], strict=True):
+        np.testing.assert_array_equal(lq, resize(image[:48, :64], 1 / 4))
+
+
+def test_gt_downscale_comes_first(clip, no_network):
+    scores = run(clip, gt_downscale=2)
+    truth = resize(clip[0], 1 / 2)[:24, :32]
+    np.testing.assert_array_equal(no_network[0][1][0], resize(truth, 1 / 4))
+    bicubic = resize(resize(truth, 1 / 4), 4)
+    assert scores[0]["bicubic"]["psnr_rgb"] == metrics.psnr(truth, bicubic)
+
+
+def test_still_feeds_each_frame_alone(clip, no_network):
+    assert run(clip, still=True) == run(clip)
+    assert [len(frames) for _, frames in no_network] == [1, 1, 1, 3]
+
+
+def test_frames_per_clip(clip, no_network):
+    assert run(clip, frames_per_clip=2) == run(clip)[:2]
+    assert run(clip, frames_per_clip=9) == run(clip)
+
+
+def test_given_degraded_clip(clip, no_network):
+    lq = [frame // 2 for frame in clip]
+    for image, degraded, scores in zip(
+        clip, lq, run(clip, lq, config=DEBLUR), strict=True
+    ):
+        assert list(scores) == ["model", "input"]
+        assert scores["input"]["psnr_rgb"] == metrics.psnr(image, degraded)
+        assert scores["model"] == scores["input"]
+
+
+def test_wrong_input_is_named(clip, no_network):
+    with pytest.raises(InputError, match="--lq"):
+        run(clip, config=DEBLUR)
+    with pytest.raises(InputError, match="3 frames but the other clip has 2"):
+        run(clip, clip[:2], config=DEBLUR)
+    with pytest.raises(InputError, match="frame 0 is 66x50, which times 4 is not"):
+        run(clip, clip)
+    with pytest.raises(InputError, match="frames_per_clip"):
+        Protocol(frames_per_clip=0)
+    with pytest.raises(InputError, match="gt_downscale"):
+        Protocol(gt_downscale=0)
+    with pytest.raises(InputError, match="crop"):
+        Protocol(crop_border=-1)
+
+
+def test_output_that_is_not_finite_is_refused(clip, monkeypatch):
+    nan = np.full((48, 64, 3), np.nan, np.float32)
+    monkeypatch.setattr(stream, "restore_frames", lambda *a, **k: iter([nan] * 3))
+    with pytest.raises(InputError, match="not finite"):
+        run(clip)
+
+
+def test_frames_stream(clip, no_network):
+    """Reads no further than the network asks."""
+    num_read = 0
+
+    def endless():
+        nonlocal num_read
+        while True:
+            num_read += 1
+            yield clip[0]
+
+    scores = evaluator.evaluate_clip(TINY, None, endless(), protocol=Protocol())
+    next(scores)
+    next(scores)
+    assert num_read <= 3
+
+
+def test_real_network(clip, params):
+    lq = [resize(image[:48, :64], 1 / 4) for image in clip]
+    restored = stream.restore_frames(TINY, params, lq, padding="replicate")
+    expected = [
+        metrics.psnr(image[:48, :64], np.asarray(output))
+        for image, output in zip(clip, restored, strict=True)
+    ]
+    scores = run(clip, params=params, padding="replicate")
+    np.testing.assert_allclose(
+        [frame["model"]["psnr_rgb"] for frame in scores], expected, atol=1e-6
+    )
+    still = run(clip, params=params, padding="replicate", still=True)
+    assert still[1]["bicubic"] == scores[1]["bicubic"]
+    assert still[1]["model"] != scores[1]["model"]
+
+
+@pytest.fixture
+def command(clip, tmp_path, monkeypatch, no_network):
+    """Make a folder with two clips, and weights that need no file."""
+    import cv2
+
+    for name in ("x", "y"):
+        (tmp_path / "gt" / name).mkdir(parents=True)
+        for index, image in enumerate(clip):
+            file = tmp_path / "gt" / name / f"{index}.png"
+            cv2.imwrite(str(file), image[..., ::-1])
+    monkeypatch.setattr(eval_command.weights, "load_weights", lambda name: (TINY, None))
+    return eval_command.Eval(
+        tmp_path / "gt", weights="none", json=tmp_path / "scores.json"
+    )
+
+
+def test_command(command, clip, capsys):
+    dataclasses.replace(command, crop=2).run()
+    tree = json.loads(command.json.read_text())
+    assert tree["weights"] == "none"
+    assert tree["config"]["num_features"] == 8
+    protocol = tree["protocol"]
+    assert protocol["crop_border"] == 2
+    assert protocol["gt_downscale"] == 1
+    assert protocol["padding"] == "reflection_circle"
+    assert protocol["input"] == "MATLAB bicubic 1/4, rounded to 8 bit"
+    assert list(tree["clips"]) == ["x", "y"]
+    direct = run(clip, crop_border=2)
+    bicubic = [frame["bicubic"]["psnr_y"] for frame in direct]
+    assert tree["clips"]["y"]["per_frame"]["bicubic"]["psnr_y"] == bicubic
+    assert tree["mean"]["bicubic"]["psnr_y"] == pytest.approx(np.mean(bicubic))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines[1:4]] == ["x", "bicubic", "gain"]
+    assert lines[1][:3] == ["x", "3", "model"]
+    assert lines[-3][:3] == ["mean", "6", "model"]
+    assert lines[-2][1] == f"{np.mean(bicubic):.2f}"
+
+
+def test_command_takes_the_named_clips(command):
+    dataclasses.replace(command, clips=("y",), frames_per_clip=1).run()
+    tree = json.loads(command.json.read_text())
+    assert {name: clip["frames"] for name, clip in tree["clips"].items()} == {"y": 1}
+    with pytest.raises(InputError, match="no clip named z"):
+        dataclasses.replace(command, clips=("z",)).run()
