@@ -1,6 +1,6 @@
 """Tiny network for trying things out: less than a minute on a CPU.
 
-    python train.py --config configs/debug.py --data CLIPS --workdir runs/debug
+python train.py --config configs/debug.py --data CLIPS --workdir runs/debug
 """
 
 from edvr_jax.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig

@@ -21,9 +21,7 @@ SCALES = (1, 2, 3, 4)
 def _positive(config: Any, names: str) -> None:
     for name in names.split():
         if getattr(config, name) < 1:
-            raise InputError(
-                f"{name} must be positive, got {getattr(config, name)}"
-            )
+            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
 
 
 def _not_negative(config: Any, names: str) -> None:
@@ -194,7 +192,9 @@ class DataConfig:
         """Check ranges."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
         if not 0 <= self.camera_motion <= 1:
-            raise InputError(f"camera_motion is a probability, got {self.camera_motion}")
+            raise InputError(
+                f"camera_motion is a probability, got {self.camera_motion}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ def train_step(
     state = TrainState(
         step=state.step + 1, params=params, ema_params=ema_params, opt_state=opt_state
     )
-    return state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
 def _to_float(images: jax.Array) -> jax.Array:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +34,7 @@ def train(
     workdir: Path,
     cache: Path | None = None,
     accept_changes: bool = False,
-    log: Log = logging.getLogger(__name__).info,
+    log: Log,
 ) -> TrainState:
     """Train, or go on with, one experiment.
 
@@ -144,7 +143,9 @@ def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
     _write_text(path, to_json(config))
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix="") -> list[str]:
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
     changes = []
     for key, value in new.items():
         if isinstance(value, Mapping):

@@ -1,0 +1,1 @@
+"""The commands of ``edvr``, one dataclass with a ``run`` method each."""

@@ -97,7 +97,8 @@ def load_config(path: Path) -> Config:
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"{path}: no such config file; see configs/*.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):

@@ -61,7 +61,9 @@ def open_frames(paths: list[Path], config: DataConfig, cache: Path) -> list[Fram
     cache.mkdir(parents=True, exist_ok=True)
     targets = [cache / f"{p.stem}-{_fingerprint(p, config)}.npy" for p in paths]
     todo = [(p, t) for p, t in zip(paths, targets, strict=True) if not t.exists()]
-    for path, target in tqdm(todo, desc="decoding clips", unit="clip", disable=not todo):
+    for path, target in tqdm(
+        todo, desc="decoding clips", unit="clip", disable=not todo
+    ):
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("wb") as file:
             np.save(file, _decode(path, config))

@@ -119,7 +119,10 @@ def paired_crop(
     y, x = corners[center]
     gt = np.ascontiguousarray(frames[center, y : y + size, x : x + size])
     if scale == 1:
-        crops = [f[y : y + size, x : x + size] for f, (y, x) in zip(frames, corners, strict=True)]
+        crops = [
+            frame[y : y + size, x : x + size]
+            for frame, (y, x) in zip(frames, corners, strict=True)
+        ]
         return np.stack(crops), gt
     margin = _MARGIN * scale
     crops = np.stack(

@@ -100,6 +100,4 @@ def create_model(
             "to replace parts of a cascade, build Cascade(stage1=..., stage2=...) "
             "from two create_model results"
         )
-    return Cascade(
-        stage1=create_edvr(config.stage1), stage2=create_edvr(config.stage2)
-    )
+    return Cascade(stage1=create_edvr(config.stage1), stage2=create_edvr(config.stage2))

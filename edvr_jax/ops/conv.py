@@ -52,9 +52,7 @@ def _conv2d_bwd(strides, residuals, cotangent):
     if strides != 1:
         return grad_x, native(x, cotangent)
     by_columns = functools.partial(_kernel_gradient_by_columns, size=kernel.shape[0])
-    grad_kernel = lax.platform_dependent(
-        x, cotangent, cpu=by_columns, default=native
-    )
+    grad_kernel = lax.platform_dependent(x, cotangent, cpu=by_columns, default=native)
     return grad_x, grad_kernel
 
 

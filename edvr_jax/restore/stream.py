@@ -7,6 +7,7 @@ stream feeding another, so that stage 2 sees stage 1's output of every frame, pa
 at the ends of the clip like any other clip.
 """
 
+import collections
 import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, cast
@@ -113,25 +114,38 @@ def _stream(
 ) -> Iterator[np.ndarray]:
     params = jax.device_put(params)
     multiple, scale = config.size_multiple, config.output_scale
-    encoded = (
-        (frame, _encode(params, frame, model=model, multiple=multiple))
-        for frame in _check_frames(frames, config.in_channels)
-    )
+    running = collections.deque(maxlen=config.num_frames)
+
+    def encode(frame: np.ndarray) -> tuple[jax.Array, ...]:
+        features = _encode(params, frame, model=model, multiple=multiple)
+        running.append(features)
+        return features
+
+    frames = _check_frames(frames, config.in_channels)
     windows = iter_windows(
-        encoded, num_frames=config.num_frames, center=config.center, padding=padding
+        ((frame, encode(frame)) for frame in frames),
+        num_frames=config.num_frames,
+        center=config.center,
+        padding=padding,
     )
-    pending = None  # one frame is computed while the caller works on another
-    for window in windows:
-        features = tuple(levels for _, levels in window)
-        frame = window[config.center][0]
-        restored = _reconstruct(
-            params, features, frame, model=model, multiple=multiple, scale=scale
-        )
+    pending = restored = None
+    try:
+        for window in windows:
+            features = tuple(levels for _, levels in window)
+            frame = window[config.center][0]
+            restored = _reconstruct(
+                params, features, frame, model=model, multiple=multiple, scale=scale
+            )
+            # One frame is computed while the caller works on the one before.
+            if pending is not None:
+                yield np.asarray(pending)
+            pending = restored
         if pending is not None:
             yield np.asarray(pending)
-        pending = restored
-    if pending is not None:
-        yield np.asarray(pending)
+    finally:
+        # What still runs reads the frames' memory, which Python frees at its exit:
+        # without waiting, Ctrl-C ends in a crash.
+        jax.block_until_ready((restored, pending, list(running)))
 
 
 def _check_frames(

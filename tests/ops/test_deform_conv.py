@@ -169,7 +169,9 @@ def test_bfloat16_gradients_are_finite_and_close():
     expected = jax.grad(loss, argnums=(0, 1, 2, 3, 4))(*arguments)
     x, offset, mask, kernel, bias = arguments
     half = (x.astype(jnp.bfloat16), offset, mask, kernel.astype(jnp.bfloat16), bias)
-    for a, e in zip(jax.grad(loss, argnums=(0, 1, 2, 3, 4))(*half), expected, strict=True):
+    for a, e in zip(
+        jax.grad(loss, argnums=(0, 1, 2, 3, 4))(*half), expected, strict=True
+    ):
         # Measured at most 0.01 of the largest gradient.
         assert relative_error(a.astype(jnp.float32), e) < 0.05
 

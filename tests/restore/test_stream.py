@@ -21,7 +21,7 @@ TINY = ModelConfig(
     num_reconstruct_blocks=1,
 )
 SMALLEST = dataclasses.replace(TINY, num_frames=3, with_tsa=False)
-ATOL = 1e-5  # stated for the stream; measured 5e-7 on CPU
+ATOL = 1e-5  # stated for the stream; measured 9e-7 on CPU
 
 
 def make_frames(num_frames, height=16, width=20):
