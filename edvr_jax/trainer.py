@@ -1,8 +1,11 @@
 """The training loop: data, step, log, checkpoint, validate; nothing else."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +57,7 @@ def train(
 
     Raises:
         InputError: if the workdir holds something else, or data does not fit.
-        KeyboardInterrupt: passed on after a checkpoint has been saved.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint has been saved.
         FloatingPointError: if the loss is not finite; nothing is saved after it.
     """
     # Setup
@@ -99,24 +102,21 @@ def train(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        step = int(state.step)
-        try:
-            while step < config.total_steps:
+        with contextlib.closing(batches), _Interruption() as interruption:
+            for step in range(int(state.step) + 1, config.total_steps + 1):
                 batch = parallel.shard(next(batches))
                 state, step_metrics = step_fn(state, batch)
-                step += 1
+                progress.add(step_metrics)
                 if step % config.log_every_steps == 0 or step == config.total_steps:
-                    progress.train_line(step, step_metrics)
+                    progress.train_line(step)
                 if step % config.checkpoint_every_steps == 0:
                     saved.save(state)
                 if step % config.eval.every_steps == 0:
                     progress.val_line(step, validate(state.ema_params))
-        except KeyboardInterrupt:
-            saved.save(state)
-            log(f"interrupted; saved step {int(state.step)}, run again to go on")
-            raise
-        finally:
-            batches.close()
+                if interruption.is_requested:
+                    saved.save(state)
+                    log(f"interrupted; saved step {step}, run again to go on")
+                    raise KeyboardInterrupt
 
         # Finish
         saved.save(state)
@@ -232,22 +232,60 @@ def _val_samples(frames: Frames, num_frames: int, config: Config):
     ]
 
 
+class _Interruption:
+    """Turns Ctrl-C and SIGTERM into a request that the loop can act on.
+
+    An exception at any moment could strike while the state is being replaced. A
+    second Ctrl-C is not held back. Outside the main thread signals stay as they are.
+    """
+
+    def __init__(self):
+        self.is_requested = False
+        self._previous = {}
+
+    def __enter__(self):
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_):
+        """Put the previous handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number, frame):
+        del number, frame
+        self.is_requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class _Progress:
     """Lines for the user and for ``log.jsonl``, with rate and time to go."""
 
     def __init__(self, config: Config, path: Path, first_step: int, log: Log):
         self._config, self._path, self._log = config, path, log
         self._step, self._time = first_step, time.monotonic()
+        self._pending: list[Mapping[str, jax.Array]] = []
 
-    def train_line(self, step: int, step_metrics: Mapping[str, jax.Array]) -> None:
-        """Log a training step.
+    def add(self, step_metrics: Mapping[str, jax.Array]) -> None:
+        """Take the metrics of a step, without waiting for them."""
+        self._pending.append(step_metrics)
+
+    def train_line(self, step: int) -> None:
+        """Log the means of the metrics since the last line.
 
         Raises:
-            FloatingPointError: if the loss is not finite.
+            FloatingPointError: if a loss was not finite.
         """
-        values = {name: float(value) for name, value in step_metrics.items()}
+        pending, self._pending = jax.device_get(self._pending), []
+        values = {
+            name: float(np.mean([metrics[name] for metrics in pending]))
+            for name in pending[0]
+        }
         if not np.isfinite(values["loss"]):
-            raise FloatingPointError(f"the loss is {values['loss']} at step {step}")
+            raise FloatingPointError(f"the loss is {values['loss']} near step {step}")
         data = self._config.data
         now = time.monotonic()
         rate = (step - self._step) / (now - self._time)

@@ -9,7 +9,8 @@ import pytest
 
 from edvr_jax import convert, optim, steps
 from edvr_jax.config import OptimConfig
-from edvr_jax.models import create_model, params as params_lib, torch_names
+from edvr_jax.models import create_model, torch_names
+from edvr_jax.models import params as params_lib
 from edvr_jax.state import TrainState
 
 
@@ -40,9 +41,7 @@ def run(fixtures):
     )
 
     def on_one_device(fn):
-        mapped = jax.vmap(
-            fn, in_axes=(None, 0), out_axes=0, axis_name=steps.BATCH_AXIS
-        )
+        mapped = jax.vmap(fn, in_axes=(None, 0), out_axes=0, axis_name=steps.BATCH_AXIS)
         return jax.jit(
             lambda tree, batch: jax.tree.map(lambda x: x[0], mapped(tree, batch))
         )

@@ -5,7 +5,8 @@ import pytest
 
 from edvr_jax import InputError
 from edvr_jax.config import CascadeConfig, ModelConfig
-from edvr_jax.models import Cascade, create_model, params as params_lib
+from edvr_jax.models import Cascade, create_model
+from edvr_jax.models import params as params_lib
 
 TINY = {
     "num_features": 8,
@@ -72,9 +73,7 @@ def test_encode_then_reconstruct_is_the_call(tiny):
     model, params, frames = tiny
     variables = {"params": params}
     expected = jax.jit(model.apply)(variables, frames)
-    levels = [
-        model.apply(variables, frames[:, t], method="encode") for t in range(3)
-    ]
+    levels = [model.apply(variables, frames[:, t], method="encode") for t in range(3)]
     pyramid = tuple(jnp.stack(level, axis=1) for level in zip(*levels, strict=True))
     actual = model.apply(variables, pyramid, frames[:, 1], method="reconstruct")
     # Measured 4e-7, CPU; also the test that jit changes nothing.
@@ -113,7 +112,9 @@ def test_initialisation_follows_the_reference():
     params = jax.jit(model.init)(jax.random.key(0), frames)["params"]
     block = params["reconstruction_0"]["conv1"]
     # Kaiming normal x 0.1: 0.1 * sqrt(2 / (9 * 64)).
-    assert float(block["kernel"].std()) == pytest.approx(0.1 * (2 / 576) ** 0.5, rel=0.05)
+    assert float(block["kernel"].std()) == pytest.approx(
+        0.1 * (2 / 576) ** 0.5, rel=0.05
+    )
     assert not block["bias"].any()
     dcn = params["pcd_align"]["cas_dcnpack"]
     assert not dcn["conv_offset"]["kernel"].any()

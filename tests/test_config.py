@@ -1,0 +1,79 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from edvr_jax import cli
+from edvr_jax.commands.train import load_config, with_config_file
+from edvr_jax.config import CascadeConfig, Config, DataConfig, from_dict, to_json
+from edvr_jax.errors import InputError
+from edvr_jax.models import create_model
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_experiment_loads_traces_and_survives_json(path):
+    config = load_config(path)
+    assert from_dict(Config, json.loads(to_json(config))) == config
+    model = config.model
+    size = config.data.gt_crop // model.output_scale
+    frames = jax.ShapeDtypeStruct(
+        (1, model.num_frames, size, size, model.in_channels), np.float32
+    )
+    out, _ = jax.eval_shape(
+        lambda x: create_model(model).init_with_output(jax.random.key(0), x), frames
+    )
+    assert out.shape == (1, config.data.gt_crop, config.data.gt_crop, 3)
+    assert sum(config.optim.period_steps) == config.total_steps
+
+
+def test_cascade_survives_json():
+    config = CascadeConfig()
+    assert from_dict(CascadeConfig, json.loads(to_json(config))) == config
+
+
+def test_unknown_field_is_named():
+    with pytest.raises(InputError, match="DataConfig has no field gt_crops"):
+        from_dict(Config, {"data": {"gt_crops": 3}})
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "message"),
+    [
+        (DataConfig, {"camera_motion": 2.0}, "probability"),
+        (DataConfig, {"batch_size": 0}, "batch_size"),
+        (Config, {"data": DataConfig(gt_crop=40)}, "multiple of 16"),
+        (Config, {"total_steps": 0}, "total_steps"),
+    ],
+)
+def test_impossible_values_are_refused(cls, change, message):
+    with pytest.raises(InputError, match=message):
+        cls(**change)
+
+
+def test_configs_are_frozen_and_hashable():
+    config = Config()
+    assert hash(config) == hash(dataclasses.replace(config))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 1  # type: ignore[misc]
+
+
+def test_a_file_gives_the_defaults_that_options_override(capsys):
+    path = str(CONFIGS[0])
+    command = with_config_file(["--config", path])
+    assert load_config(CONFIGS[0]) == command.__dataclass_fields__["settings"].default
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["train", f"--config={path}", "--data", "x", "--optim.peek-lr", "1"])
+    assert exit_info.value.code == 2
+    assert "--optim.peak-lr" in capsys.readouterr().err
+
+
+def test_missing_config_file_is_one_line(capsys):
+    assert cli.main(["train", "--config", "nowhere.py"]) == 2
+    assert capsys.readouterr().err == (
+        "error: nowhere.py: no such config file; see configs/*.py\n"
+    )

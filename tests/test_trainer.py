@@ -1,0 +1,131 @@
+"""The whole loop on tiny clips: learns, resumes to the bit, refuses, exports."""
+
+import dataclasses
+import json
+import signal
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from edvr_jax import load_weights, trainer
+from edvr_jax.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig
+from edvr_jax.errors import InputError
+
+CONFIG = Config(
+    model=ModelConfig(
+        num_features=8,
+        num_frames=3,
+        deformable_groups=2,
+        num_extract_blocks=1,
+        num_reconstruct_blocks=1,
+    ),
+    data=DataConfig(val_clips=("val",), gt_crop=32, batch_size=4, camera_motion=0.5),
+    optim=OptimConfig(
+        peak_lr=2e-3, period_steps=(6,), restart_weights=(1.0,), ema_decay=0.5
+    ),
+    eval=EvalConfig(every_steps=3, frames_per_clip=1),
+    total_steps=6,
+    log_every_steps=1,
+    checkpoint_every_steps=4,
+)
+
+
+@pytest.fixture(scope="module")
+def clips(fixtures, tmp_path_factory):
+    """Clips that pan over a real frame; ``val`` shows the other frame."""
+    folder = tmp_path_factory.mktemp("clips")
+    frames = np.load(fixtures / "psnr_ssim.npz")["a_rgb"][..., ::-1]
+    for name, frame in (("train", frames[0]), ("val", frames[1])):
+        (folder / name).mkdir()
+        for i in range(6):
+            crop = np.ascontiguousarray(frame[2 * i : 2 * i + 64, 3 * i : 3 * i + 96])
+            cv2.imwrite(str(folder / name / f"{i}.png"), crop)
+    return folder
+
+
+def run(clips, workdir, config=CONFIG, *, stop_at=None, **options):
+    """Train; ``stop_at`` sends SIGTERM when that step is logged."""
+    lines = []
+
+    def log(line):
+        lines.append(line)
+        if stop_at is not None and line.startswith(f"step {stop_at}/"):
+            signal.raise_signal(signal.SIGTERM)
+
+    state = trainer.train(config, data=clips, workdir=workdir, log=log, **options)
+    return state, lines
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clips, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, *run(clips, workdir)
+
+
+def test_log_and_files(undisturbed):
+    workdir, state, lines = undisturbed
+    assert int(state.step) == 6
+    assert any("min to go" in line for line in lines)
+    records = [json.loads(line) for line in (workdir / "log.jsonl").open()]
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    scores = [r for r in records if "psnr_y" in r]
+    assert [r["step"] for r in scores] == [3, 6]
+    assert scores[0]["psnr_y_bicubic"] == scores[1]["psnr_y_bicubic"] > 15
+    steps = {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+    assert steps == {"4", "6"}
+
+
+def test_exported_weights_are_the_average(undisturbed):
+    workdir, state, _ = undisturbed
+    config, params = load_weights(workdir / "ema.safetensors")
+    assert config == CONFIG.model
+    jax.tree.map(np.testing.assert_array_equal, params, dict(state.ema_params))
+    leaves = zip(*map(jax.tree.leaves, (state.params, state.ema_params)), strict=True)
+    assert any((a != b).any() for a, b in leaves)
+
+
+def test_six_steps_equal_three_interrupted_and_three_resumed(
+    clips, undisturbed, tmp_path
+):
+    with pytest.raises(KeyboardInterrupt):
+        run(clips, tmp_path / "run", stop_at=3)
+    state, lines = run(clips, tmp_path / "run")
+    assert "resumed at step 3" in lines
+    jax.tree.map(np.testing.assert_array_equal, state, undisturbed[1])
+
+
+def test_finished_run_is_left_as_it_is(clips, undisturbed):
+    workdir, state, _ = undisturbed
+    again, lines = run(clips, workdir)
+    assert "resumed at step 6" in lines
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+
+
+def test_other_settings_need_consent(clips, undisturbed, tmp_path):
+    workdir = undisturbed[0]
+    changed = dataclasses.replace(CONFIG, seed=1)
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
+        run(clips, workdir, changed)
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        run(clips, tmp_path)
+
+
+def test_loss_falls(clips, tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        total_steps=150,
+        optim=OptimConfig(
+            peak_lr=4e-3, period_steps=(150,), restart_weights=(1.0,), ema_decay=0.9
+        ),
+        eval=EvalConfig(every_steps=150, frames_per_clip=2),
+        log_every_steps=25,
+        checkpoint_every_steps=150,
+    )
+    run(clips, tmp_path / "run", config)
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    losses = [r["loss"] for r in records if "loss" in r]
+    assert losses[-1] < 0.8 * losses[0]
+    assert records[-1]["psnr_y"] > records[-1]["psnr_y_bicubic"] - 1
