@@ -107,9 +107,11 @@ def train(
                 batch = parallel.shard(next(batches))
                 state, step_metrics = step_fn(state, batch)
                 progress.add(step_metrics)
-                if step % config.log_every_steps == 0 or step == config.total_steps:
-                    progress.train_line(step)
-                if step % config.checkpoint_every_steps == 0:
+                is_due = step % config.checkpoint_every_steps == 0
+                is_last = step == config.total_steps
+                if is_due or is_last or step % config.log_every_steps == 0:
+                    progress.train_line(step)  # first: raises if not finite
+                if is_due:
                     saved.save(state)
                 if step % config.eval.every_steps == 0:
                     progress.val_line(step, validate(state.ema_params))
@@ -277,15 +279,16 @@ class _Progress:
         """Log the means of the metrics since the last line.
 
         Raises:
-            FloatingPointError: if a loss was not finite.
+            FloatingPointError: if a loss or a gradient was not finite.
         """
         pending, self._pending = jax.device_get(self._pending), []
         values = {
             name: float(np.mean([metrics[name] for metrics in pending]))
             for name in pending[0]
         }
-        if not np.isfinite(values["loss"]):
-            raise FloatingPointError(f"the loss is {values['loss']} near step {step}")
+        for name in ("loss", "grad_norm"):
+            if not np.isfinite(values[name]):
+                raise FloatingPointError(f"{name} is {values[name]} near step {step}")
         data = self._config.data
         now = time.monotonic()
         rate = (step - self._step) / (now - self._time)
