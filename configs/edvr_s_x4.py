@@ -42,7 +42,10 @@ def get_config() -> Config:
             camera_motion=0.5,
         ),
         optim=OptimConfig(
-            peak_lr=6e-4, period_steps=(TOTAL_STEPS,), restart_weights=(1.0,)
+            peak_lr=6e-4,
+            period_steps=(TOTAL_STEPS,),
+            restart_weights=(1.0,),
+            ema_decay=0.99,  # 0.999 would average a third of so short a run
         ),
         eval=EvalConfig(every_steps=250, frames_per_clip=4),
         total_steps=TOTAL_STEPS,

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -59,6 +60,7 @@ class Checkpoints:
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
         )
-        return self._manager.restore(
+        restored = self._manager.restore(
             self.latest_step, args=ocp.args.StandardRestore(abstract)
         )
+        return cast(TrainState, restored)

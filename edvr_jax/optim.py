@@ -1,14 +1,17 @@
 """Learning rate as a pure function of the step, and Adam."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from edvr_jax.config import OptimConfig
 
 
-def cosine_restart_lr(step: jax.Array | int, config: OptimConfig) -> jax.Array:
+def cosine_restart_lr(step: ArrayLike, config: OptimConfig) -> jax.Array:
     """Learning rate of cosine annealing with restarts.
 
     ``eta_min + weight/2 * (peak_lr - eta_min) * (1 + cos(pi * progress))`` inside
@@ -37,6 +40,5 @@ def cosine_restart_lr(step: jax.Array | int, config: OptimConfig) -> jax.Array:
 
 def create_optimizer(config: OptimConfig) -> optax.GradientTransformation:
     """Adam with the cosine-restart rate (BasicSR: betas 0.9 and 0.99)."""
-    return optax.adam(
-        lambda count: cosine_restart_lr(count, config), b1=config.b1, b2=config.b2
-    )
+    rate = functools.partial(cosine_restart_lr, config=config)
+    return optax.adam(rate, b1=config.b1, b2=config.b2)

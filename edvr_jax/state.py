@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-Params = dict[str, Any]
+Params = Any  # nested dict of arrays
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -1,6 +1,7 @@
 """Per-device training step: pure, mapped over devices by ``parallel.py``."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -35,7 +36,7 @@ def global_gradients(
     lq, gt = (_to_float(batch[name]) for name in ("lq", "gt"))
 
     def loss_fn(params):
-        restored = model.apply({"params": params}, lq)
+        restored = cast(jax.Array, model.apply({"params": params}, lq))
         return losses.charbonnier(restored, gt, eps=eps)
 
     return jax.lax.psum(jax.value_and_grad(loss_fn)(params), BATCH_AXIS)

@@ -5,7 +5,7 @@ resume needs no stored iterator, and workers cannot change it.
 """
 
 import concurrent.futures
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -172,7 +172,7 @@ def iterate_batches(
     process_index: int = 0,
     process_count: int = 1,
     prefetch: int = 3,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Yield batches from a step on, prepared ahead by a thread.
 
     Args:

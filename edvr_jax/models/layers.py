@@ -27,7 +27,8 @@ def _fan_in_uniform(fan_in: int) -> initializers.Initializer:
     """U(-b, b) with b = 1/sqrt(fan_in): PyTorch's default for conv and bias."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from edvr_jax.models.layers import Conv, DCNv2Pack, Dtype, leaky_relu
 from edvr_jax.ops import resample
 
-Pyramid = tuple[jax.Array, jax.Array, jax.Array]
+Pyramid = tuple[jax.Array, ...]  # levels 1, 2, 3
 
 
 class PCDAlignment(nn.Module):

@@ -5,6 +5,8 @@ basicsr/archs/edvr_arch.py at 323cc143, class TSAFusion. The official repository
 calls ``temporal_attn1`` tAtt_2 and ``temporal_attn2`` tAtt_1.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ def _merge_frames(x: jax.Array) -> jax.Array:
 
 def _pool(x: jax.Array) -> jax.Array:
     """Maximum and mean over 3x3, stride 2, side by side: [N, H/2, W/2, 2*C]."""
-    pad = ((1, 1), (1, 1))
+    pad: Any = ((1, 1), (1, 1))  # Flax's annotation knows strings only
     pooled = [
         pool(x, (3, 3), strides=(2, 2), padding=pad)
         for pool in (nn.max_pool, nn.avg_pool)

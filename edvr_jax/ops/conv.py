@@ -6,13 +6,13 @@ as a matrix product per image instead (measured in docs/design.md).
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
     """Convolve with zeros around the image, half the kernel's side wide.
 
@@ -27,6 +27,10 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
     Returns:
         [N, ceil(H/strides), ceil(W/strides), F], dtype of x.
     """
+    return cast(jax.Array, _conv(x, kernel, strides))
+
+
+def _xla_conv(x, kernel, strides):
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x,
@@ -37,18 +41,20 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
     )
 
 
-def _conv2d_fwd(x, kernel, strides):
-    return conv2d(x, kernel, strides), (x, kernel)
+_conv = jax.custom_vjp(_xla_conv, nondiff_argnums=(2,))
 
 
-def _conv2d_bwd(strides, residuals, cotangent):
+def _conv_fwd(x, kernel, strides):
+    return _xla_conv(x, kernel, strides), (x, kernel)
+
+
+def _conv_bwd(strides, residuals, cotangent):
     x, kernel = residuals
-    plain = conv2d.fun
 
     def native(x, cotangent):
-        return jax.vjp(lambda k: plain(x, k, strides), kernel)[1](cotangent)[0]
+        return jax.vjp(lambda k: _xla_conv(x, k, strides), kernel)[1](cotangent)[0]
 
-    grad_x = jax.vjp(lambda x: plain(x, kernel, strides), x)[1](cotangent)[0]
+    grad_x = jax.vjp(lambda x: _xla_conv(x, kernel, strides), x)[1](cotangent)[0]
     if strides != 1:
         return grad_x, native(x, cotangent)
     by_columns = functools.partial(_kernel_gradient_by_columns, size=kernel.shape[0])
@@ -56,7 +62,7 @@ def _conv2d_bwd(strides, residuals, cotangent):
     return grad_x, grad_kernel
 
 
-conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+_conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 def _kernel_gradient_by_columns(x, cotangent, *, size):

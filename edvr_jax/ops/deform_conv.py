@@ -13,6 +13,7 @@ is interpolated with them.
 
 import functools
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ def deform_conv2d(
     strides, padding, dilation = _pair(strides), _pair(padding), _pair(dilation)
     _check_shapes(x, offset, mask, kernel, bias, strides, padding, dilation, groups)
     geometry = (kernel.shape[:2], strides, padding, dilation)
-    out = _deform_conv(x, offset, mask, kernel, geometry, groups)
+    out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, geometry, groups))
     return out if bias is None else out + bias.astype(out.dtype).reshape(1, 1, 1, -1)
 
 
@@ -118,16 +119,18 @@ def _check_shapes(
         raise ValueError(f"expected bias {(features,)}, got {bias.shape}")
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _deform_conv(x, offset, mask, kernel, geometry, groups):
+def _forward(x, offset, mask, kernel, geometry, groups):
     """Forward pass on checked arguments; ``geometry`` is static."""
     samples = _Samples(x, offset, geometry)
     columns = samples.interpolate(samples.corners(x), mask)
     return _contract(columns, kernel, groups).astype(x.dtype)
 
 
+_deform_conv = jax.custom_vjp(_forward, nondiff_argnums=(4, 5))
+
+
 def _deform_conv_fwd(x, offset, mask, kernel, geometry, groups):
-    out = _deform_conv(x, offset, mask, kernel, geometry, groups)
+    out = _forward(x, offset, mask, kernel, geometry, groups)
     return out, (x, offset, mask, kernel)
 
 
@@ -135,11 +138,12 @@ def _deform_conv_bwd(geometry, groups, residuals, cotangent):
     """Gradients, image by image: the columns of one image stay in cache."""
     x, offset, mask, kernel = residuals
 
-    def one_image(args):
-        return _image_gradients(*args, kernel, geometry, groups)
+    def one_image(image):
+        x, offset, mask, cotangent = image
+        return _image_gradients(x, offset, mask, cotangent, kernel, geometry, groups)
 
-    singles = [a[:, None] for a in (x, offset, mask, cotangent)]
-    grad_x, grad_offset, grad_mask, grad_kernel = lax.map(one_image, tuple(singles))
+    images = tuple(a[:, None] for a in (x, offset, mask, cotangent))
+    grad_x, grad_offset, grad_mask, grad_kernel = lax.map(one_image, images)
     return (
         grad_x[:, 0].astype(x.dtype),
         grad_offset[:, 0].astype(offset.dtype),
@@ -217,11 +221,11 @@ class _Samples:
     def interpolate(self, corners, mask):
         """Modulated samples, [N, Ho, Wo, K, G, C/G], in the type of x."""
         mask = jnp.swapaxes(mask, 3, 4)
-        columns = sum(
+        weighted = [
             corner * (weight * mask)[..., None]
             for corner, weight in zip(corners, self.weights(), strict=True)
-        )
-        return columns.astype(corners[0].dtype)
+        ]
+        return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
 
     def position_gradients(self, dots, mask):
         """Gradients to mask [.., G, K] and offset [.., G, K, 2] from corner dots."""
