@@ -67,7 +67,9 @@ def test_a_file_gives_the_defaults_that_options_override(capsys):
     command = with_config_file(["--config", path])
     assert load_config(CONFIGS[0]) == command.__dataclass_fields__["settings"].default
     with pytest.raises(SystemExit) as exit_info:
-        cli.main(["train", f"--config={path}", "--data", "x", "--optim.peek-lr", "1"])
+        cli.main(
+            f"train --config={path} --data x --workdir y --optim.peek-lr 1".split()
+        )
     assert exit_info.value.code == 2
     assert "--optim.peak-lr" in capsys.readouterr().err
 

@@ -17,13 +17,11 @@ from edvr_jax import convert
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.weights import native
-from edvr_jax.weights.native import is_native
 
 __all__ = [
     "Metadata",
     "available_weights",
     "combine_stages",
-    "is_native",
     "load_weights",
     "read_metadata",
     "save_weights",
@@ -80,7 +78,7 @@ def load_weights(
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
     with _find(name_or_path) as path:
-        return native.read(path) if is_native(path) else convert.from_torch(path)
+        return native.read(path) if native.is_native(path) else convert.from_torch(path)
 
 
 def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
@@ -96,7 +94,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
     with _find(name_or_path) as path:
-        if not is_native(path):
+        if not native.is_native(path):
             layout, config, _ = convert.read_torch(path)
             return Metadata(config, layout)
         texts = native.read_metadata(path)
