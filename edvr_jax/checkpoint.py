@@ -1,5 +1,6 @@
 """Checkpoints of a training run: the whole state, atomically, by orbax."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 import jax
 import orbax.checkpoint as ocp
 
+from edvr_jax.config import Config
 from edvr_jax.state import TrainState
 
 
@@ -20,11 +22,13 @@ class Checkpoints:
     Args:
         folder: Where the checkpoints lie; made if needed.
         keep: Newest checkpoints to keep.
+        config: Written as JSON into every checkpoint.
     """
 
-    def __init__(self, folder: Path, *, keep: int):
+    def __init__(self, folder: Path, *, keep: int, config: Config):
         logging.getLogger("absl").setLevel(logging.WARNING)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._config = dataclasses.asdict(config)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self):
@@ -44,7 +48,13 @@ class Checkpoints:
         """Save in the background, unless this step is saved already."""
         step = int(state.step)
         if step != self.latest_step:
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+                    config=ocp.args.JsonSave(self._config),  # pyright: ignore[reportCallIssue]
+                ),
+            )
 
     def restore(self, like: TrainState) -> TrainState:
         """Restore the newest checkpoint.
@@ -61,6 +71,9 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
         )
         restored = self._manager.restore(
-            self.latest_step, args=ocp.args.StandardRestore(abstract)
+            self.latest_step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract)  # pyright: ignore[reportCallIssue]
+            ),
         )
-        return cast(TrainState, restored)
+        return cast(TrainState, restored["state"])

@@ -20,13 +20,13 @@ SCALES = (1, 2, 3, 4)
 
 def _positive(config: Any, names: str) -> None:
     for name in names.split():
-        if getattr(config, name) < 1:
+        if not getattr(config, name) >= 1:
             raise InputError(f"{name} must be positive, got {getattr(config, name)}")
 
 
 def _not_negative(config: Any, names: str) -> None:
     for name in names.split():
-        if getattr(config, name) < 0:
+        if not getattr(config, name) >= 0:
             raise InputError(
                 f"{name} must not be negative, got {getattr(config, name)}"
             )
@@ -191,6 +191,7 @@ class DataConfig:
     def __post_init__(self):
         """Check ranges."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
+        _not_negative(self, "max_camera_speed")
         if not 0 <= self.camera_motion <= 1:
             raise InputError(
                 f"camera_motion is a probability, got {self.camera_motion}"
@@ -229,6 +230,10 @@ class OptimConfig:
                 f"period_steps has {len(self.period_steps)} entries but "
                 f"restart_weights has {len(self.restart_weights)}"
             )
+        _not_negative(self, "peak_lr eta_min charbonnier_eps")
+        for name in ("b1", "b2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if not self.period_steps or min(self.period_steps) < 1:
             raise InputError(f"period_steps must be positive, got {self.period_steps}")
 
@@ -282,6 +287,13 @@ class Config:
             self,
             "total_steps log_every_steps checkpoint_every_steps keep_checkpoints",
         )
+        _not_negative(self, "seed")
+        if self.total_steps > sum(self.optim.period_steps):
+            raise InputError(
+                f"total_steps ({self.total_steps}) is more than the "
+                f"{sum(self.optim.period_steps)} steps of optim.period_steps; change "
+                "both"
+            )
         step = self.model.size_multiple * self.model.output_scale
         if self.data.gt_crop % step:
             raise InputError(

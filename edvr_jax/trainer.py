@@ -61,6 +61,7 @@ def train(
         FloatingPointError: if the loss is not finite; nothing is saved after it.
     """
     # Setup
+    _check_supported(config)
     local_batch = parallel.local_batch_size(config.data.batch_size)
     _claim_workdir(workdir, config, accept_changes)
     cache = cache or workdir / "frames"
@@ -83,7 +84,9 @@ def train(
         model=model, optimizer=optimizer, config=config.optim
     )
 
-    with Checkpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as saved:
+    with Checkpoints(
+        workdir / "checkpoints", keep=config.keep_checkpoints, config=config
+    ) as saved:
         # Restore: the newest checkpoint, else the fresh state
         if saved.latest_step is not None:
             state = saved.restore(state)
@@ -116,6 +119,7 @@ def train(
                 if step % config.eval.every_steps == 0:
                     progress.val_line(step, validate(state.ema_params))
                 if interruption.is_requested:
+                    progress.train_line(step)
                     saved.save(state)
                     log(f"interrupted; saved step {step}, run again to go on")
                     raise KeyboardInterrupt
@@ -127,20 +131,44 @@ def train(
     return state
 
 
+def _check_supported(config: Config) -> None:
+    """Refuse what a configuration can say but training cannot do yet."""
+    if jax.process_count() > 1:
+        raise InputError("training on several hosts is not supported yet; use one")
+    if config.model.output_scale == 1:
+        raise InputError(
+            "model.scale 1 and model.hr_in need degraded clips to train on, which "
+            "edvr_jax does not make yet; train a scale of 2, 3 or 4"
+        )
+    if (config.model.in_channels, config.model.out_channels) != (3, 3):
+        raise InputError("clips are RGB: model.in_channels and out_channels must be 3")
+
+
 def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
     """Write config.json, or check that the one there is the same experiment."""
     path = workdir / "config.json"
-    if path.exists():
-        old = from_dict(Config, json.loads(path.read_text()))
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file; name a folder")
+    if not path.exists() and workdir.exists() and any(workdir.iterdir()):
+        raise InputError(f"{workdir} is not empty and holds no run; use another")
+    # Before its first checkpoint a run has nothing to lose.
+    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
+        try:
+            old = from_dict(Config, json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
         changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
+        if old.model != config.model:
+            raise InputError(
+                f"{workdir} holds a run of another network ({'; '.join(changes)}); "
+                "use another --workdir"
+            )
         if changes and not accept_changes:
             raise InputError(
                 f"{workdir} holds a run with another configuration "
                 f"({'; '.join(changes)}); use another --workdir, or "
                 "--accept-changes to go on with the new one"
             )
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise InputError(f"{workdir} is not empty and holds no run; use another")
     workdir.mkdir(parents=True, exist_ok=True)
     _write_text(path, to_json(config))
 
@@ -188,7 +216,8 @@ def _make_validation(
     model, scale = create_model(config.model), config.model.output_scale
     restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq))
     samples = [
-        _val_samples(frames, config.model.num_frames, config) for frames in clips
+        _val_samples(frames, pairs.clip_name(path), config)
+        for path, frames in zip(paths, clips, strict=True)
     ]
 
     def bicubic(lq):
@@ -214,13 +243,20 @@ def _make_validation(
     return validate
 
 
-def _val_samples(frames: Frames, num_frames: int, config: Config):
+def _val_samples(frames: Frames, name: str, config: Config):
     """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
+    num_frames = config.model.num_frames
     scale = config.model.output_scale
     multiple = config.model.size_multiple * scale
     size = min(_VAL_CROP, *frames.shape[1:3]) // multiple * multiple
     corner = (np.array(frames.shape[1:3]) - size) // 2 // scale * scale
     count = len(frames) - num_frames + 1
+    if count < 1 or size < multiple:
+        raise InputError(
+            f"{name}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} are "
+            f"too few or too small to validate on (it takes {num_frames} of "
+            f"{multiple}x{multiple}); take it out of data.val_clips"
+        )
     firsts = np.linspace(0, count - 1, min(config.eval.frames_per_clip, count))
     return [
         pipeline.paired_crop(
@@ -281,6 +317,8 @@ class _Progress:
         Raises:
             FloatingPointError: if a loss or a gradient was not finite.
         """
+        if not self._pending:
+            return
         pending, self._pending = jax.device_get(self._pending), []
         values = {
             name: float(np.mean([metrics[name] for metrics in pending]))

@@ -64,7 +64,7 @@ def test_configs_are_frozen_and_hashable():
 
 def test_a_file_gives_the_defaults_that_options_override(capsys):
     path = str(CONFIGS[0])
-    command = with_config_file(["--config", path])
+    command = with_config_file(["train", "--config", path])
     assert load_config(CONFIGS[0]) == command.__dataclass_fields__["settings"].default
     with pytest.raises(SystemExit) as exit_info:
         cli.main(

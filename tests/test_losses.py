@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from edvr_jax.losses import charbonnier
 
@@ -15,6 +16,11 @@ def test_equal_images_have_the_epsilon_and_no_gradient():
     assert float(charbonnier(image, image, eps=1e-12)) == np.float32(6e-6)
     gradient = jax.grad(charbonnier)(image, image)
     np.testing.assert_array_equal(gradient, np.zeros((2, 3)))
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match="pred is"):
+        charbonnier(jnp.zeros((2, 1)), jnp.zeros((2, 3)))
 
 
 def test_bfloat16_is_summed_in_float32():

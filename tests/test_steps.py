@@ -16,7 +16,7 @@ from edvr_jax.state import TrainState
 
 @pytest.fixture(scope="module")
 def run(fixtures):
-    """First gradients, and losses and state after five steps, in float64."""
+    """First gradients, and losses and state after five steps, in float32."""
     golden = np.load(fixtures / "train" / "five_adam_steps.npz")
     config, params = convert.from_torch(
         fixtures / "train" / "five_adam_steps_init.safetensors"

@@ -1,7 +1,6 @@
 """The whole loop on tiny clips: learns, resumes to the bit, refuses, exports."""
 
 import dataclasses
-import json
 import signal
 
 import cv2
@@ -68,7 +67,7 @@ def test_log_and_files(undisturbed):
     workdir, state, lines = undisturbed
     assert int(state.step) == 6
     assert any("min to go" in line for line in lines)
-    records = [json.loads(line) for line in (workdir / "log.jsonl").open()]
+    records = read_log(workdir)
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
     scores = [r for r in records if "psnr_y" in r]
     assert [r["step"] for r in scores] == [3, 6]
@@ -125,7 +124,7 @@ def test_loss_falls(clips, tmp_path):
         checkpoint_every_steps=150,
     )
     run(clips, tmp_path / "run", config)
-    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    records = read_log(tmp_path / "run")
     losses = [r["loss"] for r in records if "loss" in r]
     assert losses[-1] < 0.8 * losses[0]
     assert records[-1]["psnr_y"] > records[-1]["psnr_y_bicubic"] - 1

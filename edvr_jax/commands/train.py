@@ -67,7 +67,7 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
     """Make the file after ``--config`` give the defaults of all settings.
 
     Args:
-        arguments: The command line after ``train``.
+        arguments: The whole command line; looked at if its command is ``train``.
 
     Returns:
         The command, its ``settings`` defaulting to the file's.
@@ -75,7 +75,7 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
     Raises:
         InputError: if the file is missing or has no ``get_config``.
     """
-    path = _find_config(arguments)
+    path = _find_config(arguments) if arguments[:1] == ["train"] else None
     default = Config() if path is None else load_config(path)
     field = dataclasses.field(default=default)
     return dataclasses.make_dataclass(
@@ -92,7 +92,7 @@ def load_config(path: Path) -> Config:
     """Run an experiment file and return what its ``get_config()`` gives.
 
     Raises:
-        InputError: if the file is missing or has no ``get_config``.
+        InputError: if the file is missing or has no ``get_config`` to return one.
     """
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"{path}: no such config file; see configs/*.py")
@@ -103,7 +103,10 @@ def load_config(path: Path) -> Config:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise InputError(f"{path}: has no get_config() function")
-    return module.get_config()
+    config = module.get_config()
+    if not isinstance(config, Config):
+        raise InputError(f"{path}: get_config() must return a Config, see configs/")
+    return config
 
 
 def _find_config(arguments: Sequence[str]) -> Path | None:

@@ -6,8 +6,10 @@ opened as a memory map afterwards: memory holds only the pages in use.
 """
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -59,28 +61,44 @@ def open_frames(paths: list[Path], config: DataConfig, cache: Path) -> list[Fram
         InputError: if a clip cannot be read.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    targets = [cache / f"{p.stem}-{_fingerprint(p, config)}.npy" for p in paths]
+    targets = [
+        cache / f"{pairs.clip_name(path)}-{_fingerprint(path, config)}.npy"
+        for path in paths
+    ]
     todo = [(p, t) for p, t in zip(paths, targets, strict=True) if not t.exists()]
     for path, target in tqdm(
         todo, desc="decoding clips", unit="clip", disable=not todo
     ):
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, _decode(path, config))
-        temporary.replace(target)
+        try:
+            with temporary.open("wb") as file:
+                _decode(path, config, file)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     return [np.load(target, mmap_mode="r") for target in targets]
 
 
-def _decode(path: Path, config: DataConfig) -> Frames:
-    frames = []
-    for frame in video.open_clip(path):
-        if len(frames) == config.max_frames_per_clip:
-            break
+def _decode(path: Path, config: DataConfig, file: BinaryIO) -> None:
+    """Write the frames of a clip as a .npy file, one at a time."""
+    clip = itertools.islice(video.open_clip(path), config.max_frames_per_clip)
+    num_frames, shape = 0, ()
+    for num_frames, frame in enumerate(clip, start=1):
         if config.gt_downscale > 1:
-            scaled = imresize(frame, 1 / config.gt_downscale) / 255
-            frame = to_uint8(scaled)
-        frames.append(frame)
-    return np.stack(frames)
+            frame = to_uint8(imresize(frame, 1 / config.gt_downscale) / 255)
+        if num_frames == 1:
+            shape = frame.shape
+            _write_header(file, (0, *shape))
+        file.write(np.ascontiguousarray(frame).tobytes())
+    file.seek(0)
+    _write_header(file, (num_frames, *shape))
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file; its length does not depend on shape[0]."""
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
 
 
 def _fingerprint(path: Path, config: DataConfig) -> str:

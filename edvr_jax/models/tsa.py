@@ -82,9 +82,8 @@ class TSAFusion(nn.Module):
         embedding = conv("temporal_attn2", aligned.reshape(n * t, h, w, c))
         embedding = embedding.reshape(n, t, h, w, -1)
         sum_dtype = jnp.promote_types(embedding.dtype, jnp.float32)
-        correlation = jnp.sum(
-            embedding * reference[:, None], -1, keepdims=True, dtype=sum_dtype
-        )
+        product = embedding.astype(sum_dtype) * reference[:, None].astype(sum_dtype)
+        correlation = jnp.sum(product, -1, keepdims=True)
         return nn.sigmoid(correlation).astype(aligned.dtype)
 
 

@@ -115,6 +115,10 @@ def _check_shapes(
             f"the {deformable_groups} deformable groups of offset must divide the "
             f"{channels} channels of x"
         )
+    if n * (height + 3) * (width + 3) * deformable_groups >= 2**31:
+        raise ValueError(
+            f"x {x.shape} is too large for 32-bit indices; split the batch"
+        )
     if bias is not None and bias.shape != (features,):
         raise ValueError(f"expected bias {(features,)}, got {bias.shape}")
 

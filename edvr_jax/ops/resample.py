@@ -28,7 +28,8 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     """Rearrange channels into space, as ``torch.nn.PixelShuffle``.
 
     Channel ``c * factor**2 + i * factor + j`` becomes channel c of the pixel at
-    (i, j) of each factor x factor block (arXiv:1609.05158, Eq. 4).
+    (i, j) of each factor x factor block: PyTorch's order of the channels of the
+    sub-pixel convolution (arXiv:1609.05158).
 
     Args:
         x: Features, [N, H, W, C * factor**2].
