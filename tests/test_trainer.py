@@ -57,6 +57,11 @@ def run(clips, workdir, config=CONFIG, *, stop_at=None, **options):
     return state, lines
 
 
+def read_log(workdir):
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 @pytest.fixture(scope="module")
 def undisturbed(clips, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
@@ -95,6 +100,17 @@ def test_six_steps_equal_three_interrupted_and_three_resumed(
     jax.tree.map(np.testing.assert_array_equal, state, undisturbed[1])
 
 
+def test_killed_run_goes_on_from_the_last_periodic_checkpoint(
+    clips, undisturbed, tmp_path
+):
+    workdir, expected, _ = undisturbed
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
+    state, lines = run(clips, tmp_path / "run")
+    assert "resumed at step 4" in lines
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+
+
 def test_finished_run_is_left_as_it_is(clips, undisturbed):
     workdir, state, _ = undisturbed
     again, lines = run(clips, workdir)
@@ -110,6 +126,49 @@ def test_other_settings_need_consent(clips, undisturbed, tmp_path):
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(InputError, match="not empty and holds no run"):
         run(clips, tmp_path)
+
+
+def test_another_network_is_refused_even_with_consent(clips, undisturbed):
+    model = dataclasses.replace(CONFIG.model, with_tsa=False)
+    changed = dataclasses.replace(CONFIG, model=model)
+    with pytest.raises(InputError, match=r"another network \(model.with_tsa"):
+        run(clips, undisturbed[0], changed, accept_changes=True)
+
+
+def test_a_start_that_failed_can_be_corrected(clips, tmp_path):
+    data = dataclasses.replace(CONFIG.data, gt_crop=96)
+    with pytest.raises(InputError, match="smaller than data.gt_crop"):
+        run(clips, tmp_path / "run", dataclasses.replace(CONFIG, data=data))
+    data = dataclasses.replace(CONFIG.data, val_clips=("nobody",))
+    with pytest.raises(InputError, match="no clip named nobody"):
+        run(clips, tmp_path / "run", dataclasses.replace(CONFIG, data=data))
+
+
+def test_short_validation_clip_is_named(clips, tmp_path):
+    shutil.copytree(clips, tmp_path / "clips")
+    for i in range(2, 6):
+        (tmp_path / "clips" / "val" / f"{i}.png").unlink()
+    with pytest.raises(InputError, match="val: 2 frames of 96x64 are too few"):
+        run(tmp_path / "clips", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"scale": 1}, "degraded clips"), ({"in_channels": 4}, "RGB")],
+)
+def test_what_cannot_be_trained_yet_is_refused(clips, tmp_path, change, message):
+    model = dataclasses.replace(CONFIG.model, **change)
+    with pytest.raises(InputError, match=message):
+        run(clips, tmp_path / "run", dataclasses.replace(CONFIG, model=model))
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_that_is_not_finite_stops_before_the_checkpoint(clips, tmp_path):
+    optim = dataclasses.replace(CONFIG.optim, peak_lr=1e30)
+    config = dataclasses.replace(CONFIG, optim=optim, log_every_steps=6)
+    with pytest.raises(FloatingPointError, match="near step 4"):
+        run(clips, tmp_path / "run", config)
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
 
 
 def test_loss_falls(clips, tmp_path):
