@@ -110,13 +110,15 @@ def train(
                 batch = parallel.shard(next(batches))
                 state, step_metrics = step_fn(state, batch)
                 progress.add(step_metrics)
-                is_due = step % config.checkpoint_every_steps == 0
+                is_saved = step % config.checkpoint_every_steps == 0
+                is_validated = step % config.eval.every_steps == 0
                 is_last = step == config.total_steps
-                if is_due or is_last or step % config.log_every_steps == 0:
+                is_logged = is_last or step % config.log_every_steps == 0
+                if is_saved or is_validated or is_logged:
                     progress.train_line(step)  # first: raises if not finite
-                if is_due:
+                if is_saved:
                     saved.save(state)
-                if step % config.eval.every_steps == 0:
+                if is_validated:
                     progress.val_line(step, validate(state.ema_params))
                 if interruption.is_requested:
                     progress.train_line(step)

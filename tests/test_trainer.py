@@ -1,6 +1,8 @@
 """The whole loop on tiny clips: learns, resumes to the bit, refuses, exports."""
 
 import dataclasses
+import json
+import shutil
 import signal
 
 import cv2
@@ -137,7 +139,7 @@ def test_another_network_is_refused_even_with_consent(clips, undisturbed):
 
 def test_a_start_that_failed_can_be_corrected(clips, tmp_path):
     data = dataclasses.replace(CONFIG.data, gt_crop=96)
-    with pytest.raises(InputError, match="smaller than data.gt_crop"):
+    with pytest.raises(InputError, match="smaller than data"):
         run(clips, tmp_path / "run", dataclasses.replace(CONFIG, data=data))
     data = dataclasses.replace(CONFIG.data, val_clips=("nobody",))
     with pytest.raises(InputError, match="no clip named nobody"):
