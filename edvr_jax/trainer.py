@@ -14,18 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from edvr_jax import metrics, optim, parallel, weights
+from edvr_jax import optim, parallel, weights
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config, from_dict, to_json
 from edvr_jax.data import pairs, pipeline
-from edvr_jax.data.frame_store import Frames, open_frames, split_clips
-from edvr_jax.data.imresize import imresize
+from edvr_jax.data.frame_store import open_frames, split_clips
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 from edvr_jax.state import TrainState, create_train_state
-
-# Side of the ground-truth crops that are validated, in pixels.
-_VAL_CROP = 256
+from edvr_jax.validation import make_validation
 
 Log = Callable[[str], None]
 
@@ -74,7 +71,7 @@ def train(
         seed=config.seed,
     )
     val_frames = open_frames(val_paths, config.data, cache)
-    validate = _make_validation(config, val_paths, val_frames)
+    validate = make_validation(config, val_paths, val_frames)
     model = create_model(config.model)
     optimizer = optim.create_optimizer(config.optim)
     size = config.model.size_multiple
@@ -203,73 +200,6 @@ def _export(config: Config, state: TrainState, path: Path) -> None:
             origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
             license="set by the owner of the training data",
         )
-
-
-def _make_validation(
-    config: Config, paths: list[Path], clips: list[Frames]
-) -> Callable[[Any], dict[str, float]]:
-    """Prepare fixed crops of the validation clips, and bicubic's score on them.
-
-    Returns:
-        Function from parameters to the mean Y-PSNR in dB over the clips, the
-        model's and bicubic's. Quick to compute and comparable within one run;
-        published protocols are in ``evaluator.py``.
-    """
-    model, scale = create_model(config.model), config.model.output_scale
-    restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq))
-    samples = [
-        _val_samples(frames, pairs.clip_name(path), config)
-        for path, frames in zip(paths, clips, strict=True)
-    ]
-
-    def bicubic(lq):
-        return imresize(lq, scale) / 255 if scale > 1 else lq / 255
-
-    def validate(params):
-        scores = {"psnr_y": [], "psnr_y_bicubic": []}
-        for clip in samples:
-            lq = np.stack([lq for lq, _ in clip]).astype(np.float32) / 255
-            restored = np.asarray(restore(params, lq))
-            pairs_of_images = {
-                "psnr_y": restored,
-                "psnr_y_bicubic": [bicubic(x[config.model.center]) for x, _ in clip],
-            }
-            for name, images in pairs_of_images.items():
-                values = [
-                    metrics.psnr(image, gt, channel="y")
-                    for image, (_, gt) in zip(images, clip, strict=True)
-                ]
-                scores[name].append(np.mean(values))
-        return {name: float(np.mean(v)) for name, v in scores.items() if v}
-
-    return validate
-
-
-def _val_samples(frames: Frames, name: str, config: Config):
-    """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
-    num_frames = config.model.num_frames
-    scale = config.model.output_scale
-    multiple = config.model.size_multiple * scale
-    size = min(_VAL_CROP, *frames.shape[1:3]) // multiple * multiple
-    corner = (np.array(frames.shape[1:3]) - size) // 2 // scale * scale
-    count = len(frames) - num_frames + 1
-    if count < 1 or size < multiple:
-        raise InputError(
-            f"{name}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} are "
-            f"too few or too small to validate on (it takes {num_frames} of "
-            f"{multiple}x{multiple}); take it out of data.val_clips"
-        )
-    firsts = np.linspace(0, count - 1, min(config.eval.frames_per_clip, count))
-    return [
-        pipeline.paired_crop(
-            frames[first : first + num_frames],
-            np.tile(corner, (num_frames, 1)),
-            size=size,
-            scale=scale,
-            center=config.model.center,
-        )
-        for first in firsts.astype(int)
-    ]
 
 
 class _Interruption:

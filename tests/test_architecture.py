@@ -27,7 +27,7 @@ LAYERS = (
     ("convert", "optim", "state"),
     ("weights", "steps", "checkpoint"),
     ("parallel", "restore"),
-    ("evaluator",),
+    ("evaluator", "validation"),
     ("trainer",),
     ("commands",),
     ("cli",),
