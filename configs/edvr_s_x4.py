@@ -15,7 +15,7 @@ decay of the average are ours, chosen for an hour on two CPU cores.
 
 from edvr_jax.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig
 
-TOTAL_STEPS = 3_000
+PERIOD_STEPS = 3_000
 
 
 def get_config() -> Config:
@@ -43,12 +43,12 @@ def get_config() -> Config:
         ),
         optim=OptimConfig(
             peak_lr=6e-4,
-            period_steps=(TOTAL_STEPS,),
+            period_steps=(PERIOD_STEPS,),
             restart_weights=(1.0,),
             ema_decay=0.99,  # 0.999 would average a third of so short a run
         ),
         eval=EvalConfig(every_steps=250, frames_per_clip=4),
-        total_steps=TOTAL_STEPS,
+        total_steps=2_500,
         log_every_steps=50,
         checkpoint_every_steps=250,
     )
