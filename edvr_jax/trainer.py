@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from edvr_jax import optim, parallel, weights
@@ -33,6 +34,7 @@ def train(
     data: Path,
     workdir: Path,
     cache: Path | None = None,
+    init: str | None = None,
     accept_changes: bool = False,
     log: Log,
 ) -> TrainState:
@@ -46,6 +48,8 @@ def train(
             continued from its newest checkpoint; the result has the same bits as
             a run that was never stopped.
         cache: Folder for decoded frames; None is ``workdir/frames``.
+        init: Weights to start from instead of random ones, a name that ships or a
+            file; a run that is continued has its own.
         accept_changes: Go on although the configuration has changed.
         log: Called with each line meant for the user.
 
@@ -77,6 +81,8 @@ def train(
     size = config.model.size_multiple
     shape = (1, config.model.num_frames, size, size, config.model.in_channels)
     state = create_train_state(jax.random.key(config.seed), model, optimizer, shape)
+    if init is not None:
+        state = _start_from(state, config, init)
     step_fn = parallel.parallel_train_step(
         model=model, optimizer=optimizer, config=config.optim
     )
@@ -188,6 +194,18 @@ def _write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def _start_from(state: TrainState, config: Config, init: str) -> TrainState:
+    """Replace the fresh parameters and their average by those of weights."""
+    found, params = weights.load_weights(init)
+    if found != config.model:
+        raise InputError(
+            f"{init} holds another network than the configuration: {found} instead of "
+            f"{config.model}"
+        )
+    params = jax.tree.map(jnp.asarray, params)
+    return state.replace(params=params, ema_params=jax.tree.map(jnp.copy, params))
 
 
 def _export(config: Config, state: TrainState, path: Path) -> None:

@@ -28,6 +28,8 @@ class Train:
             end, ema.safetensors. If it holds this run already, the run goes on.
         cache: Folder for decoded frames, about 3 bytes per pixel; default is
             WORKDIR/frames. Runs may share it.
+        init: Weights to start from, instead of random ones: a name that ships, or a
+            file. Not used by a run that goes on.
         accept_changes: Go on with a run although its settings were changed.
         settings: The experiment.
     """
@@ -37,6 +39,7 @@ class Train:
     workdir: Path
     settings: Annotated[Config, tyro.conf.arg(name="")]
     cache: Path | None = None
+    init: str | None = None
     accept_changes: bool = False
 
     def run(self) -> int | None:
@@ -52,6 +55,7 @@ class Train:
                 data=self.data,
                 workdir=self.workdir,
                 cache=self.cache,
+                init=self.init,
                 accept_changes=self.accept_changes,
                 log=_write_line,
             )

@@ -115,7 +115,7 @@ def test_parameter_count(config, count):
     assert params_lib.count(config) == count
 
 
-# Published counts of EDVR at 5 frames of 180x320 (deblurring: 720x1280), in 1e9.
+# Counts of EDVR at 5 frames of 180x320 (deblurring: 720x1280), in 1e9.
 @pytest.mark.parametrize(
     ("config", "size", "giga_macs"),
     [
