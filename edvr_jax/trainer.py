@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from edvr_jax import optim, parallel, weights
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config, from_dict, to_json
+from edvr_jax.convert import write_atomically
 from edvr_jax.data import pairs, pipeline
 from edvr_jax.data.frame_store import open_frames, split_clips
 from edvr_jax.errors import InputError
@@ -175,7 +175,8 @@ def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
                 "--accept-changes to go on with the new one"
             )
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_text(path, to_json(config))
+    text = to_json(config)
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def _differences(
@@ -188,12 +189,6 @@ def _differences(
         elif old[key] != value:
             changes.append(f"{prefix}{key}: {old[key]} -> {value}")
     return changes
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _start_from(state: TrainState, config: Config, init: str) -> TrainState:

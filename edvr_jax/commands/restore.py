@@ -12,13 +12,12 @@ import tqdm
 import tyro
 
 from edvr_jax import weights
+from edvr_jax.commands.output import INTERRUPTED
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.data.video import Clip, open_clip
 from edvr_jax.errors import InputError
 from edvr_jax.restore.stream import restore_frames
 from edvr_jax.restore.writer import FolderWriter, VideoWriter, open_writer
-
-INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
 
 
 @dataclasses.dataclass(frozen=True)

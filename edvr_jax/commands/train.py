@@ -10,10 +10,9 @@ from typing import Annotated
 import tyro
 
 from edvr_jax import trainer
+from edvr_jax.commands.output import INTERRUPTED
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError
-
-INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
 
 
 @dataclasses.dataclass(frozen=True)
