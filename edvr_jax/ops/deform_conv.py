@@ -9,11 +9,17 @@ The image is padded with a border of zeros and every position is clamped onto
 that border, so no index ever leaves the image and no validity masks are needed:
 a sample beyond the border reads zeros, a sample within one pixel of the border
 is interpolated with them.
+
+The samples of all taps side by side, the columns, are 9 times as large as the
+features. They are made and contracted for some rows of the output at a time, and
+made again for the gradients, so they are never in memory as a whole; measurements
+are in docs/performance.md.
 """
 
 import functools
+import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +29,11 @@ from jax import lax
 # Zeros around the image: row -1 above it, rows H and H + 1 below it. A position
 # is clamped to [-1, H]; its lower corner is at most H + 1.
 _BORDER = (1, 2)
+
+# Bytes of columns held at a time: as much as stays in a CPU's cache; elsewhere
+# few large steps keep the device busy.
+_COLUMNS_BYTES_CPU = 2**20
+_COLUMNS_BYTES_ACCELERATOR = 2**29
 
 
 def deform_conv2d(
@@ -36,6 +47,7 @@ def deform_conv2d(
     padding: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    columns_bytes: int | None = None,
 ) -> jax.Array:
     """Convolve features sampled at learned, modulated positions.
 
@@ -54,6 +66,9 @@ def deform_conv2d(
         padding: Rows and columns of zeros around x, one number or (y, x).
         dilation: Step between taps, one number or (y, x).
         groups: Groups of the convolution; must divide C and F.
+        columns_bytes: Memory in bytes for the samples held at a time, at least one
+            row of the output; None is 1 MiB on CPU, 512 MiB elsewhere. Changes
+            the results by rounding only.
 
     Returns:
         Convolved features, [N, Ho, Wo, F], dtype of x. Positions and
@@ -69,8 +84,10 @@ def deform_conv2d(
     """
     strides, padding, dilation = _pair(strides), _pair(padding), _pair(dilation)
     _check_shapes(x, offset, mask, kernel, bias, strides, padding, dilation, groups)
-    geometry = (kernel.shape[:2], strides, padding, dilation)
-    out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, geometry, groups))
+    options = _Options(
+        kernel.shape[:2], strides, padding, dilation, groups, columns_bytes
+    )
+    out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, options))
     return out if bias is None else out + bias.astype(out.dtype).reshape(1, 1, 1, -1)
 
 
@@ -123,150 +140,225 @@ def _check_shapes(
         raise ValueError(f"expected bias {(features,)}, got {bias.shape}")
 
 
-def _forward(x, offset, mask, kernel, geometry, groups):
-    """Forward pass on checked arguments; ``geometry`` is static."""
-    samples = _Samples(x, offset, geometry)
-    columns = samples.interpolate(samples.corners(x), mask)
-    return _contract(columns, kernel, groups).astype(x.dtype)
+class _Options(NamedTuple):
+    """What is known at compile time."""
+
+    taps: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    columns_bytes: int | None
 
 
-_deform_conv = jax.custom_vjp(_forward, nondiff_argnums=(4, 5))
+def _on_platform(function, *operands, options):
+    """Call ``function`` with as many bytes of columns as suit the platform."""
+    if options.columns_bytes is not None:
+        return function(*operands, options=options)
+    cpu, accelerator = (
+        functools.partial(function, options=options._replace(columns_bytes=size))
+        for size in (_COLUMNS_BYTES_CPU, _COLUMNS_BYTES_ACCELERATOR)
+    )
+    return lax.platform_dependent(*operands, cpu=cpu, default=accelerator)
 
 
-def _deform_conv_fwd(x, offset, mask, kernel, geometry, groups):
-    out = _forward(x, offset, mask, kernel, geometry, groups)
-    return out, (x, offset, mask, kernel)
+def _forward(x, offset, mask, kernel, options):
+    """Forward pass on checked arguments; ``options`` is static."""
+    return _on_platform(_convolve, x, offset, mask, kernel, options=options)
 
 
-def _deform_conv_bwd(geometry, groups, residuals, cotangent):
-    """Gradients, image by image: the columns of one image stay in cache."""
-    x, offset, mask, kernel = residuals
+_deform_conv = jax.custom_vjp(_forward, nondiff_argnums=(4,))
 
-    def one_image(image):
-        x, offset, mask, cotangent = image
-        return _image_gradients(x, offset, mask, cotangent, kernel, geometry, groups)
 
-    images = tuple(a[:, None] for a in (x, offset, mask, cotangent))
-    grad_x, grad_offset, grad_mask, grad_kernel = lax.map(one_image, images)
-    return (
-        grad_x[:, 0].astype(x.dtype),
-        grad_offset[:, 0].astype(offset.dtype),
-        grad_mask[:, 0].astype(mask.dtype),
-        grad_kernel.sum(0).astype(kernel.dtype),
+def _deform_conv_fwd(x, offset, mask, kernel, options):
+    return _forward(x, offset, mask, kernel, options), (x, offset, mask, kernel)
+
+
+def _deform_conv_bwd(options, arguments, cotangent):
+    gradients = _on_platform(_gradients, *arguments, cotangent, options=options)
+    return tuple(
+        gradient.astype(argument.dtype)
+        for gradient, argument in zip(gradients, arguments, strict=True)
     )
 
 
 _deform_conv.defvjp(_deform_conv_fwd, _deform_conv_bwd)
 
 
-def _image_gradients(x, offset, mask, cotangent, kernel, geometry, groups):
-    samples = _Samples(x, offset, geometry)
-    corners = samples.corners(x)
-    columns = samples.interpolate(corners, mask)
-    grad_columns, grad_kernel = _contract_gradients(columns, kernel, cotangent, groups)
+def _convolve(x, offset, mask, kernel, *, options):
+    table, steps = _table(x, offset.shape[3])
+    samples, _ = _sample(x, offset, mask, options)
+    kernel = kernel.astype(x.dtype)
 
-    # Every gradient to a position or a mask is a combination of the four dot
-    # products (over a group's channels) of grad_columns with a corner.
-    deformable_groups, group_channels = columns.shape[-2:]
-    group_sum = jnp.repeat(
-        jnp.eye(deformable_groups, dtype=columns.dtype), group_channels, axis=0
+    def convolve_rows(samples):
+        columns = samples.interpolate(samples.corners(table, steps))
+        return _contract(columns, kernel, options.groups)
+
+    split = _RowSplit(x, offset, options)
+    out = lax.map(convolve_rows, jax.tree.map(split, samples))
+    return split.join(out).astype(x.dtype)
+
+
+def _gradients(x, offset, mask, kernel, cotangent, *, options):
+    """Gradients to x, offset, mask and kernel, summed in float32 at least."""
+    table, steps = _table(x, offset.shape[3])
+    samples, inside = _sample(x, offset, mask, options)
+    accumulation_dtype = jnp.promote_types(x.dtype, jnp.float32)
+
+    def add_rows(sums, rows):
+        grad_table, grad_kernel = sums
+        samples, cotangent = rows
+        corners = samples.corners(table, steps)
+        _, contract_vjp = jax.vjp(
+            lambda columns, kernel: _contract(columns, kernel, options.groups),
+            samples.interpolate(corners),
+            kernel.astype(x.dtype),
+        )
+        grad_columns, grad_kernel_rows = contract_vjp(cotangent)
+        grad_columns = grad_columns.astype(accumulation_dtype)
+        for step, weight in zip(steps, samples.weights(), strict=True):
+            grad_table = grad_table.at[samples.index + step].add(
+                grad_columns * (weight * samples.mask)[..., None],
+                mode="promise_in_bounds",
+                wrap_negative_indices=False,
+            )
+        grads = samples.gradients(corners, grad_columns)
+        return (grad_table, grad_kernel + grad_kernel_rows), grads
+
+    split = _RowSplit(x, offset, options)
+    zeros = (
+        jnp.zeros(table.shape, accumulation_dtype),
+        jnp.zeros(kernel.shape, accumulation_dtype),
     )
-    flat = (*columns.shape[:-2], deformable_groups * group_channels)
-    dots = [(grad_columns * c).reshape(flat) @ group_sum for c in corners]
-    grad_mask, grad_offset = samples.position_gradients(dots, mask)
-    return samples.scatter(grad_columns, mask), grad_offset, grad_mask, grad_kernel
+    rows = jax.tree.map(split, (samples, cotangent.astype(accumulation_dtype)))
+    (grad_table, grad_kernel), grads = lax.scan(add_rows, zeros, rows)
+    grad_y, grad_x_position, grad_mask = map(split.join, grads)
+    grad_offset = jnp.stack(
+        [jnp.where(inside[0], grad_y, 0), jnp.where(inside[1], grad_x_position, 0)], -1
+    )
+    n, height, width, channels = x.shape
+    padded = grad_table.reshape(n, height + sum(_BORDER), -1, channels)
+    grad_x = padded[:, _BORDER[0] :][:, :height, _BORDER[0] :][:, :, :width]
+    return (
+        grad_x,
+        jnp.swapaxes(grad_offset, 3, 4),
+        jnp.swapaxes(grad_mask, 3, 4),
+        grad_kernel,
+    )
 
 
-class _Samples:
-    """Where each tap of each output position reads x, taps before groups.
+def _table(x, deformable_groups):
+    """Bordered x as a table of one group's channels at one pixel, [rows, C/G].
 
-    Inner arrays are [N, Ho, Wo, K, G]: then the channels of a tap, [.., G, C/G],
-    are contiguous and groups can be summed by one matrix product.
+    Also the distances in this table from a sample's top left corner to its corners:
+    top left, top right, bottom left, bottom right.
+    """
+    padded = jnp.pad(x, ((0, 0), _BORDER, _BORDER, (0, 0)))
+    below = padded.shape[2] * deformable_groups
+    steps = (0, deformable_groups, below, below + deformable_groups)
+    return padded.reshape(-1, x.shape[3] // deformable_groups), steps
+
+
+class _Samples(NamedTuple):
+    """Where the taps of the output positions read, each [..., K, G].
+
+    Taps before groups: then the channels of a tap, [G, C/G], are contiguous.
     """
 
-    def __init__(self, x, offset, geometry):
-        n, height, width, channels = x.shape
-        self.shape = x.shape
-        self.groups = offset.shape[3]
-        self.group_channels = channels // self.groups
-        dtype = jnp.promote_types(offset.dtype, jnp.float32)
-        offset = offset.astype(dtype)
-        grid_y, grid_x = _base_positions(offset.shape[1:3], geometry, dtype)
-        dy, dx = (jnp.swapaxes(offset[..., i], 3, 4) for i in (0, 1))
-        y, self.inside_y = _clamp(grid_y + dy, height)
-        x_position, self.inside_x = _clamp(grid_x + dx, width)
-        self.rows, self.columns = height + sum(_BORDER), width + sum(_BORDER)
-        y0, x0 = jnp.floor(y), jnp.floor(x_position)
-        self.fy, self.fx = y - y0, x_position - x0
+    index: jax.Array  # of the top left corner in the table
+    fy: jax.Array  # distance down from the top left corner, in [0, 1)
+    fx: jax.Array
+    mask: jax.Array
 
-        image = jnp.arange(n).reshape(n, 1, 1, 1, 1)
-        row = image * self.rows + y0.astype(jnp.int32) + _BORDER[0]
-        pixel = row * self.columns + x0.astype(jnp.int32) + _BORDER[0]
-        group = jnp.arange(self.groups).reshape(1, 1, 1, 1, -1)
-        self.top_left = pixel * self.groups + group
-        below = self.columns * self.groups
-        # Index distances: top left, top right, bottom left, bottom right.
-        self.steps = (0, self.groups, below, below + self.groups)
-
-    def corners(self, x):
-        """Read the four corners of every sample, each [N, Ho, Wo, K, G, C/G]."""
-        padded = jnp.pad(x, ((0, 0), _BORDER, _BORDER, (0, 0)))
-        table = padded.reshape(-1, self.group_channels)
+    def corners(self, table, steps):
+        """Read the four corners, each [..., K, G, C/G]."""
         return [
-            table.at[self.top_left + step].get(mode="promise_in_bounds")
-            for step in self.steps
+            table.at[self.index + step].get(
+                mode="promise_in_bounds", wrap_negative_indices=False
+            )
+            for step in steps
         ]
 
     def weights(self):
-        """Bilinear weights of the four corners, each [N, Ho, Wo, K, G]."""
+        """Bilinear weights of the four corners."""
         fy, fx = self.fy, self.fx
         return [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
 
-    def interpolate(self, corners, mask):
-        """Modulated samples, [N, Ho, Wo, K, G, C/G], in the type of x."""
-        mask = jnp.swapaxes(mask, 3, 4)
+    def interpolate(self, corners):
+        """Modulated samples, the columns, [..., K, G, C/G], in the type of x."""
         weighted = [
-            corner * (weight * mask)[..., None]
+            corner * (weight * self.mask)[..., None]
             for corner, weight in zip(corners, self.weights(), strict=True)
         ]
         return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
 
-    def position_gradients(self, dots, mask):
-        """Gradients to mask [.., G, K] and offset [.., G, K, 2] from corner dots."""
-        fy, fx = self.fy, self.fx
+    def gradients(self, corners, grad_columns):
+        """Gradients to the positions y and x and to the mask.
+
+        They are combinations of four dot products: the gradient to the columns with
+        each corner, over the channels of a group.
+        """
+        groups, channels = grad_columns.shape[-2:]
+        group_sum = np.repeat(np.eye(groups, dtype=grad_columns.dtype), channels, 0)
+        flat = (*grad_columns.shape[:-2], groups * channels)
+        dots = [
+            jnp.matmul(
+                (grad_columns * corner).reshape(flat),
+                group_sum,
+                precision=lax.Precision.HIGHEST,
+            )
+            for corner in corners
+        ]
         top_left, top_right, bottom_left, bottom_right = dots
-        grad_mask = sum(d * w for d, w in zip(dots, self.weights(), strict=True))
+        fy, fx = self.fy, self.fx
         down = (bottom_left - top_left) * (1 - fx) + (bottom_right - top_right) * fx
         right = (top_right - top_left) * (1 - fy) + (bottom_right - bottom_left) * fy
-        grad_offset = jnp.stack(
-            [jnp.where(self.inside_y, down, 0), jnp.where(self.inside_x, right, 0)], -1
-        )
-        grad_offset = jnp.swapaxes(grad_offset, 3, 4) * mask[..., None]
-        return jnp.swapaxes(grad_mask, 3, 4), grad_offset
-
-    def scatter(self, grad_columns, mask):
-        """Add the gradient of every sample to its four corners, [N, H, W, C]."""
-        n, height, width, channels = self.shape
-        mask = jnp.swapaxes(mask, 3, 4)
-        indices = jnp.stack([self.top_left + step for step in self.steps])
-        updates = jnp.stack(
-            [grad_columns * (weight * mask)[..., None] for weight in self.weights()]
-        )
-        table = jnp.zeros(
-            (n * self.rows * self.columns * self.groups, self.group_channels),
-            updates.dtype,
-        )
-        table = table.at[indices].add(updates, mode="promise_in_bounds")
-        padded = table.reshape(n, self.rows, self.columns, channels)
-        return padded[:, _BORDER[0] :][:, :height, _BORDER[0] :][:, :, :width]
+        grad_mask = sum(d * w for d, w in zip(dots, self.weights(), strict=True))
+        return down * self.mask, right * self.mask, grad_mask
 
 
-def _base_positions(out_size, geometry, dtype):
+def _sample(x, offset, mask, options):
+    """Samples of all output positions, [N, Ho, Wo, K, G], and where y and x count.
+
+    A position beyond the border has no gradient.
+    """
+    n, height, width, _ = x.shape
+    groups = offset.shape[3]
+    dtype = jnp.promote_types(offset.dtype, jnp.float32)
+    offset = jnp.swapaxes(offset.astype(dtype), 3, 4)
+    grid_y, grid_x = _base_positions(offset.shape[1:3], options, dtype)
+    y, inside_y = _clamp(grid_y + offset[..., 0], height)
+    x_position, inside_x = _clamp(grid_x + offset[..., 1], width)
+    y0, x0 = jnp.floor(y), jnp.floor(x_position)
+
+    image = jnp.arange(n).reshape(n, 1, 1, 1, 1)
+    row = image * (height + sum(_BORDER)) + y0.astype(jnp.int32) + _BORDER[0]
+    pixel = row * (width + sum(_BORDER)) + x0.astype(jnp.int32) + _BORDER[0]
+    group = jnp.arange(groups).reshape(1, 1, 1, 1, -1)
+    samples = _Samples(
+        index=pixel * groups + group,
+        fy=y - y0,
+        fx=x_position - x0,
+        mask=jnp.swapaxes(mask.astype(dtype), 3, 4),
+    )
+    return samples, (inside_y, inside_x)
+
+
+def _base_positions(out_size, options, dtype):
     """Undisplaced positions of every tap, [1, Ho, 1, K, 1] and [1, 1, Wo, K, 1]."""
-    (kh, kw), strides, padding, dilation = geometry
+    kh, kw = options.taps
     tap_y, tap_x = (t.reshape(-1) for t in np.mgrid[:kh, :kw])
-    y = np.arange(out_size[0])[:, None] * strides[0] - padding[0] + tap_y * dilation[0]
-    x = np.arange(out_size[1])[:, None] * strides[1] - padding[1] + tap_x * dilation[1]
+    y, x = (
+        np.arange(size)[:, None] * stride - pad + tap * step
+        for size, stride, pad, tap, step in zip(
+            out_size,
+            options.strides,
+            options.padding,
+            (tap_y, tap_x),
+            options.dilation,
+            strict=True,
+        )
+    )
     return (
         y.astype(dtype)[None, :, None, :, None],
         x.astype(dtype)[None, None, :, :, None],
@@ -280,30 +372,47 @@ def _clamp(position, size):
     return clamped, inside
 
 
-def _grouped(kernel, columns, groups):
-    """Kernel and columns with the convolution's groups as an axis of their own."""
-    kh, kw, group_channels, features = kernel.shape
-    kernel = kernel.reshape(kh * kw, group_channels, groups, features // groups)
-    # [N, Ho, Wo, K, groups, C/groups]
-    columns = columns.reshape(*columns.shape[:4], groups, group_channels)
-    return kernel, columns
+class _RowSplit:
+    """Splits [N, Ho, Wo, ...] into parts of whole rows, [parts, pixels, ...].
+
+    A part has as many rows as the columns may take memory; the last part is filled
+    with zeros, which read the border and weigh nothing.
+    """
+
+    def __init__(self, x, offset, options):
+        self.shape = offset.shape[:3]
+        n, height, width = self.shape
+        row_bytes = width * math.prod(options.taps) * x.shape[3] * x.dtype.itemsize
+        rows = max(1, min(options.columns_bytes // max(1, row_bytes), n * height))
+        self.parts = -(-n * height // rows)
+        rows = -(-n * height // self.parts)
+        self.fill = self.parts * rows - n * height
+
+    def __call__(self, array):
+        n, height, *rest = array.shape
+        rows = array.reshape(n * height, *rest)
+        rows = jnp.pad(rows, ((0, self.fill), *[(0, 0)] * len(rest)))
+        return rows.reshape(self.parts, -1, *rest[1:])
+
+    def join(self, parts):
+        """Undo the split."""
+        n, height, width = self.shape
+        rows = parts.reshape(-1, width, *parts.shape[2:])
+        return rows[: n * height].reshape(n, height, width, *parts.shape[2:])
 
 
 def _contract(columns, kernel, groups):
-    kernel, columns = _grouped(kernel.astype(columns.dtype), columns, groups)
-    out = jnp.einsum(
-        "nhwkgc,kcgf->nhwgf",
-        columns,
-        kernel,
-        preferred_element_type=jnp.promote_types(columns.dtype, jnp.float32),
-    )
-    return out.reshape(*out.shape[:3], -1)
-
-
-def _contract_gradients(columns, kernel, cotangent, groups):
-    """Gradients to the columns and to the kernel."""
-    _, contract_vjp = jax.vjp(
-        lambda c, k: _contract(c, k, groups), columns, kernel.astype(columns.dtype)
-    )
-    accumulation_dtype = jnp.promote_types(columns.dtype, jnp.float32)
-    return contract_vjp(cotangent.astype(accumulation_dtype))
+    """Multiply columns [P, K, G, C/G] with the kernel: [P, F], float32 at least."""
+    kh, kw, group_channels, features = kernel.shape
+    columns = columns.reshape(-1, kh * kw, groups, group_channels)
+    kernel = kernel.reshape(kh * kw * group_channels, groups, features // groups)
+    # One product per group: a batched one would transpose the columns.
+    products = [
+        jnp.matmul(
+            columns[:, :, group].reshape(-1, kh * kw * group_channels),
+            kernel[:, group],
+            preferred_element_type=jnp.promote_types(columns.dtype, jnp.float32),
+        )
+        for group in range(groups)
+    ]
+    return jnp.concatenate(products, -1)
