@@ -2,7 +2,7 @@
 
 XLA's CPU backend computes the gradient to the kernel as one convolution with the
 image as its kernel, several times slower than the forward pass. There it is computed
-as a matrix product per image instead (measured in docs/design.md).
+by matrix products of strips of the images instead (docs/performance.md).
 """
 
 import functools
@@ -11,6 +11,9 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# Bytes of shifted copies side by side that are made at a time on CPU.
+_COLUMNS_BYTES = 2**22
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
@@ -66,31 +69,50 @@ _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 def _kernel_gradient_by_columns(x, cotangent, *, size):
-    """Gradient to the kernel: image by image, taps side by side, one product.
+    """Gradient to the kernel: strip by strip, taps side by side, one product.
 
     The taps are taken of x or, with mirrored displacements, of the cotangent:
     whichever has fewer channels.
     """
     channels, features = x.shape[-1], cotangent.shape[-1]
-
-    def one_image(images):
-        image, gradient = images
-        if channels <= features:
-            product = _columns(image, size).T @ gradient.reshape(-1, features)
-            return product.reshape(size, size, channels, features)
-        product = image.reshape(-1, channels).T @ _columns(gradient, size)
-        product = product.reshape(channels, size, size, features)
-        return jnp.flip(product.transpose(1, 2, 0, 3), (0, 1))
-
-    return lax.map(one_image, (x, cotangent)).sum(0)
-
-
-def _columns(image, size):
-    """Shifted copies of an image side by side, [H*W, size*size*C]."""
-    height, width, _ = image.shape
+    is_mirrored = features < channels
+    tapped, other = (cotangent, x) if is_mirrored else (x, cotangent)
+    n, height, width, _ = x.shape
+    row_bytes = width * size**2 * tapped.shape[-1] * tapped.dtype.itemsize
+    rows = _largest_divisor(height, at_most=_COLUMNS_BYTES // row_bytes)
     pad = size // 2
-    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    shifted = [
-        padded[i : i + height, j : j + width] for i in range(size) for j in range(size)
-    ]
-    return jnp.concatenate(shifted, -1).reshape(height * width, -1)
+    padded = jnp.pad(tapped, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+    def add_strip(total, strip):
+        image, top = strip // (height // rows), strip % (height // rows) * rows
+        taps = _rows(padded, image, top, rows + 2 * pad)
+        shifted = [
+            taps[i : i + rows, j : j + width] for i in range(size) for j in range(size)
+        ]
+        columns = jnp.concatenate(shifted, -1).reshape(rows * width, -1)
+        strip_of_other = _rows(other, image, top, rows).reshape(rows * width, -1)
+        product = jnp.matmul(
+            columns.T, strip_of_other, preferred_element_type=total.dtype
+        )
+        return total + product, None
+
+    zeros = jnp.zeros(
+        (size**2 * tapped.shape[-1], other.shape[-1]),
+        jnp.promote_types(x.dtype, jnp.float32),
+    )
+    total, _ = lax.scan(add_strip, zeros, jnp.arange(n * (height // rows)))
+    total = total.astype(x.dtype)
+    total = total.reshape(size, size, tapped.shape[-1], other.shape[-1])
+    return jnp.flip(jnp.swapaxes(total, 2, 3), (0, 1)) if is_mirrored else total
+
+
+def _rows(images, image, top, count):
+    """Some rows of one image, [count, W, C]."""
+    _, _, width, channels = images.shape
+    return lax.dynamic_slice(
+        images, (image, top, 0, 0), (1, count, width, channels)
+    ).reshape(count, width, channels)
+
+
+def _largest_divisor(number, *, at_most):
+    return max(d for d in range(1, max(1, at_most) + 1) if number % d == 0)
