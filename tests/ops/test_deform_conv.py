@@ -111,6 +111,22 @@ def test_gradients_equal_finite_differences(x64):
     check_grads(deform_conv2d, arguments, order=1, modes=["rev"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_rows", [1, 5, 100])
+def test_memory_for_the_columns_changes_rounding_only(num_rows):
+    # 12 rows in all: with 5 at a time the last part is filled up.
+    x, offset, mask, kernel, bias = random_arguments(np.random.default_rng(4))
+    row_bytes = 7 * 9 * 4 * x.dtype.itemsize
+
+    def run(columns_bytes):
+        fn = lambda *a: deform_conv2d(*a, columns_bytes=columns_bytes)
+        out, vjp = jax.vjp(fn, x, offset, mask, kernel, bias)
+        return out, *vjp(jnp.cos(out))
+
+    actual, expected = run(num_rows * row_bytes), run(None)
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
+
+
 def test_zero_offset_is_a_plain_convolution():
     x, offset, mask, kernel, _ = random_arguments(np.random.default_rng(2))
     actual = deform_conv2d(x, 0 * offset, jnp.ones_like(mask), kernel)

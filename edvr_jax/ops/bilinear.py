@@ -1,0 +1,174 @@
+"""Bilinear samples of an image at the displaced taps of a convolution.
+
+The image is padded with a border of zeros and every position is clamped onto
+that border, so no index ever leaves the image and no validity masks are needed:
+a sample beyond the border reads zeros, a sample within one pixel of the border
+is interpolated with them. ``torchvision.ops.deform_conv2d`` does the same.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Zeros around the image: row -1 above it, rows H and H + 1 below it. A position
+# is clamped to [-1, H]; its lower corner is at most H + 1.
+_BORDER = (1, 2)
+
+
+class Grid(NamedTuple):
+    """Undisplaced positions of the taps; every field is (y, x)."""
+
+    taps: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def out_size(self, size):
+        """Height and width of the output for those of the image."""
+        return tuple(
+            (n + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+            for n, taps, stride, padding, dilation in zip(size, *self, strict=True)
+        )
+
+
+def make_table(x, deformable_groups):
+    """Bordered x as a table of one group's channels at one pixel, [rows, C/G].
+
+    Also the distances in this table from a sample's top left corner to its corners:
+    top left, top right, bottom left, bottom right.
+    """
+    padded = jnp.pad(x, ((0, 0), _BORDER, _BORDER, (0, 0)))
+    below = padded.shape[2] * deformable_groups
+    steps = (0, deformable_groups, below, below + deformable_groups)
+    return padded.reshape(-1, x.shape[3] // deformable_groups), steps
+
+
+def fits_indices(shape, deformable_groups):
+    """Whether 32-bit indices reach every row of the table of an image's shape."""
+    n, height, width, _ = shape
+    border = sum(_BORDER)
+    return n * (height + border) * (width + border) * deformable_groups < 2**31
+
+
+def image_of(table, shape):
+    """Undo ``make_table``: the image [N, H, W, C] without its border."""
+    n, height, width, channels = shape
+    padded = table.reshape(n, height + sum(_BORDER), -1, channels)
+    return padded[:, _BORDER[0] :][:, :height, _BORDER[0] :][:, :, :width]
+
+
+class Samples(NamedTuple):
+    """Where the taps of the output positions read, each [..., K, G].
+
+    Taps before groups: then the channels of a tap, [G, C/G], are contiguous.
+    """
+
+    index: jax.Array  # of the top left corner in the table
+    fy: jax.Array  # distance down from the top left corner, in [0, 1)
+    fx: jax.Array
+    mask: jax.Array
+
+    def corners(self, table, steps):
+        """Read the four corners, each [..., K, G, C/G]."""
+        return [
+            table.at[self.index + step].get(
+                mode="promise_in_bounds", wrap_negative_indices=False
+            )
+            for step in steps
+        ]
+
+    def weights(self):
+        """Bilinear weights of the four corners."""
+        fy, fx = self.fy, self.fx
+        return [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
+
+    def interpolate(self, corners):
+        """Modulated samples, the columns, [..., K, G, C/G], in the type of x."""
+        weighted = [
+            corner * (weight * self.mask)[..., None]
+            for corner, weight in zip(corners, self.weights(), strict=True)
+        ]
+        return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
+
+    def gradients(self, corners, grad_columns):
+        """Gradients to the positions y and x and to the mask.
+
+        They are combinations of four dot products: the gradient to the columns with
+        each corner, over the channels of a group.
+        """
+        groups, channels = grad_columns.shape[-2:]
+        group_sum = np.repeat(np.eye(groups, dtype=grad_columns.dtype), channels, 0)
+        flat = (*grad_columns.shape[:-2], groups * channels)
+        dots = [
+            jnp.matmul(
+                (grad_columns * corner).reshape(flat),
+                group_sum,
+                precision=lax.Precision.HIGHEST,
+            )
+            for corner in corners
+        ]
+        top_left, top_right, bottom_left, bottom_right = dots
+        fy, fx = self.fy, self.fx
+        down = (bottom_left - top_left) * (1 - fx) + (bottom_right - top_right) * fx
+        right = (top_right - top_left) * (1 - fy) + (bottom_right - bottom_left) * fy
+        grad_mask = sum(d * w for d, w in zip(dots, self.weights(), strict=True))
+        return down * self.mask, right * self.mask, grad_mask
+
+
+def locate(x, offset, mask, grid):
+    """Samples of all output positions, [N, Ho, Wo, K, G], and where y and x count.
+
+    A position beyond the border has no gradient.
+    """
+    n, height, width, _ = x.shape
+    groups = offset.shape[3]
+    dtype = jnp.promote_types(offset.dtype, jnp.float32)
+    offset = jnp.swapaxes(offset.astype(dtype), 3, 4)
+    grid_y, grid_x = _base_positions(offset.shape[1:3], grid, dtype)
+    y, inside_y = _clamp(grid_y + offset[..., 0], height)
+    x_position, inside_x = _clamp(grid_x + offset[..., 1], width)
+    y0, x0 = jnp.floor(y), jnp.floor(x_position)
+
+    image = jnp.arange(n).reshape(n, 1, 1, 1, 1)
+    row = image * (height + sum(_BORDER)) + y0.astype(jnp.int32) + _BORDER[0]
+    pixel = row * (width + sum(_BORDER)) + x0.astype(jnp.int32) + _BORDER[0]
+    group = jnp.arange(groups).reshape(1, 1, 1, 1, -1)
+    samples = Samples(
+        index=pixel * groups + group,
+        fy=y - y0,
+        fx=x_position - x0,
+        mask=jnp.swapaxes(mask.astype(dtype), 3, 4),
+    )
+    return samples, (inside_y, inside_x)
+
+
+def _base_positions(out_size, grid, dtype):
+    """Undisplaced positions of every tap, [1, Ho, 1, K, 1] and [1, 1, Wo, K, 1]."""
+    kh, kw = grid.taps
+    tap_y, tap_x = (t.reshape(-1) for t in np.mgrid[:kh, :kw])
+    y, x = (
+        np.arange(size)[:, None] * stride - pad + tap * step
+        for size, stride, pad, tap, step in zip(
+            out_size,
+            grid.strides,
+            grid.padding,
+            (tap_y, tap_x),
+            grid.dilation,
+            strict=True,
+        )
+    )
+    return (
+        y.astype(dtype)[None, :, None, :, None],
+        x.astype(dtype)[None, None, :, :, None],
+    )
+
+
+def _clamp(position, size):
+    """Clamp to the zero border [-1, size]; NaN goes there too."""
+    inside = (position >= -1) & (position <= size)
+    clamped = jnp.where(position >= -1, jnp.minimum(position, size), -1)
+    return clamped, inside
