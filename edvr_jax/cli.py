@@ -12,6 +12,7 @@ import jax
 import tyro
 
 from edvr_jax.commands import train
+from edvr_jax.commands.bench import Bench
 from edvr_jax.commands.convert import Convert
 from edvr_jax.commands.eval import Eval
 from edvr_jax.commands.info import Info
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _use_compilation_cache()
+    _use_fast_cpu_convolutions()
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             {
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "convert": Convert,
                 "info": Info,
                 "selftest": Selftest,
+                "bench": Bench,
             },
             prog="edvr",
             description="EDVR: restore video, train, evaluate and convert weights.",
@@ -58,3 +61,15 @@ def _use_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "edvr_jax" / "jax"))
+
+
+def _use_fast_cpu_convolutions() -> None:
+    """Let XLA's CPU backend convolve by Eigen, unless the user chose otherwise.
+
+    Its default since jax 0.10, YNNPACK, takes up to twice the time for the sizes of
+    EDVR (docs/performance.md). XLA reads the variable when it starts.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_experimental_ynn_fusion_type" not in flags:
+        flag = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()

@@ -5,8 +5,9 @@ and only for pickled files (.pth).
 """
 
 import contextlib
+import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
@@ -199,14 +201,15 @@ def to_torch(
     path = Path(path)
     if path.suffix == ".safetensors":
         data = safetensors.numpy.save(state, metadata={"format": "pt"})
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
     elif path.suffix in (".pth", ".pt"):
         torch = _import_torch(path)
         tensors = {key: torch.from_numpy(value) for key, value in state.items()}
-        wrapped = _wrap(tensors, layout)
-        write_atomically(path, lambda temporary: torch.save(wrapped, temporary))
+        buffer = io.BytesIO()
+        torch.save(_wrap(tensors, layout), buffer)
+        data = buffer.getvalue()
     else:
         raise InputError(f"{path}: name the file .pth or .safetensors")
+    files.write(path, data)
 
 
 def _wrap(tensors: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -216,29 +219,6 @@ def _wrap(tensors: dict[str, Any], layout: Layout) -> dict[str, Any]:
         inside = {f"generator.{key}": value for key, value in tensors.items()}
         return {"meta": {}, "state_dict": inside}
     return tensors
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all: beside its place first, then moved.
-
-    Args:
-        path: The file.
-        write: Writes to the path that it is given.
-
-    Raises:
-        InputError: if it cannot be written there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    except RuntimeError as error:  # torch.save, for a folder that does not exist
-        raise InputError(f"{path}: cannot be written: {_first_line(error)}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edvr_jax import optim, parallel, weights
+from edvr_jax import files, optim, parallel, weights
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config, from_dict, to_json
-from edvr_jax.convert import write_atomically
 from edvr_jax.data import pairs, pipeline
 from edvr_jax.data.frame_store import open_frames, split_clips
 from edvr_jax.errors import InputError
@@ -175,8 +174,7 @@ def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
                 "--accept-changes to go on with the new one"
             )
     workdir.mkdir(parents=True, exist_ok=True)
-    text = to_json(config)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    files.write(path, to_json(config).encode())
 
 
 def _differences(

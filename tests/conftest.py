@@ -18,7 +18,11 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from edvr_jax.config import ModelConfig  # noqa: E402
+from edvr_jax.models import params as params_lib  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -27,6 +31,49 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def fixtures() -> Path:
     """Folder of the stored reference outputs."""
     return ROOT / "tests" / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Every part of the network, as small as it can be."""
+    return ModelConfig(
+        num_features=8,
+        num_frames=3,
+        deformable_groups=2,
+        num_extract_blocks=1,
+        num_reconstruct_blocks=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """Function from a configuration to parameters with noise everywhere, float32.
+
+    Unlike initial parameters, they take no compilation and make no offset zero.
+    """
+
+    def make(config, *, scale=1.0):
+        rng = np.random.default_rng(0)
+        noise = {
+            key: rng.standard_normal(shape, np.float32) * np.float32(scale)
+            for key, shape in params_lib.shapes(config).items()
+        }
+        return params_lib.unflatten(noise)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Compile with few optimizations, in half the time, for all tests of a module.
+
+    Not where numbers are compared with the reference: users run optimized code.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for subprocesses
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def pytest_collection_modifyitems(items):

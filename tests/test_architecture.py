@@ -21,13 +21,13 @@ PACKAGE = "edvr_jax"
 # own folder.
 LAYERS = (
     ("errors",),
-    ("config",),
+    ("config", "files"),
     ("ops", "losses", "metrics"),
     ("models", "data"),
     ("convert", "optim", "state"),
     ("weights", "steps", "checkpoint"),
     ("parallel", "restore"),
-    ("evaluator", "validation"),
+    ("benchmark", "evaluator", "validation"),
     ("trainer",),
     ("commands",),
     ("cli",),

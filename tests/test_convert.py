@@ -41,16 +41,6 @@ def load(path):
     return safetensors.numpy.load_file(path)
 
 
-def random_params(config, seed=0):
-    rng = np.random.default_rng(seed)
-    return params_lib.unflatten(
-        {
-            key: rng.standard_normal(shape, dtype=np.float32)
-            for key, shape in params_lib.shapes(config).items()
-        }
-    )
-
-
 def assert_same(a, b):
     a, b = params_lib.flatten(a), params_lib.flatten(b)
     assert a.keys() == b.keys()
@@ -117,7 +107,7 @@ def test_writing_back_gives_the_same_file(name, fixtures, tmp_path):
     ],
     ids=repr,
 )
-def test_round_trip_is_exact(config, layout, tmp_path):
+def test_round_trip_is_exact(config, layout, tmp_path, random_params):
     params, path = random_params(config), tmp_path / "a.safetensors"
     if layout == "mmagic" and (config.hr_in or config.with_predeblur):
         with pytest.raises(InputError, match="mmagic's EDVR has neither"):
@@ -237,7 +227,9 @@ def test_damaged_and_missing_files(tmp_path, fixtures):
         convert.from_torch(tmp_path)
 
 
-def test_without_torch_pickled_files_are_explained(tmp_path, monkeypatch):
+def test_without_torch_pickled_files_are_explained(
+    tmp_path, monkeypatch, random_params
+):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "a.pth").write_bytes(b"x")
     with pytest.raises(InputError, match=r"pip install 'edvr-jax\[torch\]'"):
@@ -248,7 +240,7 @@ def test_without_torch_pickled_files_are_explained(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
 
 
-def test_to_torch_checks_its_input(tmp_path):
+def test_to_torch_checks_its_input(tmp_path, random_params):
     config = CONFIGS["basicsr_sr"]
     params = random_params(config)
     path = tmp_path / "a.safetensors"
@@ -266,7 +258,7 @@ def test_to_torch_checks_its_input(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_stages_of_a_cascade_convert_one_by_one(tmp_path):
+def test_stages_of_a_cascade_convert_one_by_one(tmp_path, random_params):
     config = CascadeConfig(
         stage1=CONFIGS["basicsr_sr"], stage2=CONFIGS["official_stage2_hr_in"]
     )
@@ -305,7 +297,7 @@ def test_checkpoints_of_training_code(name, fixtures, tmp_path):
 
 
 @pytest.mark.parametrize("layout", torch_names.LAYOUTS)
-def test_pickled_round_trip_is_exact(layout, tmp_path):
+def test_pickled_round_trip_is_exact(layout, tmp_path, random_params):
     torch = pytest.importorskip("torch")
     config = ModelConfig(**SMALL)
     params = random_params(config)

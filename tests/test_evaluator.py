@@ -3,34 +3,22 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from edvr_jax import evaluator, metrics
 from edvr_jax.commands import eval as eval_command
-from edvr_jax.config import ModelConfig
 from edvr_jax.data.imresize import imresize
 from edvr_jax.errors import InputError
 from edvr_jax.evaluator import Protocol
-from edvr_jax.models import create_model
 from edvr_jax.restore import stream
 
-TINY = ModelConfig(
-    num_features=8,
-    num_frames=3,
-    deformable_groups=2,
-    num_extract_blocks=1,
-    num_reconstruct_blocks=1,
-)
-DEBLUR = dataclasses.replace(TINY, scale=1)
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @pytest.fixture(scope="module")
-def params():
-    model = create_model(TINY)
-    frames = np.zeros((1, TINY.num_frames, 8, 8, 3), np.float32)
-    return jax.jit(model.init)(jax.random.key(0), frames)["params"]
+def deblur_config(tiny_config):
+    return dataclasses.replace(tiny_config, scale=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +49,21 @@ def resize(image, scale):
     return resized.round().clip(0, 255).astype(np.uint8)
 
 
-def run(clip, lq=None, config=TINY, params=None, **protocol):
-    return list(
-        evaluator.evaluate_clip(config, params, clip, lq, protocol=Protocol(**protocol))
-    )
+@pytest.fixture
+def run(tiny_config):
+    """Function that evaluates a clip, by default one to enlarge."""
+
+    def evaluate(clip, lq=None, config=tiny_config, params=None, **protocol):
+        protocol = Protocol(**protocol)
+        return list(
+            evaluator.evaluate_clip(config, params, clip, lq, protocol=protocol)
+        )
+
+    return evaluate
 
 
 @pytest.mark.parametrize("crop", [0, 4])
-def test_bicubic_row_equals_metrics_computed_directly(clip, no_network, crop):
+def test_bicubic_row_equals_metrics_computed_directly(clip, no_network, crop, run):
     scores = run(clip, crop_border=crop)
     assert len(scores) == 3
     for image, frame in zip(clip, scores, strict=True):
@@ -82,7 +77,7 @@ def test_bicubic_row_equals_metrics_computed_directly(clip, no_network, crop):
             assert frame["bicubic"][f"ssim_{channel}"] == expected
 
 
-def test_model_row_is_that_of_the_network(clip, no_network):
+def test_model_row_is_that_of_the_network(clip, no_network, run):
     for frame in run(clip):
         # float32 against float64 before rounding; measured 0.
         assert frame["model"]["psnr_y"] == pytest.approx(
@@ -94,7 +89,7 @@ def test_model_row_is_that_of_the_network(clip, no_network):
         np.testing.assert_array_equal(lq, resize(image[:48, :64], 1 / 4))
 
 
-def test_gt_downscale_comes_first(clip, no_network):
+def test_gt_downscale_comes_first(clip, no_network, run):
     scores = run(clip, gt_downscale=2)
     truth = resize(clip[0], 1 / 2)[:24, :32]
     np.testing.assert_array_equal(no_network[0][1][0], resize(truth, 1 / 4))
@@ -102,31 +97,31 @@ def test_gt_downscale_comes_first(clip, no_network):
     assert scores[0]["bicubic"]["psnr_rgb"] == metrics.psnr(truth, bicubic)
 
 
-def test_still_feeds_each_frame_alone(clip, no_network):
+def test_still_feeds_each_frame_alone(clip, no_network, run):
     assert run(clip, still=True) == run(clip)
     assert [len(frames) for _, frames in no_network] == [1, 1, 1, 3]
 
 
-def test_frames_per_clip(clip, no_network):
+def test_frames_per_clip(clip, no_network, run):
     assert run(clip, frames_per_clip=2) == run(clip)[:2]
     assert run(clip, frames_per_clip=9) == run(clip)
 
 
-def test_given_degraded_clip(clip, no_network):
+def test_given_degraded_clip(clip, deblur_config, no_network, run):
     lq = [frame // 2 for frame in clip]
     for image, degraded, scores in zip(
-        clip, lq, run(clip, lq, config=DEBLUR), strict=True
+        clip, lq, run(clip, lq, config=deblur_config), strict=True
     ):
         assert list(scores) == ["model", "input"]
         assert scores["input"]["psnr_rgb"] == metrics.psnr(image, degraded)
         assert scores["model"] == scores["input"]
 
 
-def test_wrong_input_is_named(clip, no_network):
+def test_wrong_input_is_named(clip, deblur_config, no_network, run):
     with pytest.raises(InputError, match="--lq"):
-        run(clip, config=DEBLUR)
+        run(clip, config=deblur_config)
     with pytest.raises(InputError, match="3 frames but the other clip has 2"):
-        run(clip, clip[:2], config=DEBLUR)
+        run(clip, clip[:2], config=deblur_config)
     with pytest.raises(InputError, match="frame 0 is 66x50, which times 4 is not"):
         run(clip, clip)
     with pytest.raises(InputError, match="frames_per_clip"):
@@ -137,14 +132,14 @@ def test_wrong_input_is_named(clip, no_network):
         Protocol(crop_border=-1)
 
 
-def test_output_that_is_not_finite_is_refused(clip, monkeypatch):
+def test_output_that_is_not_finite_is_refused(clip, monkeypatch, run):
     nan = np.full((48, 64, 3), np.nan, np.float32)
     monkeypatch.setattr(stream, "restore_frames", lambda *a, **k: iter([nan] * 3))
     with pytest.raises(InputError, match="not finite"):
         run(clip)
 
 
-def test_frames_stream(clip, no_network):
+def test_frames_stream(clip, tiny_config, no_network):
     """Reads no further than the network asks."""
     num_read = 0
 
@@ -154,15 +149,17 @@ def test_frames_stream(clip, no_network):
             num_read += 1
             yield clip[0]
 
-    scores = evaluator.evaluate_clip(TINY, None, endless(), protocol=Protocol())
+    protocol = Protocol()
+    scores = evaluator.evaluate_clip(tiny_config, None, endless(), protocol=protocol)
     next(scores)
     next(scores)
     assert num_read <= 3
 
 
-def test_real_network(clip, params):
+def test_real_network(clip, tiny_config, random_params, run):
+    params = random_params(tiny_config, scale=0.1)
     lq = [resize(image[:48, :64], 1 / 4) for image in clip]
-    restored = stream.restore_frames(TINY, params, lq, padding="replicate")
+    restored = stream.restore_frames(tiny_config, params, lq, padding="replicate")
     expected = [
         metrics.psnr(image[:48, :64], np.asarray(output))
         for image, output in zip(clip, restored, strict=True)
@@ -177,7 +174,7 @@ def test_real_network(clip, params):
 
 
 @pytest.fixture
-def command(clip, tmp_path, monkeypatch, no_network):
+def command(clip, tmp_path, tiny_config, monkeypatch, no_network):
     """Make a folder with two clips, and weights that need no file."""
     import cv2
 
@@ -186,13 +183,15 @@ def command(clip, tmp_path, monkeypatch, no_network):
         for index, image in enumerate(clip):
             file = tmp_path / "gt" / name / f"{index}.png"
             cv2.imwrite(str(file), image[..., ::-1])
-    monkeypatch.setattr(eval_command.weights, "load_weights", lambda name: (TINY, None))
+    monkeypatch.setattr(
+        eval_command.weights, "load_weights", lambda name: (tiny_config, None)
+    )
     return eval_command.Eval(
         tmp_path / "gt", weights="none", json=tmp_path / "scores.json"
     )
 
 
-def test_command(command, clip, capsys):
+def test_command(command, clip, capsys, run):
     dataclasses.replace(command, crop=2).run()
     tree = json.loads(command.json.read_text())
     assert tree["weights"] == "none"

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from edvr_jax import convert, optim, steps
@@ -40,28 +41,22 @@ def run(fixtures):
         opt_state=optimizer.init(params),
     )
 
-    def on_one_device(fn):
-        mapped = jax.vmap(fn, in_axes=(None, 0), out_axes=0, axis_name=steps.BATCH_AXIS)
-        return jax.jit(
-            lambda tree, batch: jax.tree.map(lambda x: x[0], mapped(tree, batch))
-        )
-
-    gradients = on_one_device(
-        functools.partial(
-            steps.global_gradients, model=model, eps=options.charbonnier_eps
-        )
-    )
-    step = on_one_device(
-        functools.partial(
+    @jax.jit
+    def step(state, batch):
+        """The step on one device: a batch of axis size 1, dropped again."""
+        update = functools.partial(
             steps.train_step, model=model, optimizer=optimizer, config=options
         )
-    )
-    batches = [{"lq": lq[i][None], "gt": gt[i][None]} for i in range(5)]
-    _, first_gradients = gradients(state.params, batches[0])
-    losses = []
-    for batch in batches:
-        state, metrics = step(state, batch)
+        mapped = jax.vmap(update, in_axes=(None, 0), axis_name=steps.BATCH_AXIS)
+        return jax.tree.map(lambda x: x[0], mapped(state, batch))
+
+    losses, first_gradients = [], None
+    for i in range(5):
+        state, metrics = step(state, {"lq": lq[i][None], "gt": gt[i][None]})
         losses.append(float(metrics["loss"]))
+        if i == 0:  # Adam's first moment starts as (1 - b1) times the gradient
+            moment = optax.tree.get(state.opt_state, "mu")
+            first_gradients = jax.tree.map(lambda x: x / (1 - options.b1), moment)
     return golden, config, losses, first_gradients, state
 
 

@@ -9,7 +9,6 @@ from edvr_jax import convert, weights
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
-from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
 
 TINY = ModelConfig(
@@ -33,22 +32,12 @@ SECOND = ModelConfig(
 ABOUT = {"origin": "a test: größer", "license": "CC0-1.0"}
 
 
-def random_params(config):
-    rng = np.random.default_rng(0)
-    return params_lib.unflatten(
-        {
-            key: rng.standard_normal(shape, dtype=np.float32)
-            for key, shape in params_lib.shapes(config).items()
-        }
-    )
-
-
 def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(b))
 
 
-def test_round_trip_keeps_all(tmp_path):
+def test_round_trip_keeps_all(tmp_path, random_params):
     path, params = tmp_path / "a.safetensors", random_params(TINY)
     weights.save_weights(path, TINY, params, **ABOUT)
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
@@ -58,7 +47,7 @@ def test_round_trip_keeps_all(tmp_path):
     assert weights.read_metadata(str(path)) == weights.Metadata(TINY, "native", **ABOUT)
 
 
-def test_file_is_plain_safetensors(tmp_path):
+def test_file_is_plain_safetensors(tmp_path, random_params):
     path = tmp_path / "a.safetensors"
     weights.save_weights(path, TINY, random_params(TINY), **ABOUT)
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -70,13 +59,13 @@ def test_file_is_plain_safetensors(tmp_path):
     assert json.loads(metadata["config"])["num_features"] == 4
 
 
-def test_device_arrays_are_written(tmp_path):
+def test_device_arrays_are_written(tmp_path, random_params):
     params = jax.tree.map(jax.numpy.asarray, random_params(TINY))
     weights.save_weights(tmp_path / "a.safetensors", TINY, params, **ABOUT)
     assert_same(params, weights.load_weights(tmp_path / "a.safetensors")[1])
 
 
-def test_float16_halves_the_file(tmp_path):
+def test_float16_halves_the_file(tmp_path, random_params):
     params = random_params(TINY)
     for dtype in ("float32", "float16"):
         path = tmp_path / f"{dtype}.safetensors"
@@ -89,7 +78,7 @@ def test_float16_halves_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
-def test_values_that_cannot_be_stored_are_refused(tmp_path, value):
+def test_values_that_cannot_be_stored_are_refused(tmp_path, value, random_params):
     params = random_params(TINY)
     params["conv_hr"]["bias"][3] = value
     with pytest.raises(InputError, match="conv_hr/bias is not finite as float16"):
@@ -99,7 +88,7 @@ def test_values_that_cannot_be_stored_are_refused(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
-def test_cascade_round_trip_and_its_stages(tmp_path):
+def test_cascade_round_trip_and_its_stages(tmp_path, random_params):
     config = CascadeConfig(stage1=TINY, stage2=SECOND)
     params = random_params(config)
     path = tmp_path / "cascade.safetensors"
@@ -127,7 +116,7 @@ def test_cascade_round_trip_and_its_stages(tmp_path):
         weights.combine_stages(stages[1], stages[0])
 
 
-def test_parameters_of_another_network_are_refused(tmp_path):
+def test_parameters_of_another_network_are_refused(tmp_path, random_params):
     path, params = tmp_path / "a.safetensors", random_params(TINY)
     del params["upconv1"]
     params["predeblur"] = {"kernel": np.zeros(3, np.float32)}
@@ -185,7 +174,7 @@ def test_pytorch_files_are_accepted_too(fixtures):
     assert weights.read_metadata(path) == weights.Metadata(config, "official")
 
 
-def test_native_files_are_no_pytorch_files(tmp_path):
+def test_native_files_are_no_pytorch_files(tmp_path, random_params):
     path = tmp_path / "a.safetensors"
     weights.save_weights(path, TINY, random_params(TINY), **ABOUT)
     assert native.is_native(path)
@@ -193,7 +182,7 @@ def test_native_files_are_no_pytorch_files(tmp_path):
         convert.from_torch(path)
 
 
-def test_names_that_ship(tmp_path, monkeypatch):
+def test_names_that_ship(tmp_path, monkeypatch, random_params):
     weights.save_weights(
         tmp_path / "tiny.safetensors", TINY, random_params(TINY), **ABOUT
     )
@@ -218,7 +207,7 @@ def test_shipped_weights_load_and_say_where_they_come_from(name):
 
 
 @pytest.mark.parametrize("size", [0, 5, 300])
-def test_damaged_and_wrong_files(tmp_path, size):
+def test_damaged_and_wrong_files(tmp_path, size, random_params):
     path = tmp_path / "a.safetensors"
     weights.save_weights(path, TINY, random_params(TINY), **ABOUT)
     path.write_bytes(path.read_bytes()[:size])

@@ -12,9 +12,9 @@ Stored per network:
 
 and the first parameters of the five Adam steps, as
 tests/fixtures/train/five_adam_steps_init.safetensors, and edvr_jax/selftest_data. Run
-with torch installed:
+at the top of the repository, with torch installed:
 
-    python tools/make_parity_fixtures.py --basicsr PATH --edvr PATH --mmagic PATH \
+    python -m tools.make_parity_fixtures --basicsr PATH --edvr PATH --mmagic PATH \
         --out tests/fixtures
 """
 
@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-import torch_reference
 from safetensors.torch import save_file
+
+from tools import torch_reference
 
 SMALL = {
     "num_feat": 8,

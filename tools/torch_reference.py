@@ -1,8 +1,9 @@
 """The three public PyTorch EDVR networks, loaded from checkouts the user has.
 
 Needs torch; nothing of the references is copied here. Their compiled deformable
-convolution is replaced by :func:`deform_conv2d`, plain torch in any float type, so
-the networks run on a CPU, in float64, without torchvision or mmcv's kernels.
+convolution is replaced by ``sample_conv2d`` of benchmarks/torch_edvr.py, plain torch
+in any float type, so the networks run on a CPU, in float64, without torchvision or
+mmcv's kernels.
 
 Sources loaded:
     BasicSR: https://github.com/XPixelGroup/BasicSR, basicsr/archs/edvr_arch.py
@@ -21,68 +22,14 @@ from pathlib import Path
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
+from benchmarks.torch_edvr import sample_conv2d
+
 # Modules whose forward outputs are stored, by layout; absent ones are skipped.
 ACTIVATIONS = {
     "basicsr": "predeblur feature_extraction pcd_align fusion reconstruction",
     "official": "pre_deblur feature_extraction pcd_align tsa_fusion recon_trunk",
     "mmagic": "feature_extraction pcd_alignment fusion reconstruction",
 }
-
-
-def deform_conv2d(
-    x, offset, mask, weight, bias, *, stride=1, padding=1, dilation=1, groups=1
-):
-    """Compute modulated deformable convolution (DCNv2) by gathering four corners.
-
-    Args:
-        x: Features, [N, C, H, W].
-        offset: (dy, dx) interleaved, [N, 2 * G * K, Ho, Wo].
-        mask: Modulation, [N, G * K, Ho, Wo].
-        weight: Kernel, [F, C / groups, kh, kw].
-        bias: [F] or None.
-        stride: Step of the output grid.
-        padding: Zero padding of both sides.
-        dilation: Spacing of the kernel taps.
-        groups: Convolution groups.
-
-    Returns:
-        Convolved features, [N, F, Ho, Wo]. Samples outside x read 0.
-    """
-    n, channels, height, width = x.shape
-    features, _, kh, kw = weight.shape
-    ho, wo = offset.shape[2:]
-    taps = kh * kw
-    deform_groups = offset.shape[1] // (2 * taps)
-    offset = offset.view(n, deform_groups, taps, 2, ho, wo)
-    mask = mask.view(n, deform_groups, 1, taps, ho, wo)
-    tap = torch.arange(taps)
-    grid_y = torch.arange(ho)[None] * stride - padding + (tap // kw * dilation)[:, None]
-    grid_x = torch.arange(wo)[None] * stride - padding + (tap % kw * dilation)[:, None]
-    y = grid_y[None, None, :, :, None] + offset[:, :, :, 0]
-    x_pos = grid_x[None, None, :, None, :] + offset[:, :, :, 1]
-    flat = x.reshape(n, deform_groups, channels // deform_groups, height * width)
-    columns = _bilinear(flat, y, x_pos, height, width) * mask
-    columns = columns.reshape(n, groups, channels // groups, taps, ho, wo)
-    kernel = weight.reshape(groups, features // groups, channels // groups, taps)
-    out = torch.einsum("ngckyx,gfck->ngfyx", columns, kernel)
-    out = out.reshape(n, features, ho, wo).contiguous()
-    return out if bias is None else out + bias[:, None, None]
-
-
-def _bilinear(flat, y, x, height, width):
-    """Sample [N, G, c, H * W] at [N, G, K, Ho, Wo]; zero outside."""
-    top, left = torch.floor(y.detach()), torch.floor(x.detach())
-    down, right = y - top, x - left
-    out = 0
-    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        row, column = top + dy, left + dx
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        weight = (down if dy else 1 - down) * (right if dx else 1 - right) * inside
-        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-        index = index.long().flatten(2)[:, :, None].expand(-1, -1, flat.shape[2], -1)
-        corner = flat.gather(3, index).reshape(*flat.shape[:3], *y.shape[2:])
-        out = out + corner * weight[:, :, None]
-    return out
 
 
 def load_basicsr(path: str):
@@ -92,16 +39,10 @@ def load_basicsr(path: str):
     for package in ("basicsr", "basicsr.archs", "basicsr.utils", "basicsr.ops"):
         _empty_package(package, root.joinpath(*package.split(".")[1:]))
     vars(sys.modules["basicsr.utils"])["get_root_logger"] = logging.getLogger
-    ops = types.SimpleNamespace(deform_conv2d=_torchvision_signature)
+    ops = types.SimpleNamespace(deform_conv2d=sample_conv2d)
     # 0.9.0 is the oldest version whose deform_conv2d BasicSR calls.
     _stub("torchvision", __version__="0.9.0", ops=ops)
     return importlib.import_module("basicsr.archs.edvr_arch").EDVR
-
-
-def _torchvision_signature(x, offset, weight, bias, stride, padding, dilation, mask):
-    return deform_conv2d(
-        x, offset, mask, weight, bias, stride=stride, padding=padding, dilation=dilation
-    )
 
 
 def load_official(path: str):
@@ -164,18 +105,9 @@ def _dcn_signature(
 ):
     taps = weight.shape[2] * weight.shape[3]
     assert offset.shape[1] == 2 * taps * deformable_groups
+    assert x.shape[1] == weight.shape[1] * groups
     first = [v if isinstance(v, int) else v[0] for v in (stride, padding, dilation)]
-    return deform_conv2d(
-        x,
-        offset,
-        mask,
-        weight,
-        bias,
-        stride=first[0],
-        padding=first[1],
-        dilation=first[2],
-        groups=groups,
-    )
+    return sample_conv2d(x, offset, weight, bias, *first, mask=mask)
 
 
 class ModulatedDeformConv2d(nn.Module):

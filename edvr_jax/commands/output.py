@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edvr_jax import files
 from edvr_jax.errors import InputError
 
 INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
@@ -55,13 +55,7 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
         InputError: if it cannot be written there.
     """
     text = json.dumps(_without_infinity(tree), indent=2, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    files.write(path, text.encode())
 
 
 def _without_infinity(tree: Any) -> Any:

@@ -7,13 +7,13 @@ opened as a memory map afterwards: memory holds only the pages in use.
 
 import hashlib
 import itertools
-import os
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from edvr_jax import files
 from edvr_jax.config import DataConfig
 from edvr_jax.data import pairs, video
 from edvr_jax.data.imresize import imresize
@@ -58,7 +58,7 @@ def open_frames(paths: list[Path], config: DataConfig, cache: Path) -> list[Fram
         Frames of each clip, [T, H, W, 3] uint8, read-only memory maps.
 
     Raises:
-        InputError: if a clip cannot be read.
+        InputError: if a clip cannot be read, or the cache not be written.
     """
     cache.mkdir(parents=True, exist_ok=True)
     targets = [
@@ -69,13 +69,12 @@ def open_frames(paths: list[Path], config: DataConfig, cache: Path) -> list[Fram
     for path, target in tqdm(
         todo, desc="decoding clips", unit="clip", disable=not todo
     ):
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                _decode(path, config, file)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            files.replacing(target) as temporary,
+            files.report_failure(target),
+            temporary.open("wb") as file,
+        ):
+            _decode(path, config, file)
     return [np.load(target, mmap_mode="r") for target in targets]
 
 
@@ -103,7 +102,7 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 def _fingerprint(path: Path, config: DataConfig) -> str:
     """Name the decoded form by everything that it depends on."""
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    facts = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    parts = [path] if path.is_file() else sorted(path.iterdir())
+    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
     text = repr((facts, config.gt_downscale, config.max_frames_per_clip))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ Flat names join the levels of the tree by a slash: ``pcd_align/cas_dcnpack/kerne
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -149,8 +149,40 @@ def macs(
     Returns:
         Multiply-accumulates per restored frame.
     """
-    pixels = height * width
-    total = 0
+    return sum(
+        math.prod(shape) * num_outputs
+        for shape, num_outputs in _convolutions(config, height, width, is_streaming)
+    )
+
+
+def feature_bytes(
+    config: ModelConfig, height: int, width: int, *, is_streaming: bool = False
+) -> int:
+    """Count the bytes that the convolutions move for one output frame.
+
+    Every convolution reads its input and its kernel and writes its output once, in
+    the computation type; element-wise work is taken to be fused with them.
+
+    Args:
+        config: The network.
+        height: Height of the input frames.
+        width: Width of the input frames.
+        is_streaming: As for :func:`macs`.
+
+    Returns:
+        Bytes per restored frame.
+    """
+    numbers = sum(
+        num_outputs * (shape[2] + shape[3]) + math.prod(shape)
+        for shape, num_outputs in _convolutions(config, height, width, is_streaming)
+    )
+    return numbers * jnp.dtype(config.dtype).itemsize
+
+
+def _convolutions(
+    config: ModelConfig, height: int, width: int, is_streaming: bool
+) -> Iterator[tuple[Shape, int]]:
+    """Yield each convolution's kernel and its output positions per output frame."""
     for key, shape in shapes(config).items():
         if not key.endswith("kernel"):
             continue
@@ -158,8 +190,7 @@ def macs(
         calls = config.num_frames if is_per_frame else 1
         if is_streaming and re.match(_ENCODER, key):
             calls = 1
-        total += round(math.prod(shape) * pixels * enlargement**2) * calls
-    return total
+        yield shape, round(height * width * enlargement**2) * calls
 
 
 def _place(key: str, config: ModelConfig) -> tuple[float, bool]:

@@ -5,8 +5,6 @@ temporary name beside it, which is removed if anything goes wrong.
 """
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
+from edvr_jax import files
 from edvr_jax.data.video import IMAGE_SUFFIXES, SWSCALE_FLAGS, VIDEO_SUFFIXES
 from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
@@ -66,10 +65,8 @@ def open_writer(
     is_video = _check_output(path, overwrite=overwrite)
     if not 0 <= crf <= MAX_CRF:
         raise InputError(f"crf must be in 0..{MAX_CRF}, got {crf}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with _report_failure(path):
-            _remove(temporary)
+    with files.replacing(path) as temporary:
+        with files.report_failure(path, FFmpegError):
             writer = (
                 VideoWriter(temporary, path, fps or DEFAULT_FPS, crf)
                 if is_video
@@ -80,11 +77,6 @@ def open_writer(
             if not writer.num_frames:
                 raise InputError(f"{path}: there are no frames to write")
             writer.finish()
-        with _report_failure(path):
-            _move_into_place(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            _remove(temporary)
 
 
 def _check_output(path: Path, *, overwrite: bool) -> bool:
@@ -143,7 +135,7 @@ class VideoWriter:
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1]."""
         image = _check_size(self, frame)
-        with _report_failure(self._path):
+        with files.report_failure(self._path, FFmpegError):
             stream = self._stream = self._stream or self._add_stream()
             video_frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(
                 format=stream.pix_fmt,
@@ -158,7 +150,7 @@ class VideoWriter:
 
     def finish(self) -> None:
         """Write what the encoder still holds and the end of the file."""
-        with _report_failure(self._path):
+        with files.report_failure(self._path, FFmpegError):
             if self._stream is not None:
                 self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -211,7 +203,7 @@ class FolderWriter:
         default = f"{self.num_frames:08d}.png"
         name = self._names[self.num_frames] if is_named else default
         _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        with _report_failure(self._path):
+        with files.report_failure(self._path):
             (self._temporary / name).write_bytes(data.tobytes())
         self.num_frames += 1
 
@@ -232,38 +224,3 @@ def _check_size(writer: VideoWriter | FolderWriter, frame: np.ndarray) -> np.nda
         )
     writer.size = (image.shape[0], image.shape[1])
     return image
-
-
-@contextlib.contextmanager
-def _report_failure(path: Path) -> Iterator[None]:
-    """Turn what the disk or the encoder refuses into an InputError."""
-    try:
-        yield
-    except (OSError, FFmpegError) as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{path}: cannot be written: {reason}; check the folder's permissions and "
-            "free space, or give another output"
-        ) from None
-
-
-def _move_into_place(temporary: Path, path: Path) -> None:
-    """Give the finished output its name; an old folder is removed only after it."""
-    if not path.is_dir():
-        os.replace(temporary, path)
-        return
-    old = temporary.with_suffix(".old")
-    os.replace(path, old)
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        os.replace(old, path)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

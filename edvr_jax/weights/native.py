@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 
 from edvr_jax import config as config_lib
-from edvr_jax import convert
+from edvr_jax import convert, files
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
@@ -119,5 +119,4 @@ def write(
         "origin": origin,
         "license": license,
     }
-    data = safetensors.numpy.save(stored, metadata=metadata)
-    convert.write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    files.write(path, safetensors.numpy.save(stored, metadata=metadata))

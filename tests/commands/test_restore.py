@@ -7,50 +7,42 @@ from fractions import Fraction
 
 import av
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from edvr_jax import weights
 from edvr_jax.commands import restore
-from edvr_jax.config import ModelConfig
 from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
-from edvr_jax.models import create_model
 from edvr_jax.restore.stream import restore_frames
 from edvr_jax.restore.writer import open_writer
 
-TINY = ModelConfig(
-    num_features=8,
-    num_frames=3,
-    deformable_groups=2,
-    num_extract_blocks=1,
-    num_reconstruct_blocks=1,
-    scale=2,
-    with_tsa=False,
-)
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FPS = Fraction(30000, 1001)
 HEIGHT, WIDTH = 25, 33
 
 
-def make_params(config):
-    frames = jnp.zeros((1, config.num_frames, 16, 16, config.in_channels))
-    shapes = jax.eval_shape(create_model(config).init, jax.random.key(0), frames)
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda x: rng.normal(0, 0.05, x.shape).astype(np.float32), shapes["params"]
-    )
+@pytest.fixture(scope="module")
+def save_network(tmp_path_factory, tiny_config, random_params):
+    """Function that writes weights which do little more than bilinear upsampling."""
+
+    def save(name, **change):
+        change = {"scale": 2, "with_tsa": False, **change}
+        config = dataclasses.replace(tiny_config, **change)
+        params = random_params(config, scale=0.05)
+        path = tmp_path_factory.mktemp("weights") / name
+        weights.save_weights(path, config, params, origin="", license="")
+        return str(path)
+
+    return save
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Weights file of a network that does little more than bilinear upsampling."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    weights.save_weights(path, TINY, make_params(TINY), origin="", license="")
-    return str(path)
+def tiny(save_network):
+    return save_network("tiny.safetensors")
 
 
 def make_frames(num_frames, height=HEIGHT, width=WIDTH):
@@ -207,13 +199,11 @@ def test_weights_of_another_architecture(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_for_other_channels(tmp_path):
-    gray = dataclasses.replace(TINY, in_channels=1, out_channels=1)
-    path = tmp_path / "gray.safetensors"
-    weights.save_weights(path, gray, make_params(gray), origin="", license="")
+def test_weights_for_other_channels(tmp_path, save_network):
+    gray = save_network("gray.safetensors", in_channels=1, out_channels=1)
     source = write_folder(tmp_path / "in", make_frames(1))
     with pytest.raises(InputError, match="takes 1 channels and gives 1; video needs"):
-        run(source, tmp_path / "out", str(path))
+        run(source, tmp_path / "out", gray)
 
 
 def test_weights_in_a_pytorch_layout(tmp_path, fixtures):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,25 +10,7 @@ from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.models import Cascade, create_model
 from edvr_jax.models import params as params_lib
 
-TINY = {
-    "num_features": 8,
-    "num_frames": 3,
-    "deformable_groups": 2,
-    "num_extract_blocks": 1,
-    "num_reconstruct_blocks": 1,
-}
-
-
-def random_params(model, frames, seed=0):
-    """Parameters with noise everywhere, so that offsets are not zero."""
-    params = jax.jit(model.init)(jax.random.key(seed), frames)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    noisy = [
-        leaf + 0.05 * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(tree, noisy)
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def random_frames(*shape):
@@ -47,8 +31,8 @@ def random_frames(*shape):
         ({"num_frames": 9, "with_tsa": False}, (8, 12), (32, 48, 3)),
     ],
 )
-def test_every_variant_has_its_output_shape(change, size, output):
-    config = ModelConfig(**{**TINY, **change})
+def test_every_variant_has_its_output_shape(tiny_config, change, size, output):
+    config = dataclasses.replace(tiny_config, **change)
     frames = jax.ShapeDtypeStruct(
         (2, config.num_frames, *size, config.in_channels), jnp.float32
     )
@@ -63,10 +47,9 @@ def test_every_variant_has_its_output_shape(change, size, output):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    model = create_model(ModelConfig(**TINY))
+def tiny(tiny_config, random_params):
     frames = random_frames(2, 3, 8, 12, 3)
-    return model, random_params(model, frames), frames
+    return create_model(tiny_config), random_params(tiny_config, scale=0.1), frames
 
 
 def test_encode_then_reconstruct_is_the_call(tiny):
@@ -76,7 +59,7 @@ def test_encode_then_reconstruct_is_the_call(tiny):
     levels = [model.apply(variables, frames[:, t], method="encode") for t in range(3)]
     pyramid = tuple(jnp.stack(level, axis=1) for level in zip(*levels, strict=True))
     actual = model.apply(variables, pyramid, frames[:, 1], method="reconstruct")
-    # Measured 4e-7, CPU; also the test that jit changes nothing.
+    # Measured 6e-7, CPU; also the test that jit changes nothing.
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -88,13 +71,13 @@ def test_gradients_are_finite_and_reach_every_parameter(tiny):
         assert jnp.abs(gradient).max() > 0, path
 
 
-def test_bfloat16_is_close_to_float32(tiny):
+def test_bfloat16_is_close_to_float32(tiny, tiny_config):
     model, params, frames = tiny
-    half = create_model(ModelConfig(**TINY, dtype="bfloat16"))
-    expected = model.apply({"params": params}, frames)
+    half = create_model(dataclasses.replace(tiny_config, dtype="bfloat16"))
+    expected = jax.jit(model.apply)({"params": params}, frames)
     actual = jax.jit(half.apply)({"params": params}, frames)
     assert actual.dtype == jnp.float32
-    # Measured 0.004 on outputs of about 1, CPU.
+    # Measured 0.011 on outputs of up to 1.7, CPU.
     np.testing.assert_allclose(actual, expected, atol=0.03)
 
 
@@ -107,8 +90,14 @@ def test_wrong_frames_are_refused(tiny):
 
 
 def test_initialisation_follows_the_reference():
-    model = create_model(ModelConfig(num_features=64, deformable_groups=8))
-    frames = jnp.zeros((1, 5, 8, 8, 3))
+    config = ModelConfig(
+        num_features=64,
+        num_frames=1,
+        num_extract_blocks=0,
+        num_reconstruct_blocks=1,
+        with_tsa=False,
+    )
+    model, frames = create_model(config), jnp.zeros((1, 1, 8, 8, 3))
     params = jax.jit(model.init)(jax.random.key(0), frames)["params"]
     block = params["reconstruction_0"]["conv1"]
     # Kaiming normal x 0.1: 0.1 * sqrt(2 / (9 * 64)).
@@ -126,37 +115,40 @@ def test_initialisation_follows_the_reference():
     assert 0 < float(jnp.abs(params["conv_hr"]["bias"]).max()) <= 1 / 24
 
 
-def test_cascade_is_stage_two_on_the_outputs_of_stage_one():
+def test_cascade_is_stage_two_on_the_outputs_of_stage_one(tiny_config, random_params):
+    small = dataclasses.replace(tiny_config, num_extract_blocks=0, with_tsa=False)
     config = CascadeConfig(
-        ModelConfig(**TINY, scale=2), ModelConfig(**TINY, hr_in=True, scale=1)
+        dataclasses.replace(small, scale=2),
+        dataclasses.replace(small, scale=1, hr_in=True),
     )
     model = create_model(config)
     frames = random_frames(1, 5, 8, 16, 3)
-    params = random_params(model, frames)
+    params = random_params(config, scale=0.1)
     assert set(params) == {"stage1", "stage2"}
     actual = jax.jit(model.apply)({"params": params}, frames)
 
-    stage1, stage2 = create_model(config.stage1), create_model(config.stage2)
+    stage1, stage2 = (
+        jax.jit(create_model(stage).apply) for stage in (config.stage1, config.stage2)
+    )
     first = [
-        stage1.apply({"params": params["stage1"]}, frames[:, i : i + 3])
-        for i in range(3)
+        stage1({"params": params["stage1"]}, frames[:, i : i + 3]) for i in range(3)
     ]
     window = jnp.clip(jnp.stack(first, axis=1), 0, 1)
-    expected = stage2.apply({"params": params["stage2"]}, window)
+    expected = stage2({"params": params["stage2"]}, window)
     assert actual.shape == (1, 16, 32, 3)
-    # Measured 6e-7, CPU.
+    # Measured 9e-7, CPU.
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"\[N, 5"):
         model.apply({"params": params}, frames[:, :3])
 
 
-def test_parts_are_replaced_only_where_they_exist():
-    fusion = create_model(ModelConfig(**TINY)).fusion
+def test_parts_are_replaced_only_where_they_exist(tiny_config):
+    fusion = create_model(tiny_config).fusion
     with pytest.raises(ValueError, match="with_predeblur"):
-        create_model(ModelConfig(**TINY), predeblur=fusion)
+        create_model(tiny_config, predeblur=fusion)
     with pytest.raises(ValueError, match="Cascade"):
         create_model(CascadeConfig(), fusion=fusion)
-    stage = create_model(ModelConfig(**TINY), fusion=fusion)
+    stage = create_model(tiny_config, fusion=fusion)
     assert Cascade(stage1=stage, stage2=stage).stage1.fusion is not None
 
 
@@ -172,6 +164,6 @@ def test_parts_are_replaced_only_where_they_exist():
         ({"num_features": 0}, "num_features"),
     ],
 )
-def test_impossible_configurations_are_refused(change, message):
+def test_impossible_configurations_are_refused(tiny_config, change, message):
     with pytest.raises(InputError, match=message):
-        ModelConfig(**{**TINY, **change})
+        dataclasses.replace(tiny_config, **change)

@@ -4,24 +4,18 @@ import dataclasses
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig
 from edvr_jax.data.windows import PADDING_MODES, window_indices
 from edvr_jax.errors import InputError
 from edvr_jax.models.cascade import create_model
 from edvr_jax.restore.stream import iter_windows, restore_frames
 
-TINY = ModelConfig(
-    num_features=8,
-    deformable_groups=2,
-    num_extract_blocks=1,
-    num_reconstruct_blocks=1,
-)
-SMALLEST = dataclasses.replace(TINY, num_frames=3, with_tsa=False)
-ATOL = 1e-5  # stated for the stream; measured 9e-7 on CPU
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+ATOL = 1e-5  # stated for the stream; measured 1e-6 on CPU
 
 
 def make_frames(num_frames, height=16, width=20):
@@ -29,15 +23,18 @@ def make_frames(num_frames, height=16, width=20):
     return rng.random((num_frames, height, width, 3), np.float32)
 
 
-def make_params(config, height=16, width=20):
-    """Random, and large enough everywhere for each frame of a window to matter."""
-    shape = (1, config.num_frames, height, width, config.in_channels)
-    model = create_model(config)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))["params"]
-    leaves, tree = jax.tree.flatten(shapes)
-    rng = np.random.default_rng(0)
-    noise = [rng.normal(0, 0.1, x.shape).astype(np.float32) for x in leaves]
-    return model, jax.tree.unflatten(tree, noise)
+@pytest.fixture(scope="module")
+def make_network(random_params):
+    """Function from a configuration to parameters and the network with them.
+
+    They are large enough everywhere for each frame of a window to matter.
+    """
+
+    def make(config):
+        model, params = create_model(config), random_params(config, scale=0.1)
+        return params, jax.jit(lambda windows: model.apply({"params": params}, windows))
+
+    return make
 
 
 @pytest.mark.parametrize("num_total", [1, 2, 3, 5, 9, 12])
@@ -80,18 +77,22 @@ def test_windows_hold_few_items_and_look_ahead_little():
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    model, params = make_params(TINY)
-    apply = jax.jit(lambda windows: model.apply({"params": params}, windows))
-    return params, apply
+def five_frames(tiny_config, make_network):
+    config = dataclasses.replace(tiny_config, num_frames=5)
+    return config, *make_network(config)
+
+
+@pytest.fixture(scope="module")
+def small_config(tiny_config):
+    return dataclasses.replace(tiny_config, with_tsa=False)
 
 
 @pytest.mark.parametrize("num_total", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("padding", PADDING_MODES)
-def test_stream_equals_explicit_windows(tiny, padding, num_total):
-    params, apply = tiny
+def test_stream_equals_explicit_windows(five_frames, padding, num_total):
+    config, params, apply = five_frames
     frames = make_frames(num_total)
-    restored = list(restore_frames(TINY, params, iter(frames), padding=padding))
+    restored = list(restore_frames(config, params, iter(frames), padding=padding))
     assert len(restored) == num_total
     for index, image in enumerate(restored):
         window = frames[window_indices(index, num_total, 5, padding)]
@@ -99,9 +100,9 @@ def test_stream_equals_explicit_windows(tiny, padding, num_total):
         np.testing.assert_allclose(image, apply(window[None])[0], atol=ATOL)
 
 
-def test_neighbors_matter(tiny):
+def test_neighbors_matter(five_frames):
     # Else the test above could not see a wrong window.
-    _, apply = tiny
+    _, _, apply = five_frames
     frames = make_frames(5)
     still = np.broadcast_to(frames[2], frames.shape)
     difference = np.abs(apply(frames[None]) - apply(still[None]))
@@ -109,17 +110,14 @@ def test_neighbors_matter(tiny):
 
 
 @pytest.mark.parametrize(
-    ("config", "height", "width"),
-    [
-        (dataclasses.replace(SMALLEST, center_frame_index=0), 17, 21),
-        (dataclasses.replace(SMALLEST, hr_in=True, scale=1), 33, 5),
-    ],
+    ("change", "height", "width"),
+    [({"center_frame_index": 0}, 17, 21), ({"hr_in": True, "scale": 1}, 33, 5)],
     ids=["first frame is restored", "features at a quarter"],
 )
-def test_any_size_and_center(config, height, width):
+def test_any_size_and_center(small_config, make_network, change, height, width):
+    config = dataclasses.replace(small_config, **change)
     multiple, scale = config.size_multiple, config.output_scale
     pads = [(0, -height % multiple), (0, -width % multiple)]
-    model, params = make_params(config, height + pads[0][1], width + pads[1][1])
     frames = (make_frames(3, height, width) * 255).astype(np.uint8)
     padded = frames
     for axis, pad in enumerate(pads):
@@ -129,8 +127,8 @@ def test_any_size_and_center(config, height, width):
         padded = np.pad(padded, widths, mode)
     reach = max(config.center, config.num_frames - 1 - config.center)
     first = reach - config.center
+    params, apply = make_network(config)
     restored = list(restore_frames(config, params, frames, padding="reflection"))
-    apply = jax.jit(lambda window: model.apply({"params": params}, window))
     for index, image in enumerate(restored):
         indices = window_indices(index, 3, 2 * reach + 1, "reflection")
         window = padded[indices[first : first + config.num_frames]]
@@ -139,25 +137,18 @@ def test_any_size_and_center(config, height, width):
         np.testing.assert_allclose(image, expected, atol=ATOL)
 
 
-def test_cascade_equals_the_module_inside_the_clip():
-    stage1 = dataclasses.replace(SMALLEST, scale=2)
-    stage2 = dataclasses.replace(SMALLEST, scale=1, hr_in=True)
+def test_cascade_equals_the_module_inside_the_clip(small_config, make_network):
+    stage1 = dataclasses.replace(small_config, scale=2)
+    stage2 = dataclasses.replace(small_config, scale=1, hr_in=True)
     config = CascadeConfig(stage1, stage2)
-    model, params = make_params_of_cascade(config)
+    params, apply = make_network(config)
     frames = make_frames(6, 16, 24)
     restored = list(restore_frames(config, params, frames))
     assert [image.shape for image in restored] == [(32, 48, 3)] * 6
-    apply = jax.jit(lambda window: model.apply({"params": params}, window))
     for index in (2, 3):  # the others depend on the padding of stage 2
         window = frames[index - 2 : index + 3]
         expected = apply(window[None])[0]
         np.testing.assert_allclose(restored[index], expected, atol=ATOL)
-
-
-def make_params_of_cascade(config):
-    _, params1 = make_params(config.stage1, 16, 24)
-    _, params2 = make_params(config.stage2, 32, 48)
-    return create_model(config), {"stage1": params1, "stage2": params2}
 
 
 @pytest.mark.parametrize(
@@ -172,15 +163,18 @@ def make_params_of_cascade(config):
         (make_frames(2).astype(np.int32), "frame 0 is int32; give uint8"),
     ],
 )
-def test_frames_that_do_not_fit(tiny, frames, message):
+def test_frames_that_do_not_fit(five_frames, frames, message):
+    config, params, _ = five_frames
     with pytest.raises(InputError, match=message):
-        list(restore_frames(TINY, tiny[0], frames))
+        list(restore_frames(config, params, frames))
 
 
-def test_unknown_padding_is_refused_at_the_call(tiny):
+def test_unknown_padding_is_refused_at_the_call(five_frames):
+    config, params, _ = five_frames
     with pytest.raises(InputError, match="padding must be one of replicate"):
-        restore_frames(TINY, tiny[0], [], padding="mirror")
+        restore_frames(config, params, [], padding="mirror")
 
 
-def test_no_frames_give_no_frames(tiny):
-    assert list(restore_frames(TINY, tiny[0], [])) == []
+def test_no_frames_give_no_frames(five_frames):
+    config, params, _ = five_frames
+    assert list(restore_frames(config, params, [])) == []

@@ -1,0 +1,118 @@
+"""``edvr bench``: how fast this machine restores and trains, and what limits it."""
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from edvr_jax import benchmark
+from edvr_jax.commands import output
+from edvr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory of the parts of EDVR on this machine.
+
+    The operations and bytes of a case are counted from its shapes and compared with
+    a matrix product and a copy measured beside it. The host memory is the most that
+    the case's process held, the framework included.
+
+    Attributes:
+        cases: What to measure; matmul and copy are always measured, first.
+        dtype: Computation type.
+        repeats: Timed runs of each case; the median counts.
+        json: File for the measurements; it is replaced.
+        compare: Earlier file of measurements; adds the ratio of the new to the old
+            times.
+    """
+
+    cases: tuple[benchmark.CaseName, ...] = benchmark.CASES
+    dtype: benchmark.Dtype = "float32"
+    repeats: int = 7
+    json: Path | None = None
+    compare: Path | None = None
+
+    def run(self) -> int | None:
+        """Measure, print a table as results come, and write the file."""
+        if self.repeats < 1:
+            raise InputError(f"--repeats must be positive, got {self.repeats}")
+        output.check_writable(self.json)
+        old = {} if self.compare is None else _read(self.compare)
+        done: list[benchmark.Measurement] = []
+        try:
+            for measurement in benchmark.measure_all(
+                self.cases, dtype=self.dtype, repeats=self.repeats
+            ):
+                done.append(measurement)
+                sys.stderr.write(f"{measurement.case}: {measurement.summary}\n")
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            return output.INTERRUPTED
+        sys.stdout.write(output.format_table(_table(done, old)))
+        if self.json is not None:
+            report = {"machine": _machine(), "dtype": self.dtype}
+            report["cases"] = {m.case: dataclasses.asdict(m) for m in done}
+            output.write_json(self.json, report)
+        return None
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _read(path: Path) -> dict[str, float]:
+    """Medians in seconds of an earlier run, by case."""
+    try:
+        cases = json.loads(path.read_text())["cases"]
+        return {case: float(values["median_s"]) for case, values in cases.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a file that edvr bench --json wrote ({error})"
+        ) from None
+
+
+def _table(
+    measurements: Sequence[benchmark.Measurement], old: dict[str, float]
+) -> list[list[str]]:
+    matmul, copy = measurements[:2]
+    peak_flops = matmul.flops / matmul.median_s
+    peak_bytes = copy.bytes / copy.median_s
+    header = "case,ms,quartiles,GFLOP/s,of matmul,GB/s,of copy,compile s,host MB"
+    rows = [[*header.split(","), "device MB", *(["new/old"] if old else [])]]
+    for m in measurements:
+        flops, moved = m.flops / m.median_s, m.bytes / m.median_s
+        low, high = (1e3 * value for value in m.quartiles_s)
+        row = [
+            m.case,
+            f"{1e3 * m.median_s:.1f}",
+            f"{low:.1f}-{high:.1f}",
+            f"{flops / 1e9:.0f}",
+            f"{flops / peak_flops:.0%}",
+            f"{moved / 1e9:.1f}",
+            f"{moved / peak_bytes:.0%}",
+            f"{m.compile_s:.1f}",
+            _megabytes(m.host_peak_bytes),
+            _megabytes(m.device_peak_bytes),
+        ]
+        if old:
+            row.append(f"{m.median_s / old[m.case]:.2f}" if m.case in old else "-")
+        rows.append(row)
+    return rows
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"

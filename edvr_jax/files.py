@@ -1,0 +1,89 @@
+"""Output files and folders that appear whole or not at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from edvr_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Put a new file or folder in the place of ``path``, once it is complete.
+
+    Args:
+        path: The name that it gets. What has this name now is removed only after
+            that, and stays if the ``with`` ends by an exception; a file never
+            replaces a folder.
+
+    Yields:
+        A name beside it where nothing is; write a file or make a folder there.
+
+    Raises:
+        InputError: if the folder that holds it does not allow it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with report_failure(path):
+            _remove(temporary)  # of a process that was killed
+        yield temporary
+        with report_failure(path):
+            _move_into_place(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(temporary)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file by :func:`replacing`.
+
+    Raises:
+        InputError: if it cannot be written there.
+    """
+    with replacing(path) as temporary, report_failure(path):
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def report_failure(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Turn what the disk refuses inside the ``with`` into an InputError.
+
+    Args:
+        path: The output, as the user knows it.
+        *others: Exceptions of a library that mean the same.
+
+    Raises:
+        InputError: in place of an OSError or one of the others.
+    """
+    try:
+        yield
+    except (OSError, *others) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{path}: cannot be written: {reason}; check the folder's permissions and "
+            "free space, or give another output"
+        ) from None
+
+
+def _move_into_place(temporary: Path, path: Path) -> None:
+    """Give the finished output its name; an old folder is removed only after it."""
+    if not (path.is_dir() and temporary.is_dir()):
+        temporary.replace(path)
+        return
+    old = temporary.with_suffix(".old")
+    path.replace(old)
+    try:
+        temporary.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
