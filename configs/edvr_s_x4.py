@@ -6,7 +6,8 @@ CLIPS is a folder of 29 training and 6 validation clips of 480 to 1080 lines (we
 video, most of it compressed: the ground truth is the clip shrunk by 2). Any folder
 works if ``data.val_clips`` names clips that are in it.
 
-Hardware, time and scores of the shipped run: docs/weights.md.
+The shipped weights come from this run and a second one of the same length that starts
+from the first's (``--init``). Hardware, time and scores: docs/weights.md.
 
 Sources: loss, Adam's betas and the form of the schedule are BasicSR's
 train_EDVR_M_x4_SR_REDS_woTSA.yml; width, depth, crop, batch, learning rate and the

@@ -66,7 +66,7 @@ def _use_compilation_cache() -> None:
 def _use_fast_cpu_convolutions() -> None:
     """Let XLA's CPU backend convolve by Eigen, unless the user chose otherwise.
 
-    Its default since jax 0.10, YNNPACK, takes up to twice the time for the sizes of
+    The default of jaxlib 0.10, YNNPACK, takes up to twice the time for the sizes of
     EDVR (docs/performance.md). XLA reads the variable when it starts.
     """
     flags = os.environ.get("XLA_FLAGS", "")
