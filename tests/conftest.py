@@ -10,8 +10,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = os.environ.get("EDVR_TEST_PLATFORM", "cpu")
 os.environ["JAX_PLATFORMS"] = PLATFORM
 if PLATFORM == "cpu":
+    # The convolutions that the commands choose, so that a run by a command has the
+    # bits of one in the test's own process.
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+        " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
     )
 # By the environment, so that commands and subprocesses share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
