@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from worker import Work, serve
 
-from edvr_jax import convert, optim, parallel
+from edvr_jax import cli, convert, optim, parallel
 from edvr_jax.config import ModelConfig, OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.ops import deform_conv2d
@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--device", choices=("cpu", "gpu"), required=True)
     parser.add_argument("--precision", required=True)
     arguments = parser.parse_args()
+    cli.use_fast_cpu_convolutions()
     if arguments.device == "gpu" and arguments.precision == "float32":
         jax.config.update("jax_default_matmul_precision", "highest")
     builder = Builder(arguments.precision)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _use_compilation_cache()
-    _use_fast_cpu_convolutions()
+    use_fast_cpu_convolutions()
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             {
@@ -63,7 +63,7 @@ def _use_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "edvr_jax" / "jax"))
 
 
-def _use_fast_cpu_convolutions() -> None:
+def use_fast_cpu_convolutions() -> None:
     """Let XLA's CPU backend convolve by Eigen, unless the user chose otherwise.
 
     The default of jaxlib 0.10, YNNPACK, takes up to twice the time for the sizes of
