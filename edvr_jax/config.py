@@ -212,6 +212,11 @@ class OptimConfig:
         ema_decay: Decay of the parameters' moving average, per step.
         charbonnier_eps: Epsilon of sqrt(d^2 + eps), added to the squared
             difference of [0, 1] images.
+        micro_batch_size: Windows per device whose gradients are computed at a time
+            and added up; memory grows with it. None is 1 on CPU, where more gain
+            nothing, and all of the device's windows elsewhere.
+        remat: Keep only the results of convolutions for the gradients, and compute
+            the rest again: less memory, a little slower. XLA undoes it on CPU.
     """
 
     peak_lr: float = 4e-4
@@ -222,9 +227,11 @@ class OptimConfig:
     restart_weights: tuple[float, ...] = (1.0,) * 4
     ema_decay: float = 0.999
     charbonnier_eps: float = 1e-12
+    micro_batch_size: int | None = None
+    remat: bool = False
 
     def __post_init__(self):
-        """Check that every period has a weight."""
+        """Check that every period has a weight, and ranges."""
         if len(self.period_steps) != len(self.restart_weights):
             raise InputError(
                 f"period_steps has {len(self.period_steps)} entries but "
@@ -236,6 +243,8 @@ class OptimConfig:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if not self.period_steps or min(self.period_steps) < 1:
             raise InputError(f"period_steps must be positive, got {self.period_steps}")
+        if self.micro_batch_size is not None:
+            _positive(self, "micro_batch_size")
 
 
 @dataclasses.dataclass(frozen=True)

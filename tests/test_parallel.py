@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from edvr_jax import parallel, steps
+from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 
@@ -19,7 +20,7 @@ def test_four_devices_give_the_gradients_of_one(tiny_config, random_params):
         "gt": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
     }
     params = random_params(tiny_config, scale=0.1)
-    options = {"model": create_model(tiny_config), "eps": 1e-12}
+    options = {"model": create_model(tiny_config), "config": OptimConfig()}
     loss, gradients = parallel.parallel_gradients(**options)(
         params, parallel.shard(batch)
     )

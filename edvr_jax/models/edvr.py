@@ -170,16 +170,8 @@ class EDVR(nn.Module):
     def _align(self, pyramid: Pyramid) -> jax.Array:
         """Align every frame of the windows to the center, [N, T, h, w, F]."""
         n, t = pyramid[0].shape[:2]
-        center = self.center_frame_index
-
-        def merge(level):
-            return level.reshape(n * t, *level.shape[2:])
-
-        neighbor = tuple(merge(level) for level in pyramid)
-        reference = tuple(
-            merge(jnp.broadcast_to(level[:, center : center + 1], level.shape))
-            for level in pyramid
-        )
+        neighbor = tuple(level.reshape(n * t, *level.shape[2:]) for level in pyramid)
+        reference = tuple(level[:, self.center_frame_index] for level in pyramid)
         aligned = self.pcd_align(neighbor, reference)
         return aligned.reshape(n, t, *aligned.shape[1:])
 

@@ -3,19 +3,26 @@
 Checked against XPixelGroup/BasicSR, basicsr/archs/arch_util.py at 323cc143.
 """
 
+import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.nn import initializers
 
-from edvr_jax.ops import deform_conv
+from edvr_jax.ops import bilinear, deform_conv
 from edvr_jax.ops.conv import conv2d
 
 Dtype = jnp.dtype | str
 
 LEAKY_SLOPE = 0.1
+
+# Name of the results worth keeping for the gradients when the rest is computed again.
+CONVOLVED = "convolved"
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -47,6 +54,8 @@ class Conv(nn.Module):
         strides: Step between output positions.
         kernel_init: Initializer of the kernel; None is PyTorch's default.
         bias_init: Initializer of the bias; None is PyTorch's default.
+        arrange: Function that reorders the last axis, the output channels, of kernel
+            and bias before they are used; None keeps their order.
         dtype: Computation type.
     """
 
@@ -55,18 +64,50 @@ class Conv(nn.Module):
     strides: int = 1
     kernel_init: initializers.Initializer | None = None
     bias_init: initializers.Initializer | None = None
+    arrange: Callable[[jax.Array], jax.Array] | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolve [N, H, W, C] to [N, H/strides, W/strides, features]."""
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """Convolve the inputs as if their channels were concatenated.
+
+        Args:
+            *inputs: Images [N, H, W, C] with channels of their own. One with fewer
+                images, [N/T, H, W, C], belongs to T successive ones of the others;
+                its part is computed once for them.
+
+        Returns:
+            [N, H/strides, W/strides, features].
+
+        Raises:
+            ValueError: if the numbers of images do not divide each other.
+        """
         size = self.kernel_size
-        shape = (size, size, x.shape[-1], self.features)
+        channels = [x.shape[-1] for x in inputs]
+        shape = (size, size, sum(channels), self.features)
         default_init = _fan_in_uniform(math.prod(shape[:3]))
         kernel = self.param("kernel", self.kernel_init or default_init, shape)
         bias = self.param("bias", self.bias_init or default_init, (self.features,))
-        out = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides)
-        return out + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        if self.arrange is not None:
+            kernel, bias = self.arrange(kernel), self.arrange(bias)
+        kernels = jnp.split(
+            kernel.astype(self.dtype), np.cumsum(channels[:-1]).tolist(), axis=2
+        )
+        out = bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        # Few images first: a sum so far is repeated where the next one has more.
+        parts = sorted(zip(inputs, kernels, strict=True), key=lambda part: len(part[0]))
+        for x, part_of_kernel in parts:
+            part = conv2d(x.astype(self.dtype), part_of_kernel, self.strides)
+            out = part + _repeat(out, len(part))
+        return checkpoint_name(out, CONVOLVED)
+
+
+def _repeat(x: jax.Array, count: int) -> jax.Array:
+    """Repeat each image of x, so that there are ``count``."""
+    if count % len(x):
+        raise ValueError(f"{len(x)} images cannot be shared by {count}")
+    repeated = jnp.broadcast_to(x[:, None], (len(x), count // len(x), *x.shape[1:]))
+    return repeated.reshape(count, *x.shape[1:])
 
 
 class ResidualBlockNoBN(nn.Module):
@@ -129,19 +170,40 @@ class DCNv2Pack(nn.Module):
             3 * groups * taps,
             kernel_init=initializers.zeros,
             bias_init=initializers.zeros,
+            arrange=functools.partial(_group_last, groups=groups),
             dtype=self.dtype,
             name="conv_offset",
         )(offset_features)
         predicted = predicted.astype(jnp.promote_types(predicted.dtype, jnp.float32))
-        # Two thirds are offsets, group by group, tap by tap, (dy, dx); then masks.
-        offset, mask = jnp.split(predicted, [2 * groups * taps], axis=-1)
-        offset = offset.reshape(*offset.shape[:3], groups, taps, 2)
-        mask = nn.sigmoid(mask).reshape(*mask.shape[:3], groups, taps)
+        dy, dx, mask = jnp.split(predicted, 3, axis=-1)
+        dy, dx, mask = (
+            bilinear.by_group(values, groups) for values in (dy, dx, nn.sigmoid(mask))
+        )
+        offset = jnp.stack([dy, dx], axis=-1)
 
         shape = (3, 3, x.shape[-1], self.features)
         kernel_init = _fan_in_uniform(math.prod(shape[:3]))
         kernel = self.param("kernel", kernel_init, shape)
         bias = self.param("bias", initializers.zeros, (self.features,))
-        return deform_conv.deform_conv2d(
+        out = deform_conv.deform_conv2d(
             x.astype(self.dtype), offset, mask, kernel, bias
         )
+        return checkpoint_name(out, CONVOLVED)
+
+
+def _group_last(weights: jax.Array, groups: int) -> jax.Array:
+    """Reorder the channels of an offset convolution for the sampling.
+
+    The reference's order is group, tap, (dy, dx), and then all masks by group and
+    tap. The sampling reads dy, dx and masks one by one, each by tap and group, and
+    weights are cheaper to reorder than what they predict.
+    """
+    offset, mask = jnp.split(weights, [weights.shape[-1] // 3 * 2], axis=-1)
+    leading = weights.shape[:-1]
+    offset = offset.reshape(*leading, groups, -1, 2)
+    mask = mask.reshape(*leading, groups, -1)
+    parts = [
+        jnp.swapaxes(part, -1, -2).reshape(*leading, -1)
+        for part in (offset[..., 0], offset[..., 1], mask)
+    ]
+    return jnp.concatenate(parts, axis=-1)

@@ -38,15 +38,15 @@ class PCDAlignment(nn.Module):
         Args:
             neighbor: Features of the frames to align at levels 1, 2, 3:
                 [N, H, W, C], [N, H/2, W/2, C], [N, H/4, W/4, C].
-            reference: Features of the frames to align to, same shapes.
+            reference: Features of the frames to align to, each for the same number
+                of successive neighbors: [N/T, H, W, C] and so on.
 
         Returns:
             Aligned features, [N, H, W, C].
         """
 
         def conv(name, *inputs):
-            layer = Conv(self.num_features, dtype=self.dtype, name=name)
-            return layer(jnp.concatenate(inputs, axis=-1))
+            return Conv(self.num_features, dtype=self.dtype, name=name)(*inputs)
 
         def dcn(name, features, offset):
             layer = DCNv2Pack(

@@ -7,6 +7,7 @@ is interpolated with them. ``torchvision.ops.deform_conv2d`` does the same.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -62,9 +63,10 @@ def image_of(table, shape):
 
 
 class Samples(NamedTuple):
-    """Where the taps of the output positions read, each [..., K, G].
+    """Where the taps of the output positions read, each [..., K*G].
 
-    Taps before groups: then the channels of a tap, [G, C/G], are contiguous.
+    Taps before groups: then the channels of a tap, [G, C/G], are contiguous. Both in
+    one axis, since XLA's CPU backend is slow with short ones.
     """
 
     index: jax.Array  # of the top left corner in the table
@@ -73,7 +75,7 @@ class Samples(NamedTuple):
     mask: jax.Array
 
     def corners(self, table, steps):
-        """Read the four corners, each [..., K, G, C/G]."""
+        """Read the four corners, each [..., K*G, C/G]."""
         return [
             table.at[self.index + step].get(
                 mode="promise_in_bounds", wrap_negative_indices=False
@@ -87,28 +89,27 @@ class Samples(NamedTuple):
         return [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
 
     def interpolate(self, corners):
-        """Modulated samples, the columns, [..., K, G, C/G], in the type of x."""
+        """Modulated samples, the columns, [..., K*G, C/G], in the type of x."""
         weighted = [
             corner * (weight * self.mask)[..., None]
             for corner, weight in zip(corners, self.weights(), strict=True)
         ]
         return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
 
-    def gradients(self, corners, grad_columns):
+    def gradients(self, corners, grad_columns, groups):
         """Gradients to the positions y and x and to the mask.
 
         They are combinations of four dot products: the gradient to the columns with
         each corner, over the channels of a group.
         """
-        groups, channels = grad_columns.shape[-2:]
+        channels = grad_columns.shape[-1]
         group_sum = np.repeat(np.eye(groups, dtype=grad_columns.dtype), channels, 0)
-        flat = (*grad_columns.shape[:-2], groups * channels)
         dots = [
             jnp.matmul(
-                (grad_columns * corner).reshape(flat),
+                (grad_columns * corner).reshape(-1, groups * channels),
                 group_sum,
                 precision=lax.Precision.HIGHEST,
-            )
+            ).reshape(self.index.shape)
             for corner in corners
         ]
         top_left, top_right, bottom_left, bottom_right = dots
@@ -120,36 +121,47 @@ class Samples(NamedTuple):
 
 
 def locate(x, offset, mask, grid):
-    """Samples of all output positions, [N, Ho, Wo, K, G], and where y and x count.
+    """Samples of all output positions, [N, Ho, Wo, K*G], and where y and x count.
 
     A position beyond the border has no gradient.
     """
     n, height, width, _ = x.shape
     groups = offset.shape[3]
     dtype = jnp.promote_types(offset.dtype, jnp.float32)
-    offset = jnp.swapaxes(offset.astype(dtype), 3, 4)
-    grid_y, grid_x = _base_positions(offset.shape[1:3], grid, dtype)
-    y, inside_y = _clamp(grid_y + offset[..., 0], height)
-    x_position, inside_x = _clamp(grid_x + offset[..., 1], width)
+    offset = offset.astype(dtype)
+    grid_y, grid_x = _base_positions(offset.shape[1:4], grid, dtype)
+    y, inside_y = _clamp(grid_y + by_tap(offset[..., 0]), height)
+    x_position, inside_x = _clamp(grid_x + by_tap(offset[..., 1]), width)
     y0, x0 = jnp.floor(y), jnp.floor(x_position)
 
-    image = jnp.arange(n).reshape(n, 1, 1, 1, 1)
+    image = jnp.arange(n).reshape(n, 1, 1, 1)
     row = image * (height + sum(_BORDER)) + y0.astype(jnp.int32) + _BORDER[0]
     pixel = row * (width + sum(_BORDER)) + x0.astype(jnp.int32) + _BORDER[0]
-    group = jnp.arange(groups).reshape(1, 1, 1, 1, -1)
+    group = np.tile(np.arange(groups), math.prod(grid.taps)).reshape(1, 1, 1, -1)
     samples = Samples(
         index=pixel * groups + group,
         fy=y - y0,
         fx=x_position - x0,
-        mask=jnp.swapaxes(mask.astype(dtype), 3, 4),
+        mask=by_tap(mask.astype(dtype)),
     )
     return samples, (inside_y, inside_x)
 
 
-def _base_positions(out_size, grid, dtype):
-    """Undisplaced positions of every tap, [1, Ho, 1, K, 1] and [1, 1, Wo, K, 1]."""
+def by_tap(values):
+    """[N, Ho, Wo, G, K] -> [N, Ho, Wo, K*G]."""
+    return jnp.swapaxes(values, 3, 4).reshape(*values.shape[:3], -1)
+
+
+def by_group(values, groups):
+    """[N, Ho, Wo, K*G] -> [N, Ho, Wo, G, K]: undo ``by_tap``."""
+    return jnp.swapaxes(values.reshape(*values.shape[:3], -1, groups), 3, 4)
+
+
+def _base_positions(out_size_and_groups, grid, dtype):
+    """Undisplaced positions of every tap, [1, Ho, 1, K*G] and [1, 1, Wo, K*G]."""
+    *out_size, groups = out_size_and_groups
     kh, kw = grid.taps
-    tap_y, tap_x = (t.reshape(-1) for t in np.mgrid[:kh, :kw])
+    tap_y, tap_x = (np.repeat(t.reshape(-1), groups) for t in np.mgrid[:kh, :kw])
     y, x = (
         np.arange(size)[:, None] * stride - pad + tap * step
         for size, stride, pad, tap, step in zip(
@@ -161,10 +173,7 @@ def _base_positions(out_size, grid, dtype):
             strict=True,
         )
     )
-    return (
-        y.astype(dtype)[None, :, None, :, None],
-        x.astype(dtype)[None, None, :, :, None],
-    )
+    return y.astype(dtype)[None, :, None], x.astype(dtype)[None, None]
 
 
 def _clamp(position, size):

@@ -15,6 +15,8 @@ from jax import lax
 # Bytes of shifted copies side by side that are made at a time on CPU.
 _COLUMNS_BYTES = 2**22
 
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
 
 def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
     """Convolve with zeros around the image, half the kernel's side wide.
@@ -40,7 +42,7 @@ def _xla_conv(x, kernel, strides):
         kernel,
         (strides, strides),
         ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=_LAYOUT,
     )
 
 
@@ -53,31 +55,58 @@ def _conv_fwd(x, kernel, strides):
 
 def _conv_bwd(strides, residuals, cotangent):
     x, kernel = residuals
-
-    def native(x, cotangent):
-        return jax.vjp(lambda k: _xla_conv(x, k, strides), kernel)[1](cotangent)[0]
-
-    grad_x = jax.vjp(lambda x: _xla_conv(x, kernel, strides), x)[1](cotangent)[0]
-    if strides != 1:
-        return grad_x, native(x, cotangent)
-    by_columns = functools.partial(_kernel_gradient_by_columns, size=kernel.shape[0])
+    by_columns, native = (
+        functools.partial(gradient, size=kernel.shape[0], strides=strides)
+        for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
+    )
     grad_kernel = lax.platform_dependent(x, cotangent, cpu=by_columns, default=native)
-    return grad_x, grad_kernel
+    return _image_gradient(x.shape, kernel, strides, cotangent), grad_kernel
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _kernel_gradient_by_columns(x, cotangent, *, size):
+def _image_gradient(shape, kernel, strides, cotangent):
+    """Gradient to the image, a convolution with the mirrored kernel.
+
+    Spelled out because XLA on CPU turns a derived one into this form only outside of
+    loops, and is very slow with it inside.
+    """
+    size = kernel.shape[0]
+    low = size - 1 - size // 2
+    padding = [
+        (low, full + size - 2 - low - (part - 1) * strides)
+        for full, part in zip(shape[1:3], cotangent.shape[1:3], strict=True)
+    ]
+    return lax.conv_general_dilated(
+        cotangent,
+        _mirror(kernel),
+        (1, 1),
+        padding,
+        lhs_dilation=(strides, strides),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def _mirror(kernel):
+    """Turn a kernel by 180 degrees and swap its inputs and outputs."""
+    return jnp.flip(jnp.swapaxes(kernel, 2, 3), (0, 1))
+
+
+def _native_kernel_gradient(x, cotangent, *, size, strides):
+    kernel = jnp.zeros((size, size, x.shape[-1], cotangent.shape[-1]), x.dtype)
+    return jax.vjp(lambda k: _xla_conv(x, k, strides), kernel)[1](cotangent)[0]
+
+
+def _kernel_gradient_by_columns(x, cotangent, *, size, strides):
     """Gradient to the kernel: strip by strip, taps side by side, one product.
 
     The taps are taken of x or, with mirrored displacements, of the cotangent:
     whichever has fewer channels.
     """
-    channels, features = x.shape[-1], cotangent.shape[-1]
-    is_mirrored = features < channels
+    is_mirrored = strides == 1 and cotangent.shape[-1] < x.shape[-1]
     tapped, other = (cotangent, x) if is_mirrored else (x, cotangent)
-    n, height, width, _ = x.shape
+    n, height, width, _ = other.shape
     row_bytes = width * size**2 * tapped.shape[-1] * tapped.dtype.itemsize
     rows = _largest_divisor(height, at_most=_COLUMNS_BYTES // row_bytes)
     pad = size // 2
@@ -85,9 +114,11 @@ def _kernel_gradient_by_columns(x, cotangent, *, size):
 
     def add_strip(total, strip):
         image, top = strip // (height // rows), strip % (height // rows) * rows
-        taps = _rows(padded, image, top, rows + 2 * pad)
+        taps = _rows(padded, image, top * strides, (rows - 1) * strides + size)
         shifted = [
-            taps[i : i + rows, j : j + width] for i in range(size) for j in range(size)
+            taps[i::strides, j::strides][:rows, :width]
+            for i in range(size)
+            for j in range(size)
         ]
         columns = jnp.concatenate(shifted, -1).reshape(rows * width, -1)
         strip_of_other = _rows(other, image, top, rows).reshape(rows * width, -1)
@@ -103,7 +134,7 @@ def _kernel_gradient_by_columns(x, cotangent, *, size):
     total, _ = lax.scan(add_strip, zeros, jnp.arange(n * (height // rows)))
     total = total.astype(x.dtype)
     total = total.reshape(size, size, tapped.shape[-1], other.shape[-1])
-    return jnp.flip(jnp.swapaxes(total, 2, 3), (0, 1)) if is_mirrored else total
+    return _mirror(total) if is_mirrored else total
 
 
 def _rows(images, image, top, count):

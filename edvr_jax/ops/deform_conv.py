@@ -203,7 +203,7 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
                 mode="promise_in_bounds",
                 wrap_negative_indices=False,
             )
-        grads = samples.gradients(corners, grad_columns)
+        grads = samples.gradients(corners, grad_columns, groups=offset.shape[3])
         return (grad_table, grad_kernel + grad_kernel_rows), grads
 
     split = _RowSplit(x, offset, options)
@@ -213,14 +213,18 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
     )
     rows = jax.tree.map(split, (samples, cotangent.astype(accumulation_dtype)))
     (grad_table, grad_kernel), grads = lax.scan(add_rows, zeros, rows)
-    grad_y, grad_x_position, grad_mask = map(split.join, grads)
-    grad_offset = jnp.stack(
-        [jnp.where(inside[0], grad_y, 0), jnp.where(inside[1], grad_x_position, 0)], -1
+    *grad_position, grad_mask = map(split.join, grads)
+    grad_y, grad_x_position, grad_mask = (
+        bilinear.by_group(grad, groups=offset.shape[3])
+        for grad in (
+            *(jnp.where(i, g, 0) for i, g in zip(inside, grad_position, strict=True)),
+            grad_mask,
+        )
     )
     return (
         bilinear.image_of(grad_table, x.shape),
-        jnp.swapaxes(grad_offset, 3, 4),
-        jnp.swapaxes(grad_mask, 3, 4),
+        jnp.stack([grad_y, grad_x_position], -1),
+        grad_mask,
         grad_kernel,
     )
 
@@ -255,7 +259,7 @@ class _RowSplit:
 
 
 def _contract(columns, kernel, groups):
-    """Multiply columns [P, K, G, C/G] with the kernel: [P, F], float32 at least."""
+    """Multiply columns [P, K*G, C/G] with the kernel: [P, F], float32 at least."""
     kh, kw, group_channels, features = kernel.shape
     columns = columns.reshape(-1, kh * kw, groups, group_channels)
     kernel = kernel.reshape(kh * kw * group_channels, groups, features // groups)

@@ -17,11 +17,29 @@ def resize_bilinear(x: jax.Array, scale: int) -> jax.Array:
     Returns:
         [N, scale*H, scale*W, C], dtype of x.
     """
-    if scale == 1:
-        return x
-    n, height, width, channels = x.shape
-    shape = (n, height * scale, width * scale, channels)
-    return jax.image.resize(x, shape, "bilinear").astype(x.dtype)
+    return _enlarge_axis(_enlarge_axis(x, 2, scale), 1, scale)
+
+
+def _enlarge_axis(x, axis, scale):
+    """Enlarge one axis: each pixel becomes ``scale``, mixed with a neighbor's value.
+
+    jax.image.resize multiplies with a matrix as large as the image instead.
+    """
+    size = x.shape[axis]
+
+    def part(start, stop):
+        return jax.lax.slice_in_dim(x, start, stop, axis=axis)
+
+    # The image is continued by its first and last pixel.
+    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
+    distances = [(i + 0.5) / scale - 0.5 for i in range(scale)]
+    mixed = [
+        (1 - abs(distance)) * x + abs(distance) * (before if distance < 0 else after)
+        for distance in distances
+    ]
+    shape = [n * scale if i == axis else n for i, n in enumerate(x.shape)]
+    return jnp.stack(mixed, axis + 1).reshape(shape)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
