@@ -44,6 +44,9 @@ CASES: tuple[CaseName, ...] = get_args(CaseName)
 REFERENCES: tuple[CaseName, ...] = ("matmul", "copy")
 Dtype = Literal["float32", "bfloat16"]
 
+# EDVR-L; EDVR-M is the default configuration.
+LARGE = ModelConfig(num_features=128, num_reconstruct_blocks=40)
+
 _WINDOW_SIZE = (64, 112)
 _CROP_SIZE = (64, 64)
 _CLIP_FRAMES = 20
@@ -66,7 +69,7 @@ class Measurement:
         device_peak_bytes: Most memory of the accelerator; None without one.
     """
 
-    case: CaseName
+    case: str
     summary: str
     flops: int
     bytes: int
@@ -109,13 +112,30 @@ def measure_all(
 
 def measure(case: CaseName, *, dtype: Dtype, repeats: int) -> Measurement:
     """Measure one case in this process; arguments as for :func:`measure_all`."""
+    return _measure(case, lambda: _prepare(case, dtype), repeats)
+
+
+def measure_window(
+    config: ModelConfig, size: tuple[int, int], *, repeats: int
+) -> Measurement:
+    """Measure the forward pass of one window of any network in this process.
+
+    Args:
+        config: The network.
+        size: Height and width of the frames.
+        repeats: Timed runs, after one that compiles and one to warm up.
+    """
+    return _measure("window", lambda: _window("EDVR", config, size), repeats)
+
+
+def _measure(name: str, prepare: Callable[[], _Work], repeats: int) -> Measurement:
     jax.config.update("jax_enable_compilation_cache", False)  # its time is a result
-    work = _prepare(case, dtype)
+    work = prepare()
     first_s, _, *seconds = [_time(work.run) for _ in range(repeats + 2)]
     low, median, high = np.percentile(seconds, (25, 50, 75)).tolist()
     stats = jax.devices()[0].memory_stats()
     return Measurement(
-        case=case,
+        case=name,
         summary=work.summary,
         flops=work.flops,
         bytes=work.bytes,
@@ -152,8 +172,7 @@ def _prepare(case: CaseName, dtype: Dtype) -> _Work:
     if case == "window_m":
         return _window("EDVR-M", config)
     if case == "window_l":
-        large = dataclasses.replace(config, num_features=128, num_reconstruct_blocks=40)
-        return _window("EDVR-L", large)
+        return _window("EDVR-L", dataclasses.replace(LARGE, dtype=dtype))
     if case == "stream_m":
         return _stream(config)
     return _train_step(config)
@@ -234,8 +253,10 @@ def _random_params(config: ModelConfig) -> Any:
     return jax.device_put(params_lib.unflatten(flat))
 
 
-def _window(title: str, config: ModelConfig) -> _Work:
-    height, width = _WINDOW_SIZE
+def _window(
+    title: str, config: ModelConfig, size: tuple[int, int] = _WINDOW_SIZE
+) -> _Work:
+    height, width = size
     frames = jnp.asarray(_random_frames(1, config.num_frames, height, width))
     model, params = create_model(config), _random_params(config)
     restore = jax.jit(lambda params, frames: model.apply({"params": params}, frames))

@@ -127,6 +127,9 @@ _STEMS = (
     (r"predeblur/stride_conv_hr1|conv_first_2", 1 / 2),
     (r"predeblur/stride_conv_hr2|conv_first_3", 1 / 4),
 )
+# Convolutions of a neighbor's and the center's features side by side, the latter
+# computed once per window.
+_PAIRED = r"pcd_align/(offset_conv1_l|cas_offset_conv1)"
 # Modules that work on single frames, which a stream computes once per frame.
 _ENCODER = r"predeblur/|conv_first|conv_1x1|feature_extraction|conv_l[23]_"
 
@@ -137,7 +140,9 @@ def macs(
     """Count the multiply-accumulates of all convolutions for one output frame.
 
     A deformable convolution counts as its contraction; the interpolation of its
-    samples and other element-wise work are left out, as in published numbers.
+    samples and other element-wise work are left out, as in published numbers. Those
+    are 4 % higher, since the center's features are convolved for every neighbor
+    again in PyTorch's EDVR.
 
     Args:
         config: The network.
@@ -190,7 +195,11 @@ def _convolutions(
         calls = config.num_frames if is_per_frame else 1
         if is_streaming and re.match(_ENCODER, key):
             calls = 1
-        yield shape, round(height * width * enlargement**2) * calls
+        positions = round(height * width * enlargement**2)
+        if re.match(_PAIRED, key):
+            shape = (*shape[:2], shape[2] // 2, shape[3])
+            yield shape, positions
+        yield shape, positions * calls
 
 
 def _place(key: str, config: ModelConfig) -> tuple[float, bool]:

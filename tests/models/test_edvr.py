@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,18 @@ def test_bfloat16_is_close_to_float32(tiny, tiny_config):
     assert actual.dtype == jnp.float32
     # Measured 0.011 on outputs of up to 1.7, CPU.
     np.testing.assert_allclose(actual, expected, atol=0.03)
+
+
+def test_bfloat16_computes_positions_masks_and_sums_in_float32(tiny, tiny_config):
+    _, params, frames = tiny
+    half = create_model(dataclasses.replace(tiny_config, dtype="bfloat16"))
+    program = str(jax.make_jaxpr(half.apply)({"params": params}, frames))
+    # Four deformable convolutions for two platforms, two coordinates each.
+    assert len(re.findall(r":f32\[\S+\] = floor", program)) == 16
+    assert not re.findall(r":bf16\[\S+\] = (floor|reduce_sum)", program)
+    # Their masks and the temporal attention; the spatial one stays in bfloat16.
+    assert len(re.findall(r":f32\[\S+\] = logistic", program)) == 5
+    assert ":bf16[1,8,8,8] = conv_general_dilated" in program
 
 
 def test_wrong_frames_are_refused(tiny):
