@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 SCALES = (1, 2, 3, 4)
 
+Track = Literal["sr", "sr_bd", "sr_blur", "deblur", "deblur_comp"]
+BLUR_TRACKS = ("sr_blur", "deblur", "deblur_comp")
+
 
 def _positive(config: Any, names: str) -> None:
     for name in names.split():
@@ -161,6 +164,62 @@ class CascadeConfig:
     def output_scale(self) -> int:
         """Size of the output over the size of the input."""
         return self.stage1.output_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class DegradeConfig:
+    """How low-quality frames are made from sharp ones.
+
+    Attributes:
+        track: sr: MATLAB bicubic; sr_bd: Gaussian blur, then every fourth pixel;
+            sr_blur: motion blur, then MATLAB bicubic; deblur: motion blur;
+            deblur_comp: motion blur, then H.264.
+        blur_frames: Sharp frames averaged into one blurred frame; odd. For the
+            tracks with motion blur.
+        frame_step: Frames of the sharp clip from one blurred frame to the next. 5 of
+            5 make 24 blurred frames per second of a 120 Hz clip, as in REDS.
+        crf: Quality of H.264, 0 (best) to 51.
+        noise_sigma: Gaussian noise, in 8-bit levels.
+    """
+
+    track: Track = "sr"
+    blur_frames: int = 5
+    frame_step: int = 5
+    crf: int = 30
+    noise_sigma: float = 0.0
+
+    def __post_init__(self):
+        """Check ranges."""
+        _positive(self, "blur_frames frame_step")
+        _not_negative(self, "crf noise_sigma")
+        if self.blur_frames % 2 == 0:
+            raise InputError(f"blur_frames must be odd, got {self.blur_frames}")
+        if self.crf > 51:
+            raise InputError(f"crf must be in 0..51, got {self.crf}")
+
+    @property
+    def num_blurred(self) -> int:
+        """Sharp frames in one exposure."""
+        return self.blur_frames if self.track in BLUR_TRACKS else 1
+
+    @property
+    def step(self) -> int:
+        """Sharp frames from one degraded frame to the next."""
+        return self.frame_step if self.track in BLUR_TRACKS else 1
+
+    def check_scale(self, scale: int) -> None:
+        """Check that the track can make frames that are ``scale`` times smaller.
+
+        Raises:
+            InputError: if it cannot.
+        """
+        if self.track == "sr_bd" and scale != 4:
+            raise InputError(f"track sr_bd shrinks by 4, but the scale is {scale}")
+        if self.track.startswith("deblur") != (scale == 1):
+            raise InputError(
+                f"track {self.track} does not go with scale {scale}; deblurring "
+                "keeps the size (scale 1), super-resolution takes 2, 3 or 4"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

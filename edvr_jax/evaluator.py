@@ -20,7 +20,7 @@ import numpy as np
 from edvr_jax import metrics
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.data import pairs, video
-from edvr_jax.data.imresize import imresize
+from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
 from edvr_jax.restore import stream
 
@@ -172,7 +172,7 @@ def evaluate_clip(
         if scale == 1:
             baseline = {"input": score(truth, degraded, protocol.crop_border)}
         else:
-            enlarged = _resize(degraded, scale)
+            enlarged = imresize_uint8(degraded, scale)
             baseline = {"bicubic": score(truth, enlarged, protocol.crop_border)}
         yield {"model": score(truth, output, protocol.crop_border), **baseline}
 
@@ -215,11 +215,11 @@ def pair_frames(
         lq = itertools.islice(lq, protocol.frames_per_clip)
         joined = pairs.join_frames(gt, lq, name=name)
     for index, (frame, degraded) in enumerate(joined):
-        truth = _resize(frame, 1 / protocol.gt_downscale)
+        truth = imresize_uint8(frame, 1 / protocol.gt_downscale)
         height, width = (size - size % scale for size in truth.shape[:2])
         truth = truth[:height, :width]
         if degraded is None:
-            degraded = _resize(truth, 1 / scale)
+            degraded = imresize_uint8(truth, 1 / scale)
         given_height, given_width = degraded.shape[:2]
         if (given_height * scale, given_width * scale) != (height, width):
             raise InputError(
@@ -294,15 +294,3 @@ def _restore(
         yield from stream.restore_frames(
             config, params, clip, padding=protocol.padding, model=model
         )
-
-
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize an 8-bit image by MATLAB bicubic, rounded to 8 bit again.
-
-    On levels of 0..255 the scales 1/4, 1/2, 2 and 4 are exact in float64, so that
-    values halfway between two levels round alike on every machine.
-    """
-    if scale == 1:
-        return image
-    resized = imresize(image.astype(np.float64), scale)
-    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from edvr_jax.config import DataConfig
 from edvr_jax.data import pairs, video
-from edvr_jax.data.imresize import imresize
+from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import to_uint8
 
 Frames = np.ndarray  # [T, H, W, 3] uint8, usually a memory map
 
@@ -84,8 +83,7 @@ def _decode(path: Path, config: DataConfig, file: BinaryIO) -> None:
     clip = itertools.islice(video.open_clip(path), config.max_frames_per_clip)
     num_frames, shape = 0, ()
     for num_frames, frame in enumerate(clip, start=1):
-        if config.gt_downscale > 1:
-            frame = to_uint8(imresize(frame, 1 / config.gt_downscale) / 255)
+        frame = imresize_uint8(frame, 1 / config.gt_downscale)
         if num_frames == 1:
             shape = frame.shape
             _write_header(file, (0, *shape))
