@@ -17,6 +17,7 @@ from edvr_jax.commands.eval import Eval
 from edvr_jax.commands.info import Info
 from edvr_jax.commands.metrics import Metrics
 from edvr_jax.commands.prepare import Prepare
+from edvr_jax.commands.records import Records
 from edvr_jax.commands.restore import Restore
 from edvr_jax.commands.selftest import Selftest
 from edvr_jax.errors import InputError
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "eval": Eval,
                 "metrics": Metrics,
                 "prepare": Prepare,
+                "records": Records,
                 "convert": Convert,
                 "info": Info,
                 "selftest": Selftest,

@@ -19,6 +19,7 @@ against ``duf_downsample`` of BasicSR (``basicsr/data/data_util.py``).
 
 import itertools
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
 import cv2
@@ -193,7 +194,7 @@ def _open_encoder(height: int, width: int, crf: int) -> VideoCodecContext:
     assert isinstance(encoder, VideoCodecContext)
     encoder.height, encoder.width = height, width
     encoder.pix_fmt = "yuv420p"
-    encoder.framerate = 25
+    encoder.framerate = Fraction(25)
     encoder.time_base = 1 / encoder.framerate
     encoder.thread_count = 1
     encoder.options = {"crf": str(crf), "preset": "medium"}
