@@ -47,7 +47,7 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
     def __init__(
         self,
         *,
-        layout: Layout | None = None,
+        layout: Layout[Path] | None = None,
         progress: Progress = lambda stream, count: None,
         **options: Any,
     ):
@@ -73,8 +73,15 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
             features=features,
             homepage=self.URL,
             disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(clips={}),
+            metadata=tfds.core.MetadataDict(self._metadata()),
         )
+
+    def _metadata(self) -> dict[str, Any]:
+        """What a layout says besides the clips' places; the clips follow."""
+        if self._layout is None:
+            return {}
+        lq_streams, train = dict(self._layout.lq_streams), list(self._layout.train)
+        return {"clips": {}, "lq_streams": lq_streams, "train": train}
 
     def _shard_iterators_per_split(self, dl_manager) -> Mapping[str, Any]:
         del dl_manager

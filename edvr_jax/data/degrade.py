@@ -40,7 +40,10 @@ BD_TAPS = 13
 # Pixels of context that a track needs around a crop, in low-quality pixels.
 MARGIN = {"sr": 4, "sr_bd": 2, "sr_blur": 4, "deblur": 0, "deblur_comp": 16}
 # How a track's filter continues a frame beyond its border (np.pad's names).
-BORDER = {"sr": "symmetric", "sr_bd": "reflect", "sr_blur": "symmetric"}
+BORDER = {
+    **dict.fromkeys(MARGIN, "symmetric"),
+    "sr_bd": "reflect",
+}
 
 
 def degrade_window(

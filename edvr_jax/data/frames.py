@@ -51,11 +51,14 @@ class FrameFiles:
         """Count the frames."""
         return len(self.names)
 
-    @functools.cached_property
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the first frame."""
-        height, width = video.read_size(self.folder / self.names[0])
-        return height, width
+        return self._size
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int]:
+        return video.read_size(self.folder / self.names[0])
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Decode a frame.

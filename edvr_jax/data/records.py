@@ -102,14 +102,14 @@ def find_records(root: Path, name: DatasetName) -> Path | None:
     return None
 
 
-def read_streams(folder: Path) -> dict[str, dict[str, RecordFrames]]:
+def read_layout(folder: Path) -> Layout[RecordFrames]:
     """Open every split of a dataset.
 
     Args:
         folder: Folder of the dataset's files, from :func:`find_records`.
 
     Returns:
-        For each stream the frames of its clips by name.
+        The frames of every clip.
 
     Raises:
         InputError: if it was not written by this package.
@@ -125,10 +125,10 @@ def read_streams(folder: Path) -> dict[str, dict[str, RecordFrames]]:
             frames = RecordFrames(split, clip, first, num_frames, tuple(size))
             streams[stream][clip] = frames
             first += num_frames
-    return streams
+    return Layout(streams, metadata["lq_streams"], tuple(metadata["train"]))
 
 
-def build(name: DatasetName, layout: Layout, target: Path) -> Path:
+def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
     """Write a dataset as records; a run that was stopped goes on.
 
     Args:
@@ -166,16 +166,19 @@ def build(name: DatasetName, layout: Layout, target: Path) -> Path:
     return Path(builder.data_dir)
 
 
-def _check_same(folder: Path, layout: Layout) -> None:
-    there = {stream: set(clips) for stream, clips in read_streams(folder).items()}
-    if there != {stream: set(clips) for stream, clips in layout.streams.items()}:
+def _check_same(folder: Path, layout: Layout[Path]) -> None:
+    there, wanted = (
+        {stream: set(clips) for stream, clips in streams.items()}
+        for streams in (read_layout(folder).streams, layout.streams)
+    )
+    if there != wanted:
         raise InputError(
             f"{folder}: records of other clips are there; remove them or choose "
             "another folder"
         )
 
 
-def _count_frames(layout: Layout) -> int | None:
+def _count_frames(layout: Layout[Path]) -> int | None:
     """Count the frames of all streams, if all clips are folders."""
     counts: list[int] = []
     for clips in layout.streams.values():

@@ -48,7 +48,9 @@ def built(source, tmp_path_factory):
 
 
 def test_frames_equal_those_of_the_files(source, built):
-    streams = records.read_streams(built)
+    layout = records.read_layout(built)
+    assert layout.train == ("a", "b9", "b10")
+    streams = layout.streams
     assert list(streams) == ["gt"]
     assert list(streams["gt"]) == ["a", "b9", "b10"]
     for name, frames in streams["gt"].items():
@@ -61,13 +63,13 @@ def test_frames_equal_those_of_the_files(source, built):
 
 
 def test_original_bytes_are_kept(source, built):
-    frames = records.read_streams(built)["gt"]["b10"]
+    frames = records.read_layout(built).streams["gt"]["b10"]
     data = frames.split.read(frames.first + 11)
     assert data == (source / "b10" / "11.png").read_bytes()
 
 
 def test_frames_travel_to_another_process_as_a_path(built):
-    frames = records.read_streams(built)["gt"]["a"]
+    frames = records.read_layout(built).streams["gt"]["a"]
     before = frames[2]
     data = pickle.dumps(frames)
     assert len(data) < 1000
@@ -104,7 +106,7 @@ def test_build_goes_on_with_the_shards_that_are_missing(
     assert [file.stat().st_mtime_ns for file in files[:2]] == times
     expected = sorted(whole.glob("*array_record*"))
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in expected]
-    assert records.read_streams(folder)["gt"].keys() == {"a", "b9", "b10"}
+    assert records.read_layout(folder).streams["gt"].keys() == {"a", "b9", "b10"}
     left = {p.name for p in (tmp_path / "stopped").rglob("*") if p.is_dir()}
     assert left == {NAME, "1.0.0"}
 
@@ -134,7 +136,7 @@ def test_truncated_file_is_named(built, tmp_path, share):
     (file,) = folder.glob("*array_record*")
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * share)])
-    frames = records.read_streams(folder)["gt"]["b10"]
+    frames = records.read_layout(folder).streams["gt"]["b10"]
     with pytest.raises(InputError, match=f"{file}: record cannot be read"):
         frames[11]
 
@@ -143,4 +145,4 @@ def test_other_records_are_refused(built, tmp_path):
     folder = shutil.copytree(built, tmp_path / "records")
     (folder / "metadata.json").unlink()
     with pytest.raises(InputError, match="not written by edvr records"):
-        records.read_streams(folder)
+        records.read_layout(folder)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from edvr_jax.config import DatasetName
 from edvr_jax.data.datasets import folder_of_clips, reds, udm10, vid4, vimeo90k
-from edvr_jax.data.datasets.layout import Layout
+from edvr_jax.data.datasets.layout import Layout, Part
 
-_FIND: dict[DatasetName, Callable[..., Layout]] = {
+_FIND: dict[DatasetName, Callable[..., Layout[Path]]] = {
     "folder_of_clips": folder_of_clips.find_layout,
     "reds": reds.find_layout,
     "vimeo90k": vimeo90k.find_layout,
@@ -16,12 +16,15 @@ _FIND: dict[DatasetName, Callable[..., Layout]] = {
 }
 
 
-def find_layout(name: DatasetName, root: Path, *, is_partial: bool = False) -> Layout:
+def find_layout(
+    name: DatasetName, root: Path, *, part: Part = "all", is_partial: bool = False
+) -> Layout[Path]:
     """Find the clips of a dataset in the folders that it is published in.
 
     Args:
         name: The dataset.
         root: Its folder; each dataset's module says what must lie there.
+        part: "test" takes the usual test clips alone; the others need not be there.
         is_partial: Leave out clips that miss frames instead of refusing.
 
     Returns:
@@ -30,4 +33,4 @@ def find_layout(name: DatasetName, root: Path, *, is_partial: bool = False) -> L
     Raises:
         InputError: naming the folders, clips or frames that are missing.
     """
-    return _FIND[name](root, is_partial=is_partial)
+    return _FIND[name](root, part=part, is_partial=is_partial)

@@ -10,16 +10,19 @@ from typing import get_args
 
 from edvr_jax.config import Track
 from edvr_jax.data import pairs
-from edvr_jax.data.datasets.layout import GT, Layout
+from edvr_jax.data.datasets.layout import GT, Layout, Part
 
 LQ = "lq"
 
 
-def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
+def find_layout(
+    root: Path, *, part: Part = "all", is_partial: bool = False
+) -> Layout[Path]:
     """Find the clips.
 
     Args:
         root: Folder of clips, or of ``gt`` and ``lq``.
+        part: Without effect.
         is_partial: Without effect: nothing says what should be there.
 
     Returns:
@@ -28,7 +31,7 @@ def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
     Raises:
         InputError: if there is none, two have one name, or one has no partner.
     """
-    del is_partial
+    del part, is_partial
     if (root / GT).is_dir() and (root / LQ).is_dir():
         couples = pairs.match_clips(root / GT, root / LQ, is_exact=True)
         streams = {

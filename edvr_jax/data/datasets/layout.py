@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 from edvr_jax.config import Track
 from edvr_jax.data import video
@@ -12,20 +13,22 @@ from edvr_jax.errors import InputError
 GT = "gt"  # the stream of ground-truth frames
 _log = logging.getLogger(__name__)
 
-Stream = Mapping[str, Path]  # clip name -> its folder of frames, or its video
+Clip = TypeVar("Clip")
+Part = Literal["all", "test"]  # of a dataset
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Layout(Generic[Clip]):
     """The clips of a dataset on disk.
 
     Attributes:
-        streams: Ground truth ("gt") and every degraded form that is there.
+        streams: Ground truth ("gt") and every degraded form that is there: paths, or
+            frames for a dataset of records.
         lq_streams: For each track, the stream of its degraded frames.
         train: Names of the clips that may be trained on; empty for a test set.
     """
 
-    streams: Mapping[str, Stream]
+    streams: Mapping[str, Mapping[str, Clip]]
     lq_streams: Mapping[Track, str]
     train: tuple[str, ...]
 

@@ -15,13 +15,14 @@ Source: Nah et al., NTIRE 2019 Challenge on Video Deblurring and Super-Resolutio
 from pathlib import Path
 
 from edvr_jax.config import REDS4, Track
-from edvr_jax.data.datasets.layout import GT, Layout, check_clips, first_folder
+from edvr_jax.data.datasets.layout import GT, Layout, Part, check_clips, first_folder
 from edvr_jax.errors import InputError
 
 NUM_TRAIN, NUM_VAL, NUM_FRAMES = 240, 30, 100
 OFFICIAL_VAL = tuple(f"{NUM_TRAIN + k:03d}" for k in range(NUM_VAL))
 
-# Stream -> name of its archives after "train_" and "val_".
+# Stream -> name of its archives after "train_" and "val_". REDS4 alone is often kept
+# under names without them.
 ARCHIVES = {
     GT: "sharp",
     "sharp_bicubic_x4": "sharp_bicubic/X4",
@@ -37,11 +38,14 @@ LQ_STREAMS: dict[Track, str] = {
 }
 
 
-def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
+def find_layout(
+    root: Path, *, part: Part = "all", is_partial: bool = False
+) -> Layout[Path]:
     """Find the clips of every archive that is there.
 
     Args:
         root: Folder of the unpacked archives.
+        part: "test" takes REDS4 alone.
         is_partial: Leave out incomplete clips, with a warning that counts them.
 
     Returns:
@@ -52,11 +56,17 @@ def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
     """
     streams = {}
     for stream, archive in ARCHIVES.items():
-        train = first_folder(root, [f"train/train_{archive}", f"train_{archive}"])
+        places = [f"train/train_{archive}", f"train_{archive}"]
+        if part == "test":
+            places += ["GT"] if stream == GT else [archive, archive.removesuffix("/X4")]
+        train = first_folder(root, places)
         if train is None:
             continue
-        clips = {f"{k:03d}": train / f"{k:03d}" for k in range(NUM_TRAIN)}
-        clips |= _val_clips(root, archive, train)
+        if part == "test":
+            clips = {name: train / name for name in REDS4}
+        else:
+            clips = {f"{k:03d}": train / f"{k:03d}" for k in range(NUM_TRAIN)}
+            clips |= _val_clips(root, archive, train)
         num_frames = dict.fromkeys(clips, NUM_FRAMES)
         streams[stream] = check_clips(clips, num_frames, is_partial=is_partial)
     if GT not in streams:

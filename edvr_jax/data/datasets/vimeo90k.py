@@ -14,7 +14,7 @@ Source: Xue et al., Video Enhancement with Task-Oriented Flow, IJCV 2019.
 from pathlib import Path
 
 from edvr_jax.config import Track
-from edvr_jax.data.datasets.layout import GT, Layout, find_streams, first_folder
+from edvr_jax.data.datasets.layout import GT, Layout, Part, find_streams, first_folder
 from edvr_jax.errors import InputError
 
 NUM_FRAMES = 7
@@ -27,11 +27,14 @@ FOLDERS = {
 LQ_STREAMS: dict[Track, str] = {"sr": "bix4", "sr_bd": "bdx4"}
 
 
-def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
+def find_layout(
+    root: Path, *, part: Part = "all", is_partial: bool = False
+) -> Layout[Path]:
     """Find the clips of both lists.
 
     Args:
         root: The unpacked archive, or the folder that it was unpacked in.
+        part: "test" takes the test list alone.
         is_partial: Leave out incomplete clips, with a warning that counts them.
 
     Returns:
@@ -41,7 +44,8 @@ def find_layout(root: Path, *, is_partial: bool = False) -> Layout:
         InputError: naming what is missing.
     """
     root = first_folder(root, ["vimeo_septuplet"]) or root
-    train, test = (_read_list(root / name) for name in (TRAIN_LIST, TEST_LIST))
+    test = _read_list(root / TEST_LIST)
+    train = _read_list(root / TRAIN_LIST) if part == "all" else []
     streams = find_streams(
         root,
         FOLDERS,
