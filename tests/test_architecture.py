@@ -26,7 +26,7 @@ LAYERS = (
     ("models", "data"),
     ("convert", "optim", "state"),
     ("weights", "steps", "checkpoint"),
-    ("parallel", "restore"),
+    ("parallel", "protocols", "restore"),
     ("evaluator", "validation"),
     ("trainer",),
     ("commands",),
