@@ -250,7 +250,7 @@ class DataConfig:
         batch_size: Windows per step over all devices.
         num_workers: Processes that read and prepare; 0 does it by threads of the
             training process. The samples do not depend on it.
-        frame_cache_mib: Decoded frames that each of these processes keeps in memory.
+        frame_cache_mib: Decoded frames kept in memory, over all of these processes.
         max_disk_cache_gib: Refuse to decode clips into a larger cache on disk.
         skip_bad: Leave out clips and windows that cannot be read, with a warning
             that counts them, instead of stopping.
@@ -270,7 +270,7 @@ class DataConfig:
     max_camera_speed: float = 6.0
     batch_size: int = 32
     num_workers: int = 0
-    frame_cache_mib: int = 256
+    frame_cache_mib: int = 128
     max_disk_cache_gib: float = 200.0
     skip_bad: bool = False
 

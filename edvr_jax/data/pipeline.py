@@ -101,7 +101,7 @@ class Batches:
             flags.FLAGS.mark_as_parsed()
         data, (process_index, process_count) = self._config.data, self._share
         centers = Centers(self._clips, self._config)
-        cache = FrameCache(data.frame_cache_mib * 2**20)
+        cache = FrameCache(data.frame_cache_mib * 2**20 // max(1, data.num_workers))
         sampler = Sampler(self._clips, centers, self._config, cache)
         windows = (
             grain.MapDataset.source(centers)
