@@ -16,7 +16,9 @@ def get_config() -> Config:
             num_extract_blocks=1,
             num_reconstruct_blocks=1,
         ),
-        data=DataConfig(gt_crop=64, batch_size=4, max_frames_per_clip=20),
+        data=DataConfig(
+            dataset="folder_of_clips", gt_crop=64, batch_size=4, max_frames_per_clip=20
+        ),
         optim=OptimConfig(
             peak_lr=2e-3, period_steps=(60,), restart_weights=(1.0,), ema_decay=0.9
         ),

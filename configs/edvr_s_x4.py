@@ -29,6 +29,7 @@ def get_config() -> Config:
             num_reconstruct_blocks=5,
         ),
         data=DataConfig(
+            dataset="folder_of_clips",
             val_clips=(
                 "cars_close_768p",
                 "hawk_rain_540p",

@@ -2,13 +2,15 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
 
 from edvr_jax.config import Config
+from edvr_jax.errors import InputError
 from edvr_jax.state import TrainState
 
 
@@ -44,19 +46,25 @@ class Checkpoints:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Save in the background, unless this step is saved already."""
+    def save(self, state: TrainState, data: Mapping[str, Any]) -> None:
+        """Save in the background, unless this step is saved already.
+
+        Args:
+            state: The state.
+            data: State of the iterator over the data, plain values.
+        """
         step = int(state.step)
         if step != self.latest_step:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
+                    data=ocp.args.JsonSave(data),  # pyright: ignore[reportCallIssue]
                     config=ocp.args.JsonSave(self._config),  # pyright: ignore[reportCallIssue]
                 ),
             )
 
-    def restore(self, like: TrainState) -> TrainState:
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest checkpoint.
 
         Args:
@@ -64,16 +72,29 @@ class Checkpoints:
                 one; its values are not used.
 
         Returns:
-            The saved state, to the bit, on this process's first device.
+            The saved state, to the bit, on this process's first device, and the state
+            of the iterator over the data.
+
+        Raises:
+            InputError: if the checkpoint has no such iterator.
         """
+        step = self.latest_step
+        assert step is not None
+        if "data" not in self._manager.item_metadata(step):
+            raise InputError(
+                f"{self._manager.directory / str(step)}: this checkpoint was written "
+                "by version 0.1, whose data came in another order; start a new run "
+                "from its weights with --init"
+            )
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
         )
         restored = self._manager.restore(
-            self.latest_step,
+            step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract)  # pyright: ignore[reportCallIssue]
+                state=ocp.args.StandardRestore(abstract),  # pyright: ignore[reportCallIssue]
+                data=ocp.args.JsonRestore(),  # pyright: ignore[reportCallIssue]
             ),
         )
-        return cast(TrainState, restored["state"])
+        return cast(TrainState, restored["state"]), restored["data"]

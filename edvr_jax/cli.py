@@ -17,6 +17,8 @@ from edvr_jax.commands.convert import Convert
 from edvr_jax.commands.eval import Eval
 from edvr_jax.commands.info import Info
 from edvr_jax.commands.metrics import Metrics
+from edvr_jax.commands.prepare import Prepare
+from edvr_jax.commands.records import Records
 from edvr_jax.commands.restore import Restore
 from edvr_jax.commands.selftest import Selftest
 from edvr_jax.errors import InputError
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "train": train.with_config_file(arguments),
                 "eval": Eval,
                 "metrics": Metrics,
+                "prepare": Prepare,
+                "records": Records,
                 "convert": Convert,
                 "info": Info,
                 "selftest": Selftest,

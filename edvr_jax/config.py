@@ -3,7 +3,7 @@
 An experiment is a file in ``configs/`` whose ``get_config()`` returns a
 :class:`Config`. Checks that need two fields live in ``__post_init__``; nothing
 here changes a value. Paths are never part of a configuration: they are given on
-the command line.
+the command line. More than 400 lines, because the whole schema is in one place.
 """
 
 import dataclasses
@@ -16,6 +16,12 @@ from edvr_jax.errors import InputError
 T = TypeVar("T")
 
 SCALES = (1, 2, 3, 4)
+
+Track = Literal["sr", "sr_bd", "sr_blur", "deblur", "deblur_comp"]
+DatasetName = Literal["folder_of_clips", "reds", "vimeo90k", "vid4", "udm10"]
+
+REDS4 = ("000", "011", "015", "020")  # the usual test clips of REDS
+BLUR_TRACKS = ("sr_blur", "deblur", "deblur_comp")
 
 
 def _positive(config: Any, names: str) -> None:
@@ -164,38 +170,137 @@ class CascadeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Clips, crops and batches. The folder of clips is a command-line path.
+class DegradeConfig:
+    """How low-quality frames are made from sharp ones.
 
     Attributes:
-        val_clips: Names of the clips kept for validation (file name without
-            suffix, or folder name); every other clip of the folder trains.
-        gt_downscale: Ground truth is the clip downscaled by this (MATLAB
-            bicubic); 2 hides the compression of web video.
-        gt_crop: Side of the ground-truth crop, in pixels.
-        batch_size: Windows per step over all devices.
-        camera_motion: Probability that a window's crop moves along a smooth
-            path from frame to frame, which gives still clips a camera motion.
-        max_camera_speed: Fastest such motion, in ground-truth pixels per frame.
-        max_frames_per_clip: Read at most this many frames of each clip.
+        track: sr: MATLAB bicubic; sr_bd: Gaussian blur, then every fourth pixel;
+            sr_blur: motion blur, then MATLAB bicubic; deblur: motion blur;
+            deblur_comp: motion blur, then H.264.
+        blur_frames: Sharp frames averaged into one blurred frame; odd. For the
+            tracks with motion blur.
+        frame_step: Frames of the sharp clip from one blurred frame to the next. 5 of
+            5 make 24 blurred frames per second of a 120 Hz clip, as in REDS.
+        crf: Quality of H.264, 0 (best) to 51.
+        noise_sigma: Gaussian noise, in 8-bit levels.
     """
 
-    val_clips: tuple[str, ...] = ()
-    gt_downscale: int = 1
-    gt_crop: int = 256
-    batch_size: int = 32
-    camera_motion: float = 0.0
-    max_camera_speed: float = 6.0
-    max_frames_per_clip: int = 100_000
+    track: Track = "sr"
+    blur_frames: int = 5
+    frame_step: int = 5
+    crf: int = 30
+    noise_sigma: float = 0.0
 
     def __post_init__(self):
         """Check ranges."""
+        _positive(self, "blur_frames frame_step")
+        _not_negative(self, "crf noise_sigma")
+        if self.blur_frames % 2 == 0:
+            raise InputError(f"blur_frames must be odd, got {self.blur_frames}")
+        if self.crf > 51:
+            raise InputError(f"crf must be in 0..51, got {self.crf}")
+
+    @property
+    def num_blurred(self) -> int:
+        """Sharp frames in one exposure."""
+        return self.blur_frames if self.track in BLUR_TRACKS else 1
+
+    @property
+    def step(self) -> int:
+        """Sharp frames from one degraded frame to the next."""
+        return self.frame_step if self.track in BLUR_TRACKS else 1
+
+    def check_scale(self, scale: int) -> None:
+        """Check that the track can make frames that are ``scale`` times smaller.
+
+        Raises:
+            InputError: if it cannot.
+        """
+        if self.track == "sr_bd" and scale != 4:
+            raise InputError(f"track sr_bd shrinks by 4, but the scale is {scale}")
+        if self.track.startswith("deblur") != (scale == 1):
+            raise InputError(
+                f"track {self.track} does not go with scale {scale}; deblurring "
+                "keeps the size (scale 1), super-resolution takes 2, 3 or 4"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Clips, windows, crops and batches. The folder of clips is a command-line path.
+
+    Attributes:
+        dataset: How the folder is laid out; docs/data.md describes each.
+        lq: made: degraded frames are made from the sharp ones while training; given:
+            they are read, as published or as ``edvr prepare`` wrote them.
+        degrade: The track: how degraded frames are made, or which of those given.
+        val_clips: Names of the clips kept for validation (file name without
+            suffix, or folder name); every other clip of the training list trains.
+        gt_downscale: Ground truth is the clip downscaled by this (MATLAB
+            bicubic); 2 hides the compression of web video.
+        max_frames_per_clip: Read at most this many frames of each clip.
+        split_scenes: Look for cuts; no window reaches over one.
+        intervals: Distances in frames between neighbours of a window; drawn at
+            random from those that fit into the scene.
+        random_reverse: Turn the order of a window's frames with probability 1/2.
+        gt_crop: Side of the ground-truth crop, in pixels.
+        camera_motion: Probability that a window's crop moves along a smooth
+            path from frame to frame, which gives still clips a camera motion.
+        max_camera_speed: Fastest such motion, in ground-truth pixels per frame.
+        batch_size: Windows per step over all devices.
+        num_workers: Processes that read and prepare; 0 does it by threads of the
+            training process. The samples do not depend on it.
+        frame_cache_mib: Decoded frames kept in memory, over all of these processes.
+        max_disk_cache_gib: Refuse to decode clips into a larger cache on disk.
+        skip_bad: Leave out clips and windows that cannot be read, with a warning
+            that counts them, instead of stopping.
+    """
+
+    dataset: DatasetName = "folder_of_clips"
+    lq: Literal["made", "given"] = "made"
+    degrade: DegradeConfig = DegradeConfig()
+    val_clips: tuple[str, ...] = ()
+    gt_downscale: int = 1
+    max_frames_per_clip: int = 100_000
+    split_scenes: bool = False
+    intervals: tuple[int, ...] = (1,)
+    random_reverse: bool = False
+    gt_crop: int = 256
+    camera_motion: float = 0.0
+    max_camera_speed: float = 6.0
+    batch_size: int = 32
+    num_workers: int = 0
+    frame_cache_mib: int = 128
+    max_disk_cache_gib: float = 200.0
+    skip_bad: bool = False
+
+    def __post_init__(self):
+        """Check ranges, and fields against each other."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
-        _not_negative(self, "max_camera_speed")
+        _not_negative(
+            self, "max_camera_speed num_workers frame_cache_mib max_disk_cache_gib"
+        )
         if not 0 <= self.camera_motion <= 1:
             raise InputError(
                 f"camera_motion is a probability, got {self.camera_motion}"
             )
+        if not self.intervals or min(self.intervals) < 1:
+            raise InputError(f"intervals must be positive, got {self.intervals}")
+        if self.lq == "given" and self.gt_downscale > 1:
+            raise InputError(
+                "gt_downscale does not go with lq=given: the degraded frames belong "
+                "to the full size; use edvr prepare --gt-downscale"
+            )
+
+    @property
+    def window_step(self) -> int:
+        """Frames of a clip from one frame of a degraded clip to the next."""
+        return self.degrade.step if self.lq == "made" else 1
+
+    @property
+    def exposure(self) -> int:
+        """Frames of a clip that make one degraded frame."""
+        return self.degrade.num_blurred if self.lq == "made" else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,6 +408,7 @@ class Config:
                 f"{sum(self.optim.period_steps)} steps of optim.period_steps; change "
                 "both"
             )
+        self.data.degrade.check_scale(self.model.output_scale)
         step = self.model.size_multiple * self.model.output_scale
         if self.data.gt_crop % step:
             raise InputError(

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,9 +18,10 @@ import numpy as np
 
 from edvr_jax import metrics
 from edvr_jax.config import CascadeConfig, ModelConfig
-from edvr_jax.data import pairs, video
-from edvr_jax.data.imresize import imresize
+from edvr_jax.data import pairs
+from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
+from edvr_jax.protocols import EvalClip, Protocol
 from edvr_jax.restore import stream
 
 Scores = dict[str, float]
@@ -35,37 +35,6 @@ DEFINITIONS = {
     "rounding": "clipped and rounded to 8 bit before comparing",
     "mean": "over the frames of each clip, then over clips",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """What is compared, and how.
-
-    Attributes:
-        gt_downscale: The ground truth is the clip downscaled by this.
-        crop_border: Pixels left out at each side of the ground truth.
-        padding: How windows reach over a clip's ends.
-        frames_per_clip: Take this many frames from the start of each clip as the
-            whole clip; None takes all.
-        still: Feed copies of the centre frame instead of its neighbours.
-    """
-
-    gt_downscale: int = 1
-    crop_border: int = 0
-    padding: str = "reflection_circle"
-    frames_per_clip: int | None = None
-    still: bool = False
-
-    def __post_init__(self):
-        """Check ranges."""
-        if self.gt_downscale < 1:
-            raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
-        if self.crop_border < 0:
-            raise InputError(f"crop must not be negative, got {self.crop_border}")
-        if self.frames_per_clip is not None and self.frames_per_clip < 1:
-            raise InputError(
-                f"frames_per_clip must be positive, got {self.frames_per_clip}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +62,7 @@ class ClipScores:
 def evaluate(
     config: ModelConfig | CascadeConfig,
     params: Any,
-    clips: Iterable[tuple[Path, Path | None]],
+    clips: Iterable[EvalClip],
     *,
     protocol: Protocol,
     model: Any = None,
@@ -104,8 +73,7 @@ def evaluate(
     Args:
         config: Architecture.
         params: Parameters.
-        clips: Paths of a ground-truth clip and of its degraded clip, or None to
-            make that by MATLAB bicubic.
+        clips: The clips.
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
         progress: Wraps the frames of the named clip, to show how far they are.
@@ -117,19 +85,18 @@ def evaluate(
         InputError: if a clip cannot be read or does not fit.
     """
     params = jax.device_put(params)
-    for gt_path, lq_path in clips:
-        gt = video.open_clip(gt_path)
+    for clip in clips:
         frames = evaluate_clip(
             config,
             params,
-            gt,
-            None if lq_path is None else video.open_clip(lq_path),
+            clip.open_gt(),
+            clip.open_lq(),
             protocol=protocol,
             model=model,
-            name=gt.name,
+            name=clip.name,
         )
-        frames = list(progress(frames, gt.name))
-        yield ClipScores(gt.name, {m: [f[m] for f in frames] for m in frames[0]})
+        frames = list(progress(frames, clip.name))
+        yield ClipScores(clip.name, {m: [f[m] for f in frames] for m in frames[0]})
 
 
 def evaluate_clip(
@@ -148,7 +115,7 @@ def evaluate_clip(
         config: Architecture.
         params: Parameters.
         gt: Ground-truth frames, uint8 RGB [H, W, 3].
-        lq: Degraded frames, uint8 RGB; None makes them by MATLAB bicubic.
+        lq: Degraded frames, uint8 RGB; None makes them as the protocol says.
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
         name: The clip's name in error messages.
@@ -165,14 +132,17 @@ def evaluate_clip(
     both = pair_frames(gt, lq, scale=scale, protocol=protocol, name=name)
     both, ahead = itertools.tee(both)  # holds as many as the network looks ahead
     restored = _restore(config, params, (pair[1] for pair in ahead), protocol, model)
-    for (truth, degraded), image in zip(both, restored, strict=True):
+    results = zip(both, restored, strict=True)
+    if protocol.center_only:
+        results = _middle(results)
+    for (truth, degraded), image in results:
         if not np.isfinite(image).all():
             raise InputError(f"{name}: the network's output is not finite")
         output = metrics.to_uint8(image)
         if scale == 1:
             baseline = {"input": score(truth, degraded, protocol.crop_border)}
         else:
-            enlarged = _resize(degraded, scale)
+            enlarged = imresize_uint8(degraded, scale)
             baseline = {"bicubic": score(truth, enlarged, protocol.crop_border)}
         yield {"model": score(truth, output, protocol.crop_border), **baseline}
 
@@ -192,7 +162,7 @@ def pair_frames(
 
     Args:
         gt: Frames of the clip, uint8 RGB [H, W, 3].
-        lq: Degraded frames; None makes them by MATLAB bicubic.
+        lq: Degraded frames; None makes them as the protocol says.
         scale: Size of the ground truth over that of the degraded frames.
         protocol: What is compared.
         name: The clip's name in error messages.
@@ -215,11 +185,11 @@ def pair_frames(
         lq = itertools.islice(lq, protocol.frames_per_clip)
         joined = pairs.join_frames(gt, lq, name=name)
     for index, (frame, degraded) in enumerate(joined):
-        truth = _resize(frame, 1 / protocol.gt_downscale)
+        truth = imresize_uint8(frame, 1 / protocol.gt_downscale)
         height, width = (size - size % scale for size in truth.shape[:2])
         truth = truth[:height, :width]
         if degraded is None:
-            degraded = _resize(truth, 1 / scale)
+            degraded = protocol.degrade(truth, scale)
         given_height, given_width = degraded.shape[:2]
         if (given_height * scale, given_width * scale) != (height, width):
             raise InputError(
@@ -227,6 +197,12 @@ def pair_frames(
                 f"{scale} is not the {width}x{height} of the ground truth"
             )
         yield truth, degraded
+
+
+def _middle(results: Iterable[Any]) -> Iterator[Any]:
+    """Keep the middle one of an odd number."""
+    results = list(results)
+    yield results[len(results) // 2]
 
 
 def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
@@ -294,15 +270,3 @@ def _restore(
         yield from stream.restore_frames(
             config, params, clip, padding=protocol.padding, model=model
         )
-
-
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize an 8-bit image by MATLAB bicubic, rounded to 8 bit again.
-
-    On levels of 0..255 the scales 1/4, 1/2, 2 and 4 are exact in float64, so that
-    values halfway between two levels round alike on every machine.
-    """
-    if scale == 1:
-        return image
-    resized = imresize(image.astype(np.float64), scale)
-    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

@@ -1,6 +1,5 @@
 """The training loop: data, step, log, checkpoint, validate; nothing else."""
 
-import contextlib
 import dataclasses
 import json
 import signal
@@ -17,8 +16,8 @@ import numpy as np
 from edvr_jax import files, optim, parallel, weights
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config, from_dict, to_json
-from edvr_jax.data import pairs, pipeline
-from edvr_jax.data.frame_store import open_frames, split_clips
+from edvr_jax.data.clips import open_clips
+from edvr_jax.data.pipeline import Batches
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 from edvr_jax.state import TrainState, create_train_state
@@ -62,19 +61,10 @@ def train(
     """
     # Setup
     _check_supported(config)
-    local_batch = parallel.local_batch_size(config.data.batch_size)
+    parallel.local_batch_size(config.data.batch_size)  # raises if it cannot be split
     _claim_workdir(workdir, config, accept_changes)
-    cache = cache or workdir / "frames"
-    train_paths, val_paths = split_clips(data, config.data)
-    windows = pipeline.TrainWindows(
-        open_frames(train_paths, config.data, cache),
-        [pairs.clip_name(path) for path in train_paths],
-        data=config.data,
-        model=config.model,
-        seed=config.seed,
-    )
-    val_frames = open_frames(val_paths, config.data, cache)
-    validate = make_validation(config, val_paths, val_frames)
+    train_clips, val_clips = open_clips(data, config, cache or workdir / "frames")
+    validate = make_validation(config, val_clips)
     model = create_model(config.model)
     optimizer = optim.create_optimizer(config.optim)
     size = config.model.size_multiple
@@ -86,28 +76,31 @@ def train(
         model=model, optimizer=optimizer, config=config.optim
     )
 
-    with Checkpoints(
-        workdir / "checkpoints", keep=config.keep_checkpoints, config=config
-    ) as saved:
+    batches = Batches(
+        train_clips,
+        config,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    with (
+        batches,
+        Checkpoints(
+            workdir / "checkpoints", keep=config.keep_checkpoints, config=config
+        ) as saved,
+    ):
         # Restore: the newest checkpoint, else the fresh state
         if saved.latest_step is not None:
-            state = saved.restore(state)
+            state, data_state = saved.restore(state)
+            batches.set_state(data_state)
             log(f"resumed at step {int(state.step)}")
         log(
-            f"{len(train_paths)} training clips, {len(val_paths)} validation clips, "
+            f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
             f"{jax.device_count()} devices"
         )
 
         # Loop
         progress = _Progress(config, workdir / "log.jsonl", int(state.step), log)
-        batches = pipeline.iterate_batches(
-            windows,
-            first_step=int(state.step),
-            batch_size=local_batch,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        with contextlib.closing(batches), _Interruption() as interruption:
+        with _Interruption() as interruption:
             for step in range(int(state.step) + 1, config.total_steps + 1):
                 batch = parallel.shard(next(batches))
                 state, step_metrics = step_fn(state, batch)
@@ -119,17 +112,17 @@ def train(
                 if is_saved or is_validated or is_logged:
                     progress.train_line(step)  # first: raises if not finite
                 if is_saved:
-                    saved.save(state)
+                    saved.save(state, batches.get_state())
                 if is_validated:
                     progress.val_line(step, validate(state.ema_params))
                 if interruption.is_requested:
                     progress.train_line(step)
-                    saved.save(state)
+                    saved.save(state, batches.get_state())
                     log(f"interrupted; saved step {step}, run again to go on")
                     raise KeyboardInterrupt
 
         # Finish
-        saved.save(state)
+        saved.save(state, batches.get_state())
     _export(config, state, workdir / "ema.safetensors")
     log(f"done: {workdir / 'ema.safetensors'}")
     return state
@@ -139,11 +132,6 @@ def _check_supported(config: Config) -> None:
     """Refuse what a configuration can say but training cannot do yet."""
     if jax.process_count() > 1:
         raise InputError("training on several hosts is not supported yet; use one")
-    if config.model.output_scale == 1:
-        raise InputError(
-            "model.scale 1 and model.hr_in need degraded clips to train on, which "
-            "edvr_jax does not make yet; train a scale of 2, 3 or 4"
-        )
     if (config.model.in_channels, config.model.out_channels) != (3, 3):
         raise InputError("clips are RGB: model.in_channels and out_channels must be 3")
 

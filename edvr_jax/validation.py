@@ -1,7 +1,6 @@
 """Quick validation during training: fixed crops of the validation clips."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,10 +8,11 @@ import numpy as np
 
 from edvr_jax import metrics
 from edvr_jax.config import Config
-from edvr_jax.data import pairs, pipeline
-from edvr_jax.data.frame_store import Frames
+from edvr_jax.data.clips import Clip, window_length
+from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
-from edvr_jax.errors import InputError
+from edvr_jax.data.samples import read_window
+from edvr_jax.data.transforms import Flip
 from edvr_jax.models import create_model
 
 # Side of the ground-truth crops, in pixels.
@@ -20,30 +20,23 @@ _CROP = 256
 
 
 def make_validation(
-    config: Config, paths: list[Path], clips: list[Frames]
+    config: Config, clips: Sequence[Clip]
 ) -> Callable[[Any], dict[str, float]]:
     """Prepare fixed crops of the validation clips.
 
     Args:
         config: The experiment.
-        paths: Validation clips.
-        clips: Their ground-truth frames.
+        clips: Validation clips.
 
     Returns:
         Function from parameters to the mean Y-PSNR in dB over the clips, the
-        model's and bicubic's. Quick to compute and comparable within one run;
+        model's and that of the enlarged input (bicubic; at scale 1 the input as it
+        is). Quick to compute and comparable within one run;
         published protocols are in ``evaluator.py``. Without clips it gives {}.
-
-    Raises:
-        InputError: if a clip is too short or too small.
     """
     model, scale = create_model(config.model), config.model.output_scale
     restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq / 255.0))
-    samples = [
-        _samples(frames, pairs.clip_name(path), config)
-        for path, frames in zip(paths, clips, strict=True)
-    ]
-
+    samples = [_samples(clip, config) for clip in clips]
     center = config.model.center
     bicubic = [[imresize(lq[center], scale) / 255 for lq, _ in c] for c in samples]
 
@@ -74,28 +67,27 @@ def make_validation(
     return validate
 
 
-def _samples(frames: Frames, name: str, config: Config):
+def _samples(clip: Clip, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
     """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
-    num_frames = config.model.num_frames
-    scale = config.model.output_scale
-    multiple = config.model.size_multiple * scale
-    size = min(_CROP, *frames.shape[1:3]) // multiple * multiple
-    corner = (np.array(frames.shape[1:3]) - size) // 2 // scale * scale
-    count = len(frames) - num_frames + 1
-    if count < 1 or size < multiple:
-        raise InputError(
-            f"{name}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} are "
-            f"too few or too small to validate on (it takes {num_frames} of "
-            f"{multiple}x{multiple}); take it out of data.val_clips"
-        )
+    model, data = config.model, config.data
+    scale = model.output_scale
+    multiple = model.size_multiple * scale
+    size = min(_CROP, *clip.gt.size) // multiple * multiple
+    corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
+    count = len(clip.gt) - window_length(config) + 1
     firsts = np.linspace(0, count - 1, min(config.eval.frames_per_clip, count))
-    return [
-        pipeline.paired_crop(
-            frames[first : first + num_frames],
-            np.tile(corner, (num_frames, 1)),
+    offsets = np.arange(model.num_frames) * min(data.intervals) * data.window_step
+    windows = [
+        read_window(
+            clip,
+            int(first) + data.exposure // 2 + offsets,
+            np.tile(corner, (model.num_frames, 1)),
+            config=config,
             size=size,
-            scale=scale,
-            center=config.model.center,
+            flip=Flip(),
+            rng=np.random.default_rng(index),
+            cache=FrameCache(0),
         )
-        for first in firsts.astype(int)
+        for index, first in enumerate(firsts)
     ]
+    return [(window["lq"], window["gt"]) for window in windows]

@@ -12,6 +12,7 @@ from edvr_jax.config import (
     CascadeConfig,
     Config,
     DataConfig,
+    ModelConfig,
     OptimConfig,
     from_dict,
     to_json,
@@ -26,6 +27,7 @@ CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.py
 def test_every_experiment_loads_traces_and_survives_json(path):
     config = load_config(path)
     assert from_dict(Config, json.loads(to_json(config))) == config
+    assert "dataset=" in path.read_text("utf-8")  # named, not left to the default
     model = config.model
     size = config.data.gt_crop // model.output_scale
     frames = jax.ShapeDtypeStruct(
@@ -52,6 +54,9 @@ def test_unknown_field_is_named():
     [
         (DataConfig, {"camera_motion": 2.0}, "probability"),
         (DataConfig, {"batch_size": 0}, "batch_size"),
+        (DataConfig, {"intervals": ()}, "intervals"),
+        (DataConfig, {"lq": "given", "gt_downscale": 2}, "gt_downscale"),
+        (Config, {"model": ModelConfig(scale=1)}, "track sr does not go with scale 1"),
         (Config, {"data": DataConfig(gt_crop=40)}, "multiple of 16"),
         (Config, {"total_steps": 0}, "total_steps"),
         (Config, {"total_steps": 600_001}, "period_steps"),

@@ -8,9 +8,11 @@ import pytest
 
 from edvr_jax import evaluator, metrics
 from edvr_jax.commands import eval as eval_command
+from edvr_jax.config import DegradeConfig
+from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize
 from edvr_jax.errors import InputError
-from edvr_jax.evaluator import Protocol
+from edvr_jax.protocols import Protocol
 from edvr_jax.restore import stream
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -132,6 +134,18 @@ def test_wrong_input_is_named(clip, deblur_config, no_network, run):
         Protocol(crop_border=-1)
 
 
+def test_center_only(clip, no_network, run):
+    (scores,) = run(clip, center_only=True)
+    assert scores == run(clip)[1]
+
+
+def test_gaussian_input(clip, no_network, run):
+    run(clip, track="sr_bd")
+    settings = DegradeConfig(track="sr_bd")
+    expected = degrade.shrink(clip[0][:48, :64], settings, scale=4)
+    np.testing.assert_array_equal(no_network[0][1][0], expected)
+
+
 def test_output_that_is_not_finite_is_refused(clip, monkeypatch, run):
     nan = np.full((48, 64, 3), np.nan, np.float32)
     monkeypatch.setattr(stream, "restore_frames", lambda *a, **k: iter([nan] * 3))
@@ -209,8 +223,9 @@ def test_command(command, clip, capsys, run):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines[1:4]] == ["x", "bicubic", "gain"]
     assert lines[1][:3] == ["x", "3", "model"]
-    assert lines[-3][:3] == ["mean", "6", "model"]
-    assert lines[-2][1] == f"{np.mean(bicubic):.2f}"
+    assert lines[-4][:3] == ["mean", "6", "model"]
+    assert lines[-3][1] == f"{np.mean(bicubic):.2f}"
+    assert lines[-1][:2] == ["protocol", "custom:"]
 
 
 def test_command_takes_the_named_clips(command):

@@ -91,6 +91,8 @@ def test_log_and_files(undisturbed):
     assert scores[0]["psnr_y_bicubic"] == scores[1]["psnr_y_bicubic"] > 15
     steps = {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
     assert steps == {"4", "6"}
+    data = json.loads((workdir / "checkpoints" / "6" / "data" / "metadata").read_text())
+    assert data == {"windows": 24}
 
 
 def test_exported_weights_are_the_average(config, undisturbed):
@@ -221,21 +223,29 @@ def test_short_validation_clip_is_named(config, clips, tmp_path):
     shutil.copytree(clips, tmp_path / "clips")
     for i in range(2, 6):
         (tmp_path / "clips" / "val" / f"{i}.png").unlink()
-    with pytest.raises(InputError, match="val: 2 frames of 96x64 are too few"):
+    with pytest.raises(InputError, match="val: 2 frames, but a window needs 3"):
         run(config, tmp_path / "clips", tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"scale": 1}, "degraded clips"), ({"in_channels": 4}, "RGB")],
-)
-def test_what_cannot_be_trained_yet_is_refused(
-    config, clips, tmp_path, change, message
-):
-    model = dataclasses.replace(config.model, **change)
-    with pytest.raises(InputError, match=message):
+def test_what_cannot_be_trained_is_refused(config, clips, tmp_path):
+    model = dataclasses.replace(config.model, in_channels=4)
+    with pytest.raises(InputError, match="RGB"):
         run(dataclasses.replace(config, model=model), clips, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    data = dataclasses.replace(config.data, dataset="vid4")
+    for clip in ("calendar", "city", "foliage", "walk"):
+        shutil.copytree(clips / "val", tmp_path / "GT" / clip)
+    with pytest.raises(InputError, match="6 frames instead of 41"):
+        run(dataclasses.replace(config, data=data), tmp_path, tmp_path / "run")
+
+
+def test_checkpoint_of_another_version_is_refused(
+    config, clips, undisturbed, tmp_path
+):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "data")
+    with pytest.raises(InputError, match=r"6: this checkpoint was written by"):
+        run(config, clips, tmp_path / "run")
 
 
 def test_loss_that_is_not_finite_stops_before_the_checkpoint(

@@ -2,15 +2,15 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tqdm
 
-from edvr_jax import evaluator, weights
+from edvr_jax import evaluator, protocols, weights
 from edvr_jax.commands import output
-from edvr_jax.data import pairs
+from edvr_jax.errors import InputError
 
 COLUMNS = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
 
@@ -24,8 +24,11 @@ class Eval:
     its frames, the total the mean over clips.
 
     Attributes:
-        gt: Ground truth: a folder of clips (videos or folders of frames), or one clip.
+        gt: Ground truth: a folder of clips (videos or folders of frames), or one clip;
+            with a protocol the folder of its dataset, see docs/data.md, or of records.
         weights: Name of weights that ship, or a weights file.
+        protocol: Published test set and everything that its tables fix; the options
+            from --lq to --padding then do not apply.
         clips: Names of the clips to take (file name without suffix); none takes all.
         lq: Degraded clips of the same names, used instead of shrinking the ground
             truth; needed by networks that keep the size, such as deblurring.
@@ -41,13 +44,12 @@ class Eval:
 
     gt: Path
     weights: str = "edvr_s_x4"
+    protocol: protocols.Name | None = None
     clips: tuple[str, ...] = ()
     lq: Path | None = None
     gt_downscale: int = 1
     crop: int = 0
-    padding: Literal["replicate", "reflection", "reflection_circle", "circle"] = (
-        "reflection_circle"
-    )
+    padding: protocols.Padding = "reflection_circle"
     frames_per_clip: int | None = None
     still: bool = False
     json: Path | None = None
@@ -55,37 +57,70 @@ class Eval:
     def run(self) -> None:
         """Evaluate, print the table, write the JSON file."""
         output.check_writable(self.json)
-        protocol = evaluator.Protocol(
-            gt_downscale=self.gt_downscale,
-            crop_border=self.crop,
-            padding=self.padding,
-            frames_per_clip=self.frames_per_clip,
-            still=self.still,
-        )
-        paths = self._paths()
+        protocol = self._protocol()
         config, params = weights.load_weights(self.weights)
+        paths, source = self._clips(protocol, config.output_scale)
         clips = list(
             evaluator.evaluate(
                 config, params, paths, protocol=protocol, progress=_progress
             )
         )
-        sys.stdout.write(format_scores(clips))
+        named = {
+            "input": source,
+            "scale": config.output_scale,
+            **dataclasses.asdict(protocol),
+        }
+        sys.stdout.write(format_scores(clips) + format_protocol(named))
         if self.json:
-            named = {
-                "input": f"MATLAB bicubic 1/{config.output_scale}, rounded to 8 bit"
-                if self.lq is None
-                else f"given: {self.lq}",
-                "scale": config.output_scale,
-                **dataclasses.asdict(protocol),
-            }
             model = {"weights": self.weights, "config": dataclasses.asdict(config)}
             tree = evaluator.report(clips, named)
             output.write_json(self.json, {"gt": str(self.gt), **model, **tree})
 
-    def _paths(self) -> Sequence[tuple[Path, Path | None]]:
-        if self.lq is None:
-            return [(path, None) for path in pairs.select_clips(self.gt, self.clips)]
-        return pairs.match_clips(self.gt, self.lq, names=self.clips)
+    def _protocol(self) -> protocols.Protocol:
+        if self.protocol is None:
+            return protocols.Protocol(
+                gt_downscale=self.gt_downscale,
+                crop_border=self.crop,
+                padding=self.padding,
+                frames_per_clip=self.frames_per_clip,
+                still=self.still,
+            )
+        for name in ("lq", "gt_downscale", "crop", "padding"):
+            if getattr(self, name) != getattr(Eval, name):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is fixed by --protocol "
+                    f"{self.protocol}; leave out one of them"
+                )
+        return dataclasses.replace(
+            protocols.TEST_SETS[self.protocol].protocol,
+            frames_per_clip=self.frames_per_clip,
+            still=self.still,
+        )
+
+    def _clips(
+        self, protocol: protocols.Protocol, scale: int
+    ) -> tuple[Sequence[protocols.EvalClip], str]:
+        """Find the clips, and say where the degraded frames come from."""
+        if self.protocol is None:
+            source = protocols.describe_input(protocol.track, scale, self.lq)
+            return protocols.pair_clips(self.gt, self.lq, self.clips), source
+        test_set = protocols.TEST_SETS[self.protocol]
+        if test_set.scale != scale:
+            raise InputError(
+                f"--protocol {self.protocol} is for networks of scale "
+                f"{test_set.scale}, but {self.weights} has {scale}"
+            )
+        return protocols.find_clips(test_set, self.gt, self.clips)
+
+
+def format_protocol(named: Mapping[str, Any]) -> str:
+    """Say in one line how the numbers came about."""
+    details = ", ".join(
+        f"{key} {value}"
+        for key, value in named.items()
+        if key != "name" and value not in (None, False)
+    )
+    return f"protocol {named['name']}: {details}\n"
 
 
 def format_scores(clips: Sequence[evaluator.ClipScores]) -> str:

@@ -1,108 +1,135 @@
-"""Ground-truth frames of clips, decoded once and mapped from disk.
+"""Clips that cannot be read at random, decoded once into a cache on disk.
 
-Training reads crops of random frames; video can only be read in order. So every
-clip is decoded once into a .npy file in a cache folder, downscaled if asked, and
-opened as a memory map afterwards: memory holds only the pages in use.
+Video can only be read in order, and downscaling takes time, so such a clip is written
+to a .npy file, and mapped: memory holds only the pages in use. Beside it lies a list
+of its cuts.
 """
 
+import dataclasses
 import hashlib
 import itertools
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
 from edvr_jax import files
 from edvr_jax.config import DataConfig
-from edvr_jax.data import pairs, video
-from edvr_jax.data.imresize import imresize
+from edvr_jax.data import scenes, video
+from edvr_jax.data.frames import DecodedFrames, FrameFiles, Frames
+from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.data.records import RecordFrames
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import to_uint8
 
-Frames = np.ndarray  # [T, H, W, 3] uint8, usually a memory map
+Source = Path | RecordFrames  # a video, a folder of frames, or records
 
 
-def split_clips(folder: Path, config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """Divide the clips of a folder into training and validation clips.
+@dataclasses.dataclass
+class FrameStore:
+    """Opens clips for reading at random.
 
-    Args:
-        folder: Folder of clips: video files and folders of frames.
-        config: Names the validation clips.
-
-    Returns:
-        Training clips and validation clips; disjoint.
-
-    Raises:
-        InputError: if a validation clip is missing, a name is there twice, or no
-            clip is left for training.
+    Attributes:
+        folder: The cache, about 3 bytes per pixel and frame; made when needed, and
+            safe to delete when no run uses it.
+        config: Downscaling, limit of frames, scenes, and the cache's largest size.
+        used_bytes: Size of the files of the clips opened so far.
     """
-    paths = pairs.select_clips(folder)
-    val = pairs.select_clips(folder, config.val_clips) if config.val_clips else []
-    train = [path for path in paths if path not in val]
-    if not train:
-        raise InputError(f"{folder}: every clip is a validation clip; add others")
-    return train, val
+
+    folder: Path
+    config: DataConfig
+    used_bytes: int = 0
+
+    def open(self, name: str, source: Source) -> tuple[Frames, list[int]]:
+        """Open a clip, decoding it first if it cannot be read at random.
+
+        Args:
+            name: The clip's name.
+            source: Where its frames are.
+
+        Returns:
+            The frames, and the index of the first frame of every scene but the first
+            if ``config.split_scenes``.
+
+        Raises:
+            InputError: if it cannot be read, or the cache would become too large.
+        """
+        limit = self.config.max_frames_per_clip
+        must_decode = self.config.gt_downscale > 1 or self.config.split_scenes
+        if not must_decode and isinstance(source, RecordFrames):
+            num_frames = min(len(source), limit)
+            return dataclasses.replace(source, num_frames=num_frames), []
+        if not must_decode and isinstance(source, Path) and source.is_dir():
+            names = tuple(path.name for path in video.list_images(source)[:limit])
+            if not names:
+                raise InputError(f"{source}: no images in this folder")
+            return FrameFiles(source, names), []
+        return self._open_decoded(name, source)
+
+    def _open_decoded(self, name: str, source: Source) -> tuple[Frames, list[int]]:
+        stem = f"{name.replace('/', '_')}-{self._fingerprint(source)}"
+        target, cuts = (self.folder / f"{stem}{end}" for end in (".npy", ".cuts.json"))
+        if not (target.exists() and cuts.exists()):
+            self._decode(name, source, target, cuts)
+        self.used_bytes += target.stat().st_size
+        found = json.loads(cuts.read_text()) if self.config.split_scenes else []
+        return DecodedFrames(target), found
+
+    def _decode(self, name: str, source: Source, target: Path, cuts: Path) -> None:
+        """Write the frames one at a time, and the list of cuts."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        differences = scenes.Differences()
+        if isinstance(source, RecordFrames):
+            frames = (source[index] for index in range(len(source)))
+        else:
+            frames = iter(video.open_clip(source))
+        frames = itertools.islice(frames, self.config.max_frames_per_clip)
+        frames = tqdm(
+            frames, desc=f"decoding {name}", unit="frame", leave=False, disable=None
+        )
+        with files.replacing(target) as temporary, files.report_failure(target):
+            self._write_array(temporary, differences.watch(frames))
+            found = scenes.find_cuts(differences.values)
+            files.write(cuts, json.dumps(found).encode())
+
+    def _write_array(self, path: Path, frames: Iterable[np.ndarray]) -> None:
+        num_frames, shape = 0, ()
+        with path.open("wb") as file:
+            for num_frames, frame in enumerate(frames, start=1):
+                frame = imresize_uint8(frame, 1 / self.config.gt_downscale)
+                if num_frames == 1:
+                    shape = frame.shape
+                    _write_header(file, (0, *shape))
+                self._check_budget(file.tell() + frame.nbytes)
+                file.write(np.ascontiguousarray(frame).tobytes())
+            file.seek(0)
+            _write_header(file, (num_frames, *shape))
+
+    def _check_budget(self, num_bytes: int) -> None:
+        budget = self.config.max_disk_cache_gib
+        if self.used_bytes + num_bytes > budget * 2**30:
+            raise InputError(
+                f"{self.folder}: the decoded clips take more than "
+                f"data.max_disk_cache_gib, {budget:g}; raise it, shrink or shorten the "
+                "clips (data.gt_downscale, data.max_frames_per_clip), or write "
+                "records of them (edvr records)"
+            )
+
+    def _fingerprint(self, source: Source) -> str:
+        """Name the decoded form by everything that it depends on."""
+        if isinstance(source, RecordFrames):
+            facts = [repr(source)]
+        else:
+            parts = [source] if source.is_file() else sorted(source.iterdir())
+            facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
+        limit = self.config.max_frames_per_clip
+        text = repr((facts, self.config.gt_downscale, limit))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def open_frames(paths: list[Path], config: DataConfig, cache: Path) -> list[Frames]:
-    """Open the ground-truth frames of clips, decoding those not in the cache.
-
-    Args:
-        paths: Clips.
-        config: Downscaling and the limit of frames.
-        cache: Folder for the decoded frames, about 3 bytes per pixel and frame;
-            made if needed, and safe to delete when no run uses it.
-
-    Returns:
-        Frames of each clip, [T, H, W, 3] uint8, read-only memory maps.
-
-    Raises:
-        InputError: if a clip cannot be read, or the cache not be written.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    targets = [
-        cache / f"{pairs.clip_name(path)}-{_fingerprint(path, config)}.npy"
-        for path in paths
-    ]
-    todo = [(p, t) for p, t in zip(paths, targets, strict=True) if not t.exists()]
-    for path, target in tqdm(
-        todo, desc="decoding clips", unit="clip", disable=not todo
-    ):
-        with (
-            files.replacing(target) as temporary,
-            files.report_failure(target),
-            temporary.open("wb") as file,
-        ):
-            _decode(path, config, file)
-    return [np.load(target, mmap_mode="r") for target in targets]
-
-
-def _decode(path: Path, config: DataConfig, file: BinaryIO) -> None:
-    """Write the frames of a clip as a .npy file, one at a time."""
-    clip = itertools.islice(video.open_clip(path), config.max_frames_per_clip)
-    num_frames, shape = 0, ()
-    for num_frames, frame in enumerate(clip, start=1):
-        if config.gt_downscale > 1:
-            frame = to_uint8(imresize(frame, 1 / config.gt_downscale) / 255)
-        if num_frames == 1:
-            shape = frame.shape
-            _write_header(file, (0, *shape))
-        file.write(np.ascontiguousarray(frame).tobytes())
-    file.seek(0)
-    _write_header(file, (num_frames, *shape))
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+def _write_header(file, shape: tuple[int, ...]) -> None:
     """Write the header of a .npy file; its length does not depend on shape[0]."""
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}
     )
-
-
-def _fingerprint(path: Path, config: DataConfig) -> str:
-    """Name the decoded form by everything that it depends on."""
-    parts = [path] if path.is_file() else sorted(path.iterdir())
-    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
-    text = repr((facts, config.gt_downscale, config.max_frames_per_clip))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

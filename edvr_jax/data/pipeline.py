@@ -1,202 +1,120 @@
-"""Training windows: random crops of ground-truth clips and their LR counterparts.
+"""Batches of training samples, by Grain: shuffled, prepared ahead, resumable.
 
-Sample i of a run is a pure function of (seed, i), so the order of the data after a
-resume needs no stored iterator, and workers cannot change it.
+Every center of every clip comes once per epoch, in an order that the seed gives.
+Sample i of a run is a pure function of seed and i; what processes and threads there
+are changes nothing. So the whole state of the iterator is the number of windows that
+have been taken, and a run may go on with other numbers of workers or processes.
 """
 
-import concurrent.futures
-from collections.abc import Generator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from edvr_jax.config import DataConfig, ModelConfig
-from edvr_jax.data.frame_store import Frames
-from edvr_jax.data.imresize import imresize
+from edvr_jax.config import Config
+from edvr_jax.data.clips import Clip
+from edvr_jax.data.frames import FrameCache
+from edvr_jax.data.samples import Centers, Sampler
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import to_uint8
 
-# LR pixels around a crop that the bicubic kernel (4 taps each side) may reach.
-_MARGIN = 4
+Batch = dict[str, np.ndarray]  # lq [n, T, h, w, 3] and gt [n, H, W, 3], uint8
+
+BATCHES_AHEAD = 2  # per thread or worker
+THREADS = 2
 
 
-class TrainWindows:
-    """Random-access training samples from clips.
+class Batches:
+    """Iterator over this process's share of endless training batches.
+
+    Close it, or use it as a context manager: workers end with it.
 
     Args:
-        clips: Ground-truth frames of each clip, [T, H, W, 3] uint8.
-        names: Names of the clips, for messages.
-        data: Crop size and augmentation.
-        model: Frames of a window and scale.
-        seed: Seed of the order and of every crop.
-
-    Raises:
-        InputError: if a clip is shorter than a window or smaller than a crop.
+        clips: Training clips.
+        config: The experiment; its seed gives the order.
+        process_index: Which share of each global batch is this process's.
+        process_count: Processes that share the global batch.
     """
 
     def __init__(
         self,
-        clips: list[Frames],
-        names: list[str],
+        clips: Sequence[Clip],
+        config: Config,
         *,
-        data: DataConfig,
-        model: ModelConfig,
-        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
     ):
-        for name, frames in zip(names, clips, strict=True):
-            _, height, width, _ = frames.shape
-            if len(frames) < model.num_frames:
-                raise InputError(
-                    f"{name}: {len(frames)} frames, but a window needs "
-                    f"{model.num_frames}; remove the clip"
-                )
-            if min(height, width) < data.gt_crop:
-                raise InputError(
-                    f"{name}: {width}x{height} is smaller than data.gt_crop "
-                    f"{data.gt_crop}; remove the clip or lower the crop"
-                )
-        self._clips, self._data, self._model, self._seed = clips, data, model, seed
-        # Every legal window of every clip is equally likely.
-        counts = [len(frames) - model.num_frames + 1 for frames in clips]
-        self._ends = np.cumsum(counts)
+        if config.data.batch_size % process_count:
+            raise InputError(
+                f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
+                f"{process_count} processes"
+            )
+        self._clips, self._config = clips, config
+        self._share = (process_index, process_count)
+        self._num_taken = 0
+        self._iterator = None
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Draw sample ``index``.
+    def __iter__(self):
+        """Return self."""
+        return self
 
-        Returns:
-            ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8.
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            InputError: if a frame cannot be read, unless ``skip_bad`` is set.
         """
-        rng = np.random.default_rng((self._seed, index))
-        window = int(rng.integers(self._ends[-1]))
-        clip = int(np.searchsorted(self._ends, window, side="right"))
-        first = window - (int(self._ends[clip - 1]) if clip else 0)
-        frames = self._clips[clip][first : first + self._model.num_frames]
-        corners = self._crop_path(rng, frames.shape)
-        lq, gt = paired_crop(
-            frames,
-            corners,
-            size=self._data.gt_crop,
-            scale=self._model.output_scale,
-            center=self._model.center,
+        if self._iterator is None:
+            self._iterator = iter(self._make_dataset(self._num_taken))
+        batch = next(self._iterator)
+        self._num_taken += self._config.data.batch_size
+        return batch
+
+    def __enter__(self):
+        """Return self."""
+        return self
+
+    def __exit__(self, *_):
+        """End the workers."""
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the next batch starts them again."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def get_state(self) -> dict[str, int]:
+        """Return what a checkpoint keeps: the windows taken by all processes."""
+        return {"windows": self._num_taken}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Go on from a state of :meth:`get_state`."""
+        self.close()
+        self._num_taken = state["windows"]
+
+    def _make_dataset(self, first: int) -> Any:
+        """Build the Grain pipeline from a window on."""
+        import grain
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
+            flags.FLAGS.mark_as_parsed()
+        data, (process_index, process_count) = self._config.data, self._share
+        centers = Centers(self._clips, self._config)
+        cache = FrameCache(data.frame_cache_mib * 2**20 // max(1, data.num_workers))
+        sampler = Sampler(self._clips, centers, self._config, cache)
+        windows = (
+            grain.MapDataset.source(centers)
+            .seed(self._config.seed)
+            .shuffle()
+            .repeat()
+            .random_map(sampler)
+            .slice(slice(first + process_index, None, process_count))
+            .batch(data.batch_size // process_count, drop_remainder=True)
         )
-        lq, gt = _flip_and_transpose(rng, lq, gt)
-        return {"lq": lq, "gt": gt}
-
-    def _crop_path(self, rng: np.random.Generator, shape) -> np.ndarray:
-        """Top-left corners of the crop in each frame, [T, 2] in GT pixels."""
-        scale, size = self._model.output_scale, self._data.gt_crop
-        num_frames, height, width = shape[:3]
-        limit = np.array([height - size, width - size])
-        corner = rng.integers(limit // scale + 1) * scale
-        if rng.random() >= self._data.camera_motion:
-            return np.tile(corner, (num_frames, 1))
-        speed = self._data.max_camera_speed * np.sqrt(rng.random())
-        angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
-        time = (np.arange(num_frames) - self._model.center)[:, None]
-        velocity = speed * np.array([np.sin(angle), np.cos(angle)])
-        path = corner + np.rint(velocity * time + bend / 2 * time**2).astype(int)
-        return np.clip(path, 0, limit)
-
-
-def paired_crop(
-    frames: np.ndarray, corners: np.ndarray, *, size: int, scale: int, center: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a window of crops and make its low-resolution counterpart.
-
-    The LR crop is MATLAB bicubic, rounded to 8 bits, and equals the crop of the
-    whole shrunk frame wherever the corner is a multiple of the scale.
-
-    Args:
-        frames: Ground-truth frames, [T, H, W, C] uint8.
-        corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
-        size: Side of the crop, in ground-truth pixels.
-        scale: Shrinking factor; divides size.
-        center: Index of the frame whose ground truth is returned.
-
-    Returns:
-        LR window [T, size/scale, size/scale, C] and the ground truth of the center
-        frame [size, size, C], uint8.
-    """
-    y, x = corners[center]
-    gt = np.ascontiguousarray(frames[center, y : y + size, x : x + size])
-    if scale == 1:
-        crops = [
-            frame[y : y + size, x : x + size]
-            for frame, (y, x) in zip(frames, corners, strict=True)
-        ]
-        return np.stack(crops), gt
-    margin = _MARGIN * scale
-    crops = np.stack(
-        [
-            _crop_mirrored(frame, corner, size, margin)
-            for frame, corner in zip(frames, corners, strict=True)
-        ]
-    )
-    small = to_uint8(imresize(crops, 1 / scale) / 255)
-    inner = slice(_MARGIN, _MARGIN + size // scale)
-    return np.ascontiguousarray(small[:, inner, inner]), gt
-
-
-def _crop_mirrored(frame, corner, size, margin):
-    """Crop with a margin, mirrored beyond the frame as MATLAB's imresize does."""
-    (y, x), (height, width) = corner, frame.shape[:2]
-    top, left = y - margin, x - margin
-    bottom, right = y + size + margin, x + size + margin
-    inner = frame[max(top, 0) : bottom, max(left, 0) : right]
-    beyond_y = (max(-top, 0), max(bottom - height, 0))
-    beyond_x = (max(-left, 0), max(right - width, 0))
-    if not any(beyond_y + beyond_x):
-        return inner
-    return np.pad(inner, (beyond_y, beyond_x, (0, 0)), mode="symmetric")
-
-
-def _flip_and_transpose(rng, lq, gt):
-    """Mirror and transpose at random, the same way for every image of a sample."""
-    vertical, horizontal, transpose = rng.random(3) < 0.5
-    images = []
-    for image in (lq, gt):
-        if vertical:
-            image = image[..., ::-1, :, :]
-        if horizontal:
-            image = image[..., ::-1, :]
-        if transpose:
-            image = image.swapaxes(-3, -2)
-        images.append(np.ascontiguousarray(image))
-    return images
-
-
-def iterate_batches(
-    windows: TrainWindows,
-    *,
-    first_step: int,
-    batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
-    prefetch: int = 3,
-) -> Generator[dict[str, np.ndarray], None, None]:
-    """Yield batches from a step on, prepared ahead by a thread.
-
-    Args:
-        windows: Samples.
-        first_step: Step of the first batch; step k takes the samples
-            k * global batch to (k+1) * global batch.
-        batch_size: Windows per batch of this process.
-        process_index: Which share of the global batch is this process's.
-        process_count: Processes that share the global batch.
-        prefetch: Batches prepared ahead.
-
-    Yields:
-        ``lq`` [batch_size, T, h, w, 3] and ``gt`` [batch_size, H, W, 3], uint8.
-    """
-
-    def load(step):
-        start = (step * process_count + process_index) * batch_size
-        samples = [windows[i] for i in range(start, start + batch_size)]
-        return {key: np.stack([s[key] for s in samples]) for key in samples[0]}
-
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
-        pending = [pool.submit(load, first_step + i) for i in range(prefetch)]
-        step = first_step + prefetch
-        while True:
-            yield pending.pop(0).result()
-            pending.append(pool.submit(load, step))
-            step += 1
+        threads = 1 if data.num_workers else THREADS
+        return windows.to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=threads, prefetch_buffer_size=threads * BATCHES_AHEAD
+            )
+        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=data.num_workers))

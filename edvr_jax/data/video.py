@@ -9,6 +9,7 @@ as players do.
 import contextlib
 import dataclasses
 import re
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -76,12 +77,7 @@ class Clip:
             frames = enumerate(_iter_video(self.path))
             named = ((f"frame {index}", frame) for index, frame in frames)
         for name, frame in named:
-            if frame.shape[:2] != self.size:
-                raise InputError(
-                    f"{self.path}: {name} is {_width_x_height(frame.shape[:2])} but "
-                    f"the first frame is {_width_x_height(self.size)}; all frames of "
-                    "a clip must have one size"
-                )
+            check_size(frame, self.size, f"{self.path}: {name}")
             yield frame
 
 
@@ -126,7 +122,7 @@ def list_clips(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; check the path")
-    if folder.is_file() or _list_images(folder):
+    if folder.is_file() or list_images(folder):
         return [folder]
     clips = [path for path in _list_visible(folder) if _is_clip(path)]
     if not clips:
@@ -135,6 +131,24 @@ def list_clips(folder: str | Path) -> list[Path]:
             "frames there"
         )
     return clips
+
+
+def check_size(frame: np.ndarray, size: tuple[int, int], name: str | Path) -> None:
+    """Check that a frame has the size of the first one.
+
+    Args:
+        frame: The frame, [H, W, 3].
+        size: Height and width of the first frame.
+        name: The frame's name in the message.
+
+    Raises:
+        InputError: if it has another size.
+    """
+    if frame.shape[:2] != size:
+        raise InputError(
+            f"{name} is {_width_x_height(frame.shape[:2])} but the first frame is "
+            f"{_width_x_height(size)}; all frames of a clip must have one size"
+        )
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -151,13 +165,18 @@ def _list_visible(folder: Path) -> list[Path]:
     return sorted(entries, key=lambda path: (natural_key(path), path.name))
 
 
-def _list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder in natural order.
+
+    Raises:
+        InputError: if the folder cannot be listed.
+    """
     return [p for p in _list_visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _is_clip(path: Path) -> bool:
     if path.is_dir():
-        return bool(_list_images(path))
+        return bool(list_images(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -166,7 +185,7 @@ def _width_x_height(size: tuple[int, ...]) -> str:
 
 
 def _open_folder(path: Path) -> Clip:
-    images = _list_images(path)
+    images = list_images(path)
     if not images:
         entries = _list_visible(path)
         what = "no images in this folder" if entries else "this folder is empty"
@@ -185,16 +204,47 @@ def read_image(path: Path) -> np.ndarray:
         InputError: if the file is missing or is no complete image.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, name: str | Path) -> np.ndarray:
+    """Decode the bytes of an image file as uint8 RGB, [H, W, 3].
+
+    Args:
+        data: Content of the file.
+        name: The file's name in the message.
+
+    Raises:
+        InputError: if it is no complete image.
+    """
     image = None
-    if data.size:
+    if data:
         with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise InputError(f"{path}: not a complete image; replace this frame")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise InputError(f"{name}: not a complete image; replace this frame")
+    return image
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read height and width of an image; of a PNG file only its header.
+
+    Raises:
+        InputError: if the file is missing or is no complete image.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 24:
+        width, height = struct.unpack(">II", header[16:])
+        return height, width
+    height, width, _ = read_image(path).shape
+    return height, width
 
 
 def _open_video(path: Path) -> Clip:

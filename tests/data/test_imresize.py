@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edvr_jax.data.imresize import cubic, imresize
+from edvr_jax.data.imresize import EXACT_SCALES, cubic, imresize, imresize_uint8
 
 SCALES = {"0.2500": 1 / 4, "0.5000": 1 / 2, "0.3333": 1 / 3, "2.0000": 2.0}
 
@@ -37,12 +37,34 @@ def test_equals_reference_for_odd_sizes(golden, scale):
     np.testing.assert_allclose(resized, golden[f"odd_scale_{scale:.4f}"], atol=1e-6)
 
 
-def test_uint8_is_resized_as_float32(golden):
-    image = golden["image_uint8"]
-    resized = imresize(image, 0.25)
-    assert resized.dtype == np.float32
-    expected = imresize(image.astype(np.float64), 0.25)
-    np.testing.assert_allclose(resized, expected, atol=1e-4)  # of 255; measured 3e-5
+@pytest.mark.parametrize("scale", [1 / 4, 1 / 3, 1 / 2, 2, 3, 4])
+def test_uint8_is_resized_as_float64(golden, scale):
+    image = golden["image_uint8"][:60, :84]
+    resized = imresize(image, scale)
+    assert resized.dtype == np.float64
+    expected = imresize(image.astype(np.float64), scale)
+    if scale in EXACT_SCALES:
+        np.testing.assert_array_equal(resized, expected)
+    np.testing.assert_allclose(resized, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_rounded_equals_rounded_reference(golden, name):
+    expected = golden[f"float_scale_{name}"].astype(np.float64) * 255
+    is_clear = np.abs(expected % 1 - 0.5) > 1e-4  # stored as float32
+    assert is_clear.mean() > 0.99
+    resized = imresize_uint8(golden["image_uint8"], SCALES[name])
+    rounded = np.clip(np.rint(expected), 0, 255)
+    np.testing.assert_array_equal(resized[is_clear], rounded[is_clear])
+
+
+def test_halves_round_to_even():
+    image = np.repeat(np.uint8([0, 1, 2, 3]), 4)[None, :, None] * np.ones(
+        (4, 1, 1), np.uint8
+    )
+    exact = imresize(image, 1 / 4)
+    np.testing.assert_array_equal(imresize_uint8(image, 1 / 4), np.rint(exact).clip(0))
+    assert imresize_uint8(image, 1) is image
 
 
 def test_batch_equals_single_images():

@@ -1,0 +1,147 @@
+"""``edvr prepare``: sharp clips in, folders of ground truth and degraded frames out."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tqdm
+import tyro
+
+from edvr_jax.commands import output
+from edvr_jax.config import DegradeConfig
+from edvr_jax.data import degrade, pairs, video
+from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.errors import InputError
+from edvr_jax.restore.writer import open_writer
+
+SETTINGS = "prepare.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Make pairs to train or test on from sharp clips.
+
+    DST/gt/CLIP and DST/lq/CLIP get the frames as PNG files, under equal names. A run
+    that was stopped goes on with the clips that are not there yet. The same clips,
+    settings and seed give the same bytes.
+
+    Attributes:
+        source: Sharp clips: a folder of videos and folders of frames, or one clip. For
+            motion blur they should have a high frame rate (120 Hz or more).
+        target: Folder for the pairs; made if needed.
+        degrade: The track.
+        scale: Size of the ground truth over that of the degraded frames: 2, 3 or 4 for
+            super-resolution, 1 for deblurring.
+        gt_downscale: Downscale the clips by this first (MATLAB bicubic), which hides
+            the compression of web video.
+        clips: Names of the clips to take (file name without suffix); none takes all.
+        seed: Seed of the noise.
+        skip_bad: Leave out clips that cannot be read, and count them, instead of
+            stopping.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    target: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
+    degrade: Annotated[DegradeConfig, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=DegradeConfig
+    )
+    scale: int = 4
+    gt_downscale: int = 1
+    clips: tuple[str, ...] = ()
+    seed: int = 0
+    skip_bad: bool = False
+
+    def run(self) -> int | None:
+        """Write what is missing and say what is there.
+
+        Returns:
+            Exit code: None (0), or 130 after Ctrl-C.
+        """
+        if not 1 <= self.scale <= 4:
+            raise InputError(f"scale must be 1, 2, 3 or 4, got {self.scale}")
+        if self.gt_downscale < 1:
+            raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
+        self.degrade.check_scale(self.scale)
+        paths = pairs.select_clips(self.source, self.clips)
+        self._claim_target()
+        num_bad = 0
+        try:
+            for path in tqdm.tqdm(paths, unit="clip", disable=None):
+                try:
+                    self._prepare(path)
+                except InputError as error:
+                    if not self.skip_bad:
+                        raise
+                    num_bad += 1
+                    sys.stderr.write(f"skipped: {error}\n")
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted: run again to go on\n")
+            return output.INTERRUPTED
+        skipped = f", {num_bad} skipped" if num_bad else ""
+        sys.stdout.write(f"{self.target}: {len(paths) - num_bad} clips{skipped}\n")
+        return None
+
+    def _claim_target(self) -> None:
+        """Make the target, or check that it holds pairs of the same kind."""
+        path = self.target / SETTINGS
+        settings = {
+            **dataclasses.asdict(self.degrade),
+            "scale": self.scale,
+            "gt_downscale": self.gt_downscale,
+            "seed": self.seed,
+        }
+        if path.exists():
+            if json.loads(path.read_text()) != settings:
+                raise InputError(
+                    f"{self.target} holds pairs made with other settings, see {path}; "
+                    "choose another folder"
+                )
+            return
+        if self.target.exists() and (
+            not self.target.is_dir() or any(self.target.iterdir())
+        ):
+            raise InputError(f"{self.target} is not an empty folder; choose another")
+        for name in ("gt", "lq"):
+            (self.target / name).mkdir(parents=True)
+        output.write_json(path, settings)
+
+    def _prepare(self, path: Path) -> None:
+        """Write the pair of folders of one clip, unless both are there."""
+        name = pairs.clip_name(path)
+        targets = [self.target / kind / name for kind in ("gt", "lq")]
+        if all(target.exists() for target in targets):
+            return
+        clip = video.open_clip(path)
+        if clip.num_frames is not None and clip.num_frames < self.degrade.num_blurred:
+            raise InputError(
+                f"{path}: {clip.num_frames} frames, but one blurred frame takes "
+                f"{self.degrade.num_blurred}; lower --blur-frames or remove the clip"
+            )
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(open_writer(target, overwrite=True))
+                for target in targets
+            ]
+            couples = degrade.degrade_clip(
+                self._sharp_frames(clip),
+                self.degrade,
+                scale=self.scale,
+                seed=self.seed + zlib.crc32(name.encode()),
+            )
+            couples = tqdm.tqdm(couples, desc=name, leave=False, disable=None)
+            for couple in couples:
+                for writer, image in zip(writers, couple, strict=True):
+                    writer.write(image)
+
+    def _sharp_frames(self, clip: video.Clip) -> Iterator[np.ndarray]:
+        """Read a clip, shrunk, its sides cut to multiples of the scale."""
+        for frame in clip:
+            frame = imresize_uint8(frame, 1 / self.gt_downscale)
+            height, width = (size - size % self.scale for size in frame.shape[:2])
+            yield frame[:height, :width]

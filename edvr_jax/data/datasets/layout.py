@@ -1,0 +1,121 @@
+"""What a dataset consists of, and the checks that all datasets share."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from edvr_jax.config import Track
+from edvr_jax.data import video
+from edvr_jax.errors import InputError
+
+GT = "gt"  # the stream of ground-truth frames
+_log = logging.getLogger(__name__)
+
+Clip = TypeVar("Clip")
+Part = Literal["all", "test"]  # of a dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout(Generic[Clip]):
+    """The clips of a dataset on disk.
+
+    Attributes:
+        streams: Ground truth ("gt") and every degraded form that is there: paths, or
+            frames for a dataset of records.
+        lq_streams: For each track, the stream of its degraded frames.
+        train: Names of the clips that may be trained on; empty for a test set.
+    """
+
+    streams: Mapping[str, Mapping[str, Clip]]
+    lq_streams: Mapping[Track, str]
+    train: tuple[str, ...]
+
+
+def first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
+    """Return the first of some folders below ``root`` that exists."""
+    return next((root / c for c in candidates if (root / c).is_dir()), None)
+
+
+def find_streams(
+    root: Path,
+    candidates: Mapping[str, Sequence[str]],
+    num_frames: Mapping[str, int],
+    *,
+    is_partial: bool,
+) -> dict[str, dict[str, Path]]:
+    """Find the streams of a dataset whose clips are folders of frames.
+
+    Args:
+        root: Folder of the dataset.
+        candidates: For each stream the folders, relative to root, where it may lie.
+        num_frames: The clips that every stream must have, and their frames.
+        is_partial: Leave out what is incomplete, with a warning that counts it.
+
+    Returns:
+        Clips of each stream that is there; "gt" is.
+
+    Raises:
+        InputError: naming what is missing.
+    """
+    streams = {}
+    for stream, places in candidates.items():
+        folder = first_folder(root, places)
+        if folder is not None:
+            clips = {name: folder / name for name in num_frames}
+            streams[stream] = check_clips(clips, num_frames, is_partial=is_partial)
+    if GT not in streams:
+        raise InputError(
+            f"{root}: there is no folder {' or '.join(candidates[GT])} with the ground "
+            "truth; see docs/data.md for where to get the files"
+        )
+    return streams
+
+
+def check_clips(
+    clips: Mapping[str, Path], num_frames: Mapping[str, int], *, is_partial: bool
+) -> dict[str, Path]:
+    """Check that clips are there with all their frames.
+
+    Args:
+        clips: Folders of frames by clip name.
+        num_frames: Frames that each of them must have.
+        is_partial: Leave out what is incomplete, with a warning that counts it.
+
+    Returns:
+        The complete clips.
+
+    Raises:
+        InputError: naming the clips or frames that are missing.
+    """
+    faults = {name: _fault(path, num_frames[name]) for name, path in clips.items()}
+    faults = {name: fault for name, fault in faults.items() if fault}
+    if faults:
+        first = "; ".join(list(faults.values())[:3])
+        more = f" (and {len(faults) - 3} more clips)" if len(faults) > 3 else ""
+        if not is_partial or len(faults) == len(clips):
+            raise InputError(f"{first}{more}; copy what is missing")
+        _log.warning("%d clips left out: %s%s", len(faults), first, more)
+    return {name: folder for name, folder in clips.items() if name not in faults}
+
+
+def _fault(folder: Path, num_frames: int) -> str:
+    """Say what is wrong with a clip; nothing if it is complete."""
+    if not folder.is_dir():
+        return f"{folder}: this clip is missing"
+    names = [path.name for path in video.list_images(folder)]
+    if len(names) == num_frames:
+        return ""
+    missing = _gaps(names)
+    where = f", {', '.join(missing[:3])} missing" if missing else ""
+    return f"{folder}: {len(names)} frames instead of {num_frames}{where}"
+
+
+def _gaps(names: Iterable[str]) -> list[str]:
+    """List the numbers left out between the first and the last frame."""
+    stems = [Path(name).stem.removeprefix("im") for name in names]
+    if not stems or not all(stem.isdigit() for stem in stems):
+        return []
+    there, width = {int(stem) for stem in stems}, len(stems[0])
+    return [f"{i:0{width}d}" for i in range(min(there), max(there)) if i not in there]

@@ -1,0 +1,151 @@
+"""Frames of one clip, read at random: image files, or decoded once and mapped.
+
+Every kind has ``len(frames)``, ``frames.size`` and ``frames[index]``, and travels to
+worker processes as a path, not as pixels. Records are a third kind, in
+``edvr_jax/data/records.py``.
+"""
+
+import collections
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edvr_jax.data import video
+
+
+class Frames(Protocol):
+    """Frames of one clip."""
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Read a frame, [H, W, 3] uint8 RGB; maybe a view of a file."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameFiles:
+    """Image files of a folder.
+
+    Attributes:
+        folder: The folder.
+        names: File names in the order of the frames.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self.names)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first frame."""
+        return self._size
+
+    @functools.cached_property
+    def _size(self) -> tuple[int, int]:
+        return video.read_size(self.folder / self.names[0])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Decode a frame.
+
+        Raises:
+            InputError: if the file is missing, damaged, or of another size.
+        """
+        path = self.folder / self.names[index]
+        frame = video.read_image(path)
+        video.check_size(frame, self.size, path)
+        return frame
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedFrames:
+    """A .npy file of frames, mapped: memory holds only the pages in use.
+
+    Attributes:
+        path: The file, [T, H, W, 3] uint8.
+    """
+
+    path: Path
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self._array)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self._array.shape[1:3]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return a view of a frame."""
+        return self._array[index]
+
+    @functools.cached_property
+    def _array(self) -> np.ndarray:
+        return np.load(self.path, mmap_mode="r")
+
+    def __reduce__(self):
+        return DecodedFrames, (self.path,)
+
+
+class FrameCache:
+    """The frames used last, up to a number of bytes; empty again in a new process.
+
+    Args:
+        budget_bytes: Most bytes of pixels to keep; 0 keeps nothing.
+    """
+
+    def __init__(self, budget_bytes: int):
+        self._budget = budget_bytes
+        self._used = 0
+        self._held: collections.OrderedDict[Hashable, np.ndarray] = (
+            collections.OrderedDict()
+        )
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the frame of that key, calling ``read`` if it is not held.
+
+        A view of a mapped file is never held: the system caches its pages.
+        """
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        frame = read()
+        if not isinstance(frame, np.memmap) and frame.nbytes <= self._budget:
+            with self._lock:
+                self._insert(key, frame)
+        return frame
+
+    def _insert(self, key: Hashable, frame: np.ndarray) -> None:
+        if key in self._held:  # another thread was faster
+            return
+        self._held[key] = frame
+        self._used += frame.nbytes
+        while self._used > self._budget:
+            _, oldest = self._held.popitem(last=False)
+            self._used -= oldest.nbytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the frames held."""
+        return self._used
+
+    def __reduce__(self):
+        return FrameCache, (self._budget,)

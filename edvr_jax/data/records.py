@@ -1,0 +1,203 @@
+"""Build datasets as ArrayRecord files, and read their frames at random."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from edvr_jax.config import DatasetName
+from edvr_jax.data import video
+from edvr_jax.data.datasets.layout import Layout
+from edvr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordFrames:
+    """Frames of one clip in a split of records.
+
+    Attributes:
+        split: Where the records are.
+        clip: Name of the clip.
+        first: Its first record.
+        num_frames: Its number of frames.
+        size: Height and width.
+    """
+
+    split: "RecordSplit"
+    clip: str
+    first: int
+    num_frames: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return self.num_frames
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Decode a frame, [H, W, 3] uint8 RGB.
+
+        Raises:
+            InputError: if the record or its image is damaged.
+        """
+        data = self.split.read(self.first + index)
+        name = f"{self.split.folder}: {self.split.stream} {self.clip}, frame {index}"
+        frame = video.decode_image(data, name)
+        video.check_size(frame, self.size, name)
+        return frame
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSplit:
+    """A split of a dataset on disk; opened when it is first read.
+
+    Attributes:
+        folder: Folder of the dataset's files.
+        stream: Name of the split.
+    """
+
+    folder: Path
+    stream: str
+
+    def read(self, index: int) -> bytes:
+        """Read the encoded image of a record.
+
+        Raises:
+            InputError: naming the file, if it cannot be read.
+        """
+        try:
+            return self._source[index]["image"]
+        except RuntimeError as error:
+            raise InputError(
+                f"{self._file_of(index)}: record cannot be read ({error}); build the "
+                "dataset again"
+            ) from None
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        tfds = _import_tfds()
+        return _open(self.folder).as_data_source(
+            self.stream, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+
+    def _file_of(self, index: int) -> Path:
+        info = _open(self.folder).info.splits[self.stream]
+        shard = np.searchsorted(np.cumsum(info.shard_lengths), index, side="right")
+        return Path(info.filepaths[shard])
+
+    def __reduce__(self):
+        return RecordSplit, (self.folder, self.stream)
+
+
+def find_records(root: Path, name: DatasetName) -> Path | None:
+    """Find the records of a dataset below a folder; None if there are none."""
+    for folder in (root, *sorted((root / name).glob("[0-9]*"))):
+        if (folder / "dataset_info.json").is_file():
+            return folder
+    return None
+
+
+def read_layout(folder: Path) -> Layout[RecordFrames]:
+    """Open every split of a dataset.
+
+    Args:
+        folder: Folder of the dataset's files, from :func:`find_records`.
+
+    Returns:
+        The frames of every clip.
+
+    Raises:
+        InputError: if it was not written by this package.
+    """
+    metadata = _open(folder).info.metadata or {}
+    if "clips" not in metadata:
+        raise InputError(f"{folder}: these records were not written by edvr records")
+    streams = {}
+    for stream, clips in metadata["clips"].items():
+        split, first = RecordSplit(folder, stream), 0
+        streams[stream] = {}
+        for clip, num_frames, *size in clips:
+            frames = RecordFrames(split, clip, first, num_frames, tuple(size))
+            streams[stream][clip] = frames
+            first += num_frames
+    return Layout(streams, metadata["lq_streams"], tuple(metadata["train"]))
+
+
+def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
+    """Write a dataset as records; a run that was stopped goes on.
+
+    Args:
+        name: The dataset.
+        layout: Its clips.
+        target: Folder for datasets; the files go to ``target/name/version``.
+
+    Returns:
+        Folder of the files.
+
+    Raises:
+        InputError: if a clip cannot be read, or other clips are there already.
+    """
+    tfds = _import_tfds()
+    from edvr_jax.data import builders
+
+    there = find_records(target, name)
+    if there is not None:
+        _check_same(there, layout)
+        return there
+    num_frames = _count_frames(layout)
+    with tqdm.tqdm(total=num_frames, unit="frame", disable=None) as bar:
+
+        def progress(stream: str, count: int) -> None:
+            bar.set_description(stream, refresh=False)
+            bar.update(count)
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+            builder = tfds.builder(
+                name, layout=layout, progress=progress, data_dir=str(target)
+            )
+            assert isinstance(builder, builders.FrameRecords)
+            builder.download_and_prepare(download_dir=str(builder.staging))
+    shutil.rmtree(builder.staging, ignore_errors=True)
+    return Path(builder.data_dir)
+
+
+def _check_same(folder: Path, layout: Layout[Path]) -> None:
+    there, wanted = (
+        {stream: set(clips) for stream, clips in streams.items()}
+        for streams in (read_layout(folder).streams, layout.streams)
+    )
+    if there != wanted:
+        raise InputError(
+            f"{folder}: records of other clips are there; remove them or choose "
+            "another folder"
+        )
+
+
+def _count_frames(layout: Layout[Path]) -> int | None:
+    """Count the frames of all streams, if all clips are folders."""
+    counts: list[int] = []
+    for clips in layout.streams.values():
+        for path in clips.values():
+            if not path.is_dir():
+                return None
+            counts.append(len(video.list_images(path)))
+    return sum(counts)
+
+
+def _open(folder: Path) -> Any:
+    return _import_tfds().builder_from_directory(str(folder))
+
+
+def _import_tfds() -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise InputError(
+            "records need tensorflow-datasets: pip install 'edvr-jax[data]'"
+        ) from None
+    return tfds

@@ -1,0 +1,216 @@
+"""Training samples: a window of degraded crops and the ground truth of its center."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from edvr_jax.config import Config
+from edvr_jax.data import degrade
+from edvr_jax.data.clips import Clip, window_length
+from edvr_jax.data.frames import FrameCache, Frames
+from edvr_jax.data.transforms import Flip, crop, draw_crop_path
+from edvr_jax.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+Sample = dict[str, np.ndarray]  # lq [T, h, w, 3] and gt [H, W, 3], uint8
+MAX_REDRAWS = 100
+
+
+class Centers:
+    """Every frame that can be the center of a window, of every clip, each once.
+
+    A window of the smallest interval around it lies within one scene.
+
+    Args:
+        clips: The clips.
+        config: The experiment.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: Config):
+        length = window_length(config)
+        data, center = config.data, config.model.center
+        step = min(data.intervals) * data.window_step
+        reach = center * step + data.exposure // 2
+        scenes = [
+            (index, first + reach, last - first - length + 1)
+            for index, clip in enumerate(clips)
+            for first, last in clip.scenes
+            if last - first >= length
+        ]
+        self._clips, self._firsts, counts = np.array(scenes, np.int64).T
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
+
+    def __len__(self) -> int:
+        """Count the centers."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index) -> tuple[int, int]:
+        """Return clip and frame of a center."""
+        scene = int(np.searchsorted(self._ends, index, side="right"))
+        offset = int(index) - int(self._starts[scene])
+        return int(self._clips[scene]), int(self._firsts[scene]) + offset
+
+    def __repr__(self) -> str:
+        """Describe the order, for Grain's checkpoints."""
+        return f"Centers(scenes={len(self._ends)}, centers={len(self)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Draws a training sample around a center; what it gives depends on ``rng`` alone.
+
+    Attributes:
+        clips: The clips that centers point into.
+        centers: The centers, to draw another if one cannot be read.
+        config: The experiment.
+        cache: Frames decoded lately.
+    """
+
+    clips: Sequence[Clip]
+    centers: Centers
+    config: Config
+    cache: FrameCache
+
+    def __call__(self, center: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """Draw a sample.
+
+        Args:
+            center: Clip and frame, from ``Centers``.
+            rng: Source of interval, crop, flip and noise.
+
+        Returns:
+            ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8.
+
+        Raises:
+            InputError: if a frame cannot be read; with ``skip_bad`` another center is
+                drawn, up to ``MAX_REDRAWS`` times.
+        """
+        for num_redraws in range(MAX_REDRAWS):
+            try:
+                return self._draw(*center, rng)
+            except InputError as error:
+                if not self.config.data.skip_bad:
+                    raise
+                _log.warning("window %d skipped: %s", num_redraws + 1, error)
+                center = self.centers[rng.integers(len(self.centers))]
+        raise InputError(f"{MAX_REDRAWS} windows in a row cannot be read; see above")
+
+    def _draw(self, index: int, frame: int, rng: np.random.Generator) -> Sample:
+        clip, model = self.clips[index], self.config.model
+        path = draw_crop_path(
+            rng,
+            self.config.data,
+            size=clip.gt.size,
+            num_frames=model.num_frames,
+            center=model.center,
+            scale=model.output_scale,
+        )
+        return read_window(
+            clip,
+            self._draw_frames(clip, frame, rng),
+            path,
+            config=self.config,
+            size=self.config.data.gt_crop,
+            flip=Flip.draw(rng),
+            rng=rng,
+            cache=self.cache,
+        )
+
+    def _draw_frames(
+        self, clip: Clip, center: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw interval and direction among those that stay within the scene."""
+        data, model = self.config.data, self.config.model
+        first, last = next(s for s in clip.scenes if s[0] <= center < s[1])
+        steps = [k * data.window_step for k in data.intervals]
+        if data.random_reverse:
+            steps += [-step for step in steps]
+        offsets = np.arange(model.num_frames) - model.center
+        half = data.exposure // 2
+        choices = [
+            frames
+            for frames in (center + step * offsets for step in steps)
+            if first + half <= frames.min() and frames.max() < last - half
+        ]
+        return choices[rng.integers(len(choices))]
+
+
+def read_window(
+    clip: Clip,
+    frames: np.ndarray,
+    corners: np.ndarray,
+    *,
+    config: Config,
+    size: int,
+    rng: np.random.Generator,
+    flip: Flip,
+    cache: FrameCache,
+) -> Sample:
+    """Read a window's crops; make the degraded ones unless they are given.
+
+    A degraded crop is the crop of the degraded frame, wherever its corner lies on the
+    grid of the degraded frames. Only compression sees the crop (with a margin) alone.
+
+    Args:
+        clip: The clip.
+        frames: Index of each frame of the window, [T].
+        corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
+        config: Scale, center, track.
+        size: Side of the crop, in ground-truth pixels.
+        rng: Source of the noise.
+        flip: Applied to all crops, before they are degraded.
+        cache: Frames decoded lately.
+
+    Returns:
+        ``lq`` [T, size/s, size/s, 3] and ``gt`` [size, size, 3], uint8.
+    """
+    scale, center = config.model.output_scale, config.model.center
+    settings = config.data.degrade
+
+    def read(source: Frames, index: int) -> np.ndarray:
+        key = (clip.name, source is clip.gt, int(index))
+        return cache.get(key, lambda: source[int(index)])
+
+    if clip.lq is not None:
+        gt = crop(read(clip.gt, frames[center]), corners[center], size, border="edge")
+        lq = np.stack(
+            [
+                crop(read(clip.lq, k), corner // scale, size // scale, border="edge")
+                for k, corner in zip(frames, corners, strict=True)
+            ]
+        )
+        return _sample(flip.apply(lq), flip.apply(gt))
+
+    margin = degrade.MARGIN[settings.track]
+    half = config.data.exposure // 2
+    exposures = np.stack(
+        [
+            crop(
+                read(clip.gt, index),
+                corner,
+                size,
+                margin=margin * scale,
+                border=degrade.BORDER[settings.track],
+            )
+            for k, corner in zip(frames, corners, strict=True)
+            for index in range(k - half, k + half + 1)
+        ]
+    )
+    exposures = flip.apply(exposures)
+    exposures = exposures.reshape(len(frames), -1, *exposures.shape[1:])
+    lq = degrade.degrade_window(exposures, settings, scale=scale, rng=rng)
+    gt = exposures[center, half]
+    return _sample(_inner(lq, margin), _inner(gt, margin * scale))
+
+
+def _inner(images: np.ndarray, margin: int) -> np.ndarray:
+    height, width = images.shape[-3:-1]
+    return images[..., margin : height - margin, margin : width - margin, :]
+
+
+def _sample(lq: np.ndarray, gt: np.ndarray) -> Sample:
+    return {"lq": np.ascontiguousarray(lq), "gt": np.ascontiguousarray(gt)}

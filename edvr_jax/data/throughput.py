@@ -1,0 +1,154 @@
+"""How many training windows per second the pipeline makes, of each kind of file.
+
+The clips are made here: a textured picture, 1280x720, that the camera pans over. Its
+PNG files are of the size of those of REDS, about 1.4 MB.
+"""
+
+import dataclasses
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import cv2
+import numpy as np
+
+from edvr_jax.config import Config
+from edvr_jax.data import records
+from edvr_jax.data.clips import open_clips
+from edvr_jax.data.datasets import find_layout
+from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.data.pipeline import Batches
+
+Kind = Literal["records", "png", "video"]
+
+HEIGHT, WIDTH = 720, 1280
+NUM_CLIPS, NUM_FRAMES = 4, 20
+PAN = 4  # pixels per frame
+NOISE_SIGMA = 1.5  # makes a PNG file of 1.4 MB
+DATASET = "folder_of_clips"
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineSpeed:
+    """Speed of the pipeline.
+
+    Attributes:
+        kind: Files that were read.
+        lq: Whether degraded frames were read too, or made.
+        num_workers: Processes; 0 is threads of one.
+        windows_per_s: Windows per second.
+        windows_per_core_s: Windows per second of processor time; with workers,
+            windows per second and worker.
+    """
+
+    kind: Kind
+    lq: Literal["made", "given"]
+    num_workers: int
+    windows_per_s: float
+    windows_per_core_s: float
+
+
+def measure_pipeline(
+    kind: Kind,
+    folder: Path,
+    *,
+    lq: Literal["made", "given"] = "made",
+    num_workers: int = 0,
+    num_batches: int = 10,
+    config: Config | None = None,
+) -> PipelineSpeed:
+    """Measure how fast the pipeline makes batches, once it runs.
+
+    Args:
+        kind: records: ArrayRecord; png: folders of PNG files; video: H.264 files,
+            decoded into the cache before the clock starts.
+        folder: Folder for the clips, some 300 MB; those that are there are used again.
+        lq: Read degraded frames, or make them (MATLAB bicubic).
+        num_workers: Worker processes; 0 uses threads.
+        num_batches: Batches between start and stop of the clock.
+        config: Network, crop and batch; None is the EDVR-M recipe: windows of 5,
+            ground truth 256x256, batches of 32.
+
+    Returns:
+        The speed.
+    """
+    config = config or Config()
+    data = dataclasses.replace(
+        config.data,
+        dataset=DATASET,
+        lq=lq,
+        num_workers=num_workers,
+        frame_cache_mib=0,  # these few clips would fit, a dataset does not
+    )
+    config = dataclasses.replace(config, data=data)
+    root = _make_clips(folder, kind, config.model.output_scale)
+    clips, _ = open_clips(root, config, folder / "cache")
+    with Batches(clips, config) as batches:
+        for _ in range(2 * max(2, num_workers) + 1):  # until the queues are full
+            next(batches)
+        start, busy = time.perf_counter(), time.process_time()
+        for _ in range(num_batches):
+            next(batches)
+        seconds = time.perf_counter() - start
+        core_seconds = seconds * num_workers or time.process_time() - busy
+    num_windows = num_batches * data.batch_size
+    return PipelineSpeed(
+        kind, lq, num_workers, num_windows / seconds, num_windows / core_seconds
+    )
+
+
+def _make_clips(folder: Path, kind: Kind, scale: int) -> Path:
+    """Write the clips, both sides, unless they are there."""
+    root = folder / f"{kind}-x{scale}"
+    if root.exists():
+        return root
+    if kind == "records":
+        return _make_records(folder, root, scale)
+    temporary = folder / f".{root.name}"
+    for index in range(NUM_CLIPS):
+        frames = _pan(index)
+        small = [imresize_uint8(frame, 1 / scale) for frame in frames]
+        for side, images in (("gt", frames), ("lq", small)):
+            write = _write_video if kind == "video" else _write_png
+            write(temporary / side / f"clip{index}", images)
+    return temporary.rename(root)
+
+
+def _make_records(folder: Path, root: Path, scale: int) -> Path:
+    source = _make_clips(folder, "png", scale)
+    records.build(DATASET, find_layout(DATASET, source), root)
+    return root
+
+
+def _pan(seed: int) -> list[np.ndarray]:
+    """Pan over a picture with detail at every size."""
+    rng = np.random.default_rng(seed)
+    height, width = HEIGHT, WIDTH + PAN * NUM_FRAMES
+    picture = np.zeros((height, width, 3), np.float32)
+    for level in range(2, 8):
+        shape = (height >> level, width >> level, 3)
+        detail = rng.normal(0, 6 * level, shape).astype(np.float32)
+        picture += cv2.resize(detail, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture += rng.normal(128, NOISE_SIGMA, picture.shape)
+    levels = np.clip(picture, 0, 255).astype(np.uint8)
+    return [levels[:, PAN * i : PAN * i + WIDTH] for i in range(NUM_FRAMES)]
+
+
+def _write_png(path: Path, frames: list[np.ndarray]) -> None:
+    path.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        cv2.imwrite(str(path / f"{index:08d}.png"), frame[..., ::-1])
+
+
+def _write_video(path: Path, frames: list[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path.with_suffix(".mp4")), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))

@@ -1,0 +1,99 @@
+"""Crops and flips that the frames of a window share."""
+
+import dataclasses
+
+import numpy as np
+
+from edvr_jax.config import DataConfig
+
+
+def draw_crop_path(
+    rng: np.random.Generator,
+    config: DataConfig,
+    *,
+    size: tuple[int, int],
+    num_frames: int,
+    center: int,
+    scale: int,
+) -> np.ndarray:
+    """Draw where the crop lies in each frame of a window.
+
+    The crop of the center frame lies on the grid of the degraded frames. With
+    ``config.camera_motion`` it moves along a smooth path, as a panning camera would.
+
+    Args:
+        rng: Source of randomness.
+        config: Side of the crop and its motion.
+        size: Height and width of the frames.
+        num_frames: Frames of the window.
+        center: Index of its middle.
+        scale: Size of the frames over that of the degraded ones.
+
+    Returns:
+        Top-left corners (y, x), [T, 2], so that every crop lies inside.
+    """
+    limit = np.array(size) - config.gt_crop
+    corner = rng.integers(limit // scale + 1) * scale
+    if rng.random() >= config.camera_motion:
+        return np.tile(corner, (num_frames, 1))
+    speed = config.max_camera_speed * np.sqrt(rng.random())
+    angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
+    time = (np.arange(num_frames) - center)[:, None]
+    velocity = speed * np.array([np.sin(angle), np.cos(angle)])
+    grid = scale if config.lq == "given" else 1  # given frames have no finer one
+    shift = np.rint((velocity * time + bend / 2 * time**2) / grid).astype(int) * grid
+    return np.clip(corner + shift, 0, limit // grid * grid)
+
+
+def crop(
+    frame: np.ndarray, corner: np.ndarray, size: int, *, margin: int = 0, border: str
+) -> np.ndarray:
+    """Cut a square with a margin, continued beyond the frame where that is needed.
+
+    Args:
+        frame: [H, W, C].
+        corner: Top-left corner (y, x) of the square.
+        size: Side of the square.
+        margin: Pixels kept around it.
+        border: How the frame continues, by ``np.pad``'s name.
+
+    Returns:
+        [size + 2 margin, size + 2 margin, C]; a view if it lies inside.
+    """
+    (y, x), (height, width) = corner, frame.shape[:2]
+    top, left = y - margin, x - margin
+    bottom, right = y + size + margin, x + size + margin
+    inner = frame[max(top, 0) : bottom, max(left, 0) : right]
+    beyond_y = (max(-top, 0), max(bottom - height, 0))
+    beyond_x = (max(-left, 0), max(right - width, 0))
+    if not any(beyond_y + beyond_x):
+        return inner
+    return np.pad(inner, (beyond_y, beyond_x, (0, 0)), mode=border)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """One of the eight symmetries of a square.
+
+    Attributes:
+        vertical: Turn upside down.
+        horizontal: Mirror left and right.
+        transpose: Swap rows and columns, after that.
+    """
+
+    vertical: bool = False
+    horizontal: bool = False
+    transpose: bool = False
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Flip":
+        """Draw one; all are equally likely."""
+        return cls(*(rng.random(3) < 0.5).tolist())
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Return [..., H, W, C] flipped; a view."""
+        if self.vertical:
+            images = images[..., ::-1, :, :]
+        if self.horizontal:
+            images = images[..., ::-1, :]
+        return images.swapaxes(-3, -2) if self.transpose else images
