@@ -8,10 +8,12 @@ product and in a copy, gives the shares of the limit.
 Every case runs in a process of its own, so that one's memory is not another's.
 """
 
+import atexit
 import concurrent.futures
 import dataclasses
 import math
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 
 from edvr_jax import optim, parallel
 from edvr_jax.config import ModelConfig, OptimConfig
+from edvr_jax.data import throughput
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import deform_conv2d
@@ -38,6 +41,10 @@ CaseName = Literal[
     "window_l",
     "stream_m",
     "train_step_m",
+    "data_records",
+    "data_png",
+    "data_video",
+    "data_made",
 ]
 CASES: tuple[CaseName, ...] = get_args(CaseName)
 # What the machine can do, for every other case to be compared with.
@@ -62,6 +69,8 @@ class Measurement:
         summary: What one run computes.
         flops: Operations of one run, counted from shapes.
         bytes: Bytes that one run moves at least, counted from shapes.
+        items: Restored frames, or windows to train on, that one run makes; 0 if none.
+        cores: Processor seconds per second while the timed runs were made.
         compile_s: Seconds from the first call to its result, less one run.
         median_s: Median of the timed runs in seconds.
         quartiles_s: First and third quartile.
@@ -73,6 +82,8 @@ class Measurement:
     summary: str
     flops: int
     bytes: int
+    items: int
+    cores: float
     compile_s: float
     median_s: float
     quartiles_s: tuple[float, float]
@@ -86,6 +97,7 @@ class _Work:
     flops: int
     bytes: int
     run: Callable[[], Any]
+    items: int = 0
 
 
 def measure_all(
@@ -131,7 +143,10 @@ def measure_window(
 def _measure(name: str, prepare: Callable[[], _Work], repeats: int) -> Measurement:
     jax.config.update("jax_enable_compilation_cache", False)  # its time is a result
     work = prepare()
-    first_s, _, *seconds = [_time(work.run) for _ in range(repeats + 2)]
+    first_s, _ = [_time(work.run) for _ in range(2)]
+    busy = time.process_time()
+    seconds = [_time(work.run) for _ in range(repeats)]
+    busy = time.process_time() - busy
     low, median, high = np.percentile(seconds, (25, 50, 75)).tolist()
     stats = jax.devices()[0].memory_stats()
     return Measurement(
@@ -139,6 +154,8 @@ def _measure(name: str, prepare: Callable[[], _Work], repeats: int) -> Measureme
         summary=work.summary,
         flops=work.flops,
         bytes=work.bytes,
+        items=work.items,
+        cores=busy / sum(seconds),
         compile_s=max(0.0, first_s - median),
         median_s=median,
         quartiles_s=(low, high),
@@ -175,7 +192,9 @@ def _prepare(case: CaseName, dtype: Dtype) -> _Work:
         return _window("EDVR-L", dataclasses.replace(LARGE, dtype=dtype))
     if case == "stream_m":
         return _stream(config)
-    return _train_step(config)
+    if case == "train_step_m":
+        return _train_step(config)
+    return _data(case)
 
 
 def _matmul(dtype: Dtype) -> _Work:
@@ -265,6 +284,7 @@ def _window(
         2 * params_lib.macs(config, height, width),
         params_lib.feature_bytes(config, height, width),
         lambda: restore(params, frames),
+        items=1,
     )
 
 
@@ -279,6 +299,7 @@ def _stream(config: ModelConfig) -> _Work:
         _CLIP_FRAMES * flops,
         _CLIP_FRAMES * moved,
         lambda: list(restore_frames(config, params, clip)),
+        items=_CLIP_FRAMES,
     )
 
 
@@ -316,6 +337,29 @@ def _train_step(config: ModelConfig) -> _Work:
         3 * 2 * count * params_lib.macs(config, height, width),
         3 * count * params_lib.feature_bytes(config, height, width),
         run,
+        items=count,
+    )
+
+
+def _data(case: CaseName) -> _Work:
+    """Batches of the EDVR-M recipe, the degraded frames read or, from PNG, made."""
+    kind: throughput.Kind = "png"
+    if case in ("data_records", "data_video"):
+        kind = "records" if case == "data_records" else "video"
+    lq = "made" if case == "data_made" else "given"
+    folder = tempfile.TemporaryDirectory(prefix="edvr_bench_")
+    batches = throughput.open_pipeline(kind, Path(folder.name), lq=lq)
+    for _ in range(throughput.NUM_WARM_UP):
+        batch = next(batches)
+    count = len(batch["gt"])
+    moved = sum(array.nbytes for array in jax.tree.leaves(batch))
+    atexit.register(folder.cleanup)
+    return _Work(
+        f"batches of {count} windows of {batch['lq'].shape[1]} frames, {kind}, x4 {lq}",
+        0,
+        moved,
+        lambda: next(batches),
+        items=count,
     )
 
 

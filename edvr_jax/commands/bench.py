@@ -21,7 +21,8 @@ class Bench:
     """Measure speed and memory of the parts of EDVR on this machine.
 
     The operations and bytes of a case are counted from its shapes and compared with
-    a matrix product and a copy measured beside it. The host memory is the most that
+    a matrix product and a copy measured beside it. Items are restored frames or
+    windows to train on; per core is per second of processor time. The host memory is the most that
     the case's process held, the framework included.
 
     Attributes:
@@ -91,8 +92,10 @@ def _table(
     matmul, copy = measurements[:2]
     peak_flops = matmul.flops / matmul.median_s
     peak_bytes = copy.bytes / copy.median_s
-    header = "case,ms,quartiles,GFLOP/s,of matmul,GB/s,of copy,compile s,host MB"
-    rows = [[*header.split(","), "device MB", *(["new/old"] if old else [])]]
+    header = "case,ms,quartiles,GFLOP/s,of matmul,GB/s,of copy,items/s,per core"
+    rows = [[*header.split(","), "compile s", "host MB", "device MB"]]
+    if old:
+        rows[0].append("new/old")
     for m in measurements:
         flops, moved = m.flops / m.median_s, m.bytes / m.median_s
         low, high = (1e3 * value for value in m.quartiles_s)
@@ -104,6 +107,8 @@ def _table(
             f"{flops / peak_flops:.0%}",
             f"{moved / 1e9:.1f}",
             f"{moved / peak_bytes:.0%}",
+            f"{m.items / m.median_s:.2f}" if m.items else "-",
+            f"{m.items / m.median_s / m.cores:.2f}" if m.items else "-",
             f"{m.compile_s:.1f}",
             _megabytes(m.host_peak_bytes),
             _megabytes(m.device_peak_bytes),

@@ -1,11 +1,10 @@
-"""How many training windows per second the pipeline makes, of each kind of file.
+"""The pipeline on clips made for measuring it, of each kind of file.
 
-The clips are made here: a textured picture, 1280x720, that the camera pans over. Its
-PNG files are of the size of those of REDS, about 1.4 MB.
+They show a textured picture, 1280x720, that the camera pans over. Its PNG files are of
+the size of those of REDS, about 1.4 MB.
 """
 
 import dataclasses
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -28,51 +27,31 @@ NUM_CLIPS, NUM_FRAMES = 4, 20
 PAN = 4  # pixels per frame
 NOISE_SIGMA = 1.5  # makes a PNG file of 1.4 MB
 DATASET = "folder_of_clips"
+NUM_WARM_UP = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class PipelineSpeed:
-    """Speed of the pipeline.
-
-    Attributes:
-        kind: Files that were read.
-        lq: Whether degraded frames were read too, or made.
-        num_workers: Processes; 0 is threads of one.
-        windows_per_s: Windows per second.
-        windows_per_core_s: Windows per second of processor time; with workers,
-            windows per second and worker.
-    """
-
-    kind: Kind
-    lq: Literal["made", "given"]
-    num_workers: int
-    windows_per_s: float
-    windows_per_core_s: float
-
-
-def measure_pipeline(
+def open_pipeline(
     kind: Kind,
     folder: Path,
     *,
     lq: Literal["made", "given"] = "made",
     num_workers: int = 0,
-    num_batches: int = 10,
     config: Config | None = None,
-) -> PipelineSpeed:
-    """Measure how fast the pipeline makes batches, once it runs.
+) -> Batches:
+    """Open the pipeline on such clips.
 
     Args:
         kind: records: ArrayRecord; png: folders of PNG files; video: H.264 files,
-            decoded into the cache before the clock starts.
+            decoded into the cache here.
         folder: Folder for the clips, some 300 MB; those that are there are used again.
         lq: Read degraded frames, or make them (MATLAB bicubic).
         num_workers: Worker processes; 0 uses threads.
-        num_batches: Batches between start and stop of the clock.
         config: Network, crop and batch; None is the EDVR-M recipe: windows of 5,
             ground truth 256x256, batches of 32.
 
     Returns:
-        The speed.
+        The batches. The first ones come from filled queues only after some have been
+        taken: take ``NUM_WARM_UP`` before measuring.
     """
     config = config or Config()
     data = dataclasses.replace(
@@ -85,18 +64,7 @@ def measure_pipeline(
     config = dataclasses.replace(config, data=data)
     root = _make_clips(folder, kind, config.model.output_scale)
     clips, _ = open_clips(root, config, folder / "cache")
-    with Batches(clips, config) as batches:
-        for _ in range(2 * max(2, num_workers) + 1):  # until the queues are full
-            next(batches)
-        start, busy = time.perf_counter(), time.process_time()
-        for _ in range(num_batches):
-            next(batches)
-        seconds = time.perf_counter() - start
-        core_seconds = seconds * num_workers or time.process_time() - busy
-    num_windows = num_batches * data.batch_size
-    return PipelineSpeed(
-        kind, lq, num_workers, num_windows / seconds, num_windows / core_seconds
-    )
+    return Batches(clips, config)
 
 
 def _make_clips(folder: Path, kind: Kind, scale: int) -> Path:

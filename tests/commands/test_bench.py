@@ -19,6 +19,7 @@ def test_measures_writes_and_compares(tmp_path, capsys):
     # 5 images of 64x64 positions, 9 taps, 64 to 64 channels, 2 operations each
     assert measured["flops"] == 2 * 5 * 64 * 64 * 9 * 64 * 64
     assert measured["host_peak_bytes"] > 2 * 5 * 64 * 64 * 64 * 4
+    assert measured["items"] == 0 and 0 < measured["cores"] < 64
 
     report["cases"]["matmul"]["median_s"] = 1e6  # the new one is far faster
     second.write_text(json.dumps(report))
@@ -28,6 +29,16 @@ def test_measures_writes_and_compares(tmp_path, capsys):
     assert header.split()[-1] == "new/old"
     assert matmul.split()[-1] == "0.00"
     assert float(copy.split()[-1]) > 0
+
+
+@pytest.mark.slow
+def test_pipeline_is_measured_in_windows(tmp_path):
+    file = tmp_path / "data.json"
+    assert bench("--cases", "data_png", "--repeats", 2, "--json", file) == 0
+    measured = json.loads(file.read_text())["cases"]["data_png"]
+    assert measured["items"] == 32
+    # Ground truth in float32 or uint8, and the degraded frames.
+    assert measured["bytes"] >= 32 * (256 * 256 + 5 * 64 * 64) * 3
 
 
 @pytest.mark.parametrize("text", [None, "not json", "[]", '{"cases": {"copy": 1}}'])

@@ -1,6 +1,4 @@
-"""The benchmark of the pipeline runs, and its clips are of the size of REDS."""
-
-import dataclasses
+"""The clips that the pipeline is measured on can be read, and have REDS' size."""
 
 import pytest
 
@@ -16,16 +14,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["png", "records", "video"])
-def test_every_kind_is_measured(folder, kind, monkeypatch):
+def test_every_kind_gives_batches(folder, kind, monkeypatch):
     monkeypatch.setattr(throughput, "NUM_CLIPS", 1)
     monkeypatch.setattr(throughput, "NUM_FRAMES", 6)
     config = Config(data=DataConfig(batch_size=1))
-    speed = throughput.measure_pipeline(
-        kind, folder, lq="given", num_batches=2, config=config
-    )
-    assert dataclasses.astuple(speed)[:3] == (kind, "given", 0)
-    assert 0 < speed.windows_per_s < 10_000
-    assert 0 < speed.windows_per_core_s < 10_000
+    with throughput.open_pipeline(kind, folder, lq="given", config=config) as batches:
+        batch = next(batches)
+    assert batch["lq"].shape == (1, 5, 64, 64, 3)
+    assert batch["gt"].shape == (1, 256, 256, 3)
 
 
 def test_png_files_are_of_the_size_of_reds(folder):
