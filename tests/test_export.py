@@ -29,11 +29,7 @@ def test_network_lowers(tiny_config, random_params, platform):
     frames = jax.ShapeDtypeStruct((2, 3, 16, 24, 3), jnp.float32)
     exported = lower(apply, random_params(tiny_config), frames, platform=platform)
     assert exported.out_avals[0].shape == (2, 64, 96, 3)
-    text = exported.mlir_module()
-    assert not CUSTOM_CALL.findall(text)
-    # A few rows at a time in a CPU's cache; in one go on an accelerator.
-    columns = set(re.findall(r"tensor<(\d+)x\d+x8xf32>", text))
-    assert columns
+    assert not CUSTOM_CALL.findall(exported.mlir_module())
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
