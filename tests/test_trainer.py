@@ -239,9 +239,7 @@ def test_what_cannot_be_trained_is_refused(config, clips, tmp_path):
         run(dataclasses.replace(config, data=data), tmp_path, tmp_path / "run")
 
 
-def test_checkpoint_of_another_version_is_refused(
-    config, clips, undisturbed, tmp_path
-):
+def test_checkpoint_of_another_version_is_refused(config, clips, undisturbed, tmp_path):
     shutil.copytree(undisturbed[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "data")
     with pytest.raises(InputError, match=r"6: this checkpoint was written by"):

@@ -22,8 +22,8 @@ class Bench:
 
     The operations and bytes of a case are counted from its shapes and compared with
     a matrix product and a copy measured beside it. Items are restored frames or
-    windows to train on; per core is per second of processor time. The host memory is the most that
-    the case's process held, the framework included.
+    windows to train on; per core is per second of processor time. The host memory is
+    the most that the case's process held, the framework included.
 
     Attributes:
         cases: What to measure; matmul and copy are always measured, first.
