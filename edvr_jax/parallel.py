@@ -46,7 +46,9 @@ def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callabl
         if compiled is None:
             compiled = mapped.lower(state, batch).compile()
             _return_freed_memory()
-        return compiled(state, batch)
+        # A restored state lies on one device.
+        shardings, _ = compiled.input_shardings
+        return compiled(*jax.device_put((state, batch), shardings))
 
     return step
 

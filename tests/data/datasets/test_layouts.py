@@ -99,7 +99,7 @@ def test_vimeo90k(write, tmp_path):
     for name in ("00001/0001", "00001/0002", "00002/0001"):
         write(f"vimeo_septuplet/sequences/{name}", septuplet)
         write(f"vimeo_septuplet_matlabLRx4/sequences/{name}", septuplet)
-    with pytest.raises(InputError, match=r"sep_trainlist\.txt: the list"):
+    with pytest.raises(InputError, match=r"sep_testlist\.txt: the list"):
         find_layout("vimeo90k", tmp_path)
     (root / vimeo90k.TRAIN_LIST).write_text("00001/0001\n00002/0001\n\n")
     (root / vimeo90k.TEST_LIST).write_text("00001/0002\n")
