@@ -58,6 +58,7 @@ _WINDOW_SIZE = (64, 112)
 _CROP_SIZE = (64, 64)
 _CLIP_FRAMES = 20
 _BATCH_SIZE = 2
+_BATCHES_PER_RUN = 8  # more than wait in the pipeline's queues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,14 +352,14 @@ def _data(case: CaseName) -> _Work:
     batches = throughput.open_pipeline(kind, Path(folder.name), lq=lq)
     for _ in range(throughput.NUM_WARM_UP):
         batch = next(batches)
-    count = len(batch["gt"])
-    moved = sum(array.nbytes for array in jax.tree.leaves(batch))
+    count = _BATCHES_PER_RUN * len(batch["gt"])
+    moved = _BATCHES_PER_RUN * sum(array.nbytes for array in jax.tree.leaves(batch))
     atexit.register(folder.cleanup)
     return _Work(
-        f"batches of {count} windows of {batch['lq'].shape[1]} frames, {kind}, x4 {lq}",
+        f"{count} windows of {batch['lq'].shape[1]} frames from {kind}, x4 {lq}",
         0,
         moved,
-        lambda: next(batches),
+        lambda: [next(batches) for _ in range(_BATCHES_PER_RUN)],
         items=count,
     )
 

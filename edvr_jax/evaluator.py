@@ -10,7 +10,7 @@ Checked against BasicSR (``basicsr/models/video_base_model.py``).
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -130,12 +130,16 @@ def evaluate_clip(
     """
     scale = config.output_scale
     both = pair_frames(gt, lq, scale=scale, protocol=protocol, name=name)
-    both, ahead = itertools.tee(both)  # holds as many as the network looks ahead
-    restored = _restore(config, params, (pair[1] for pair in ahead), protocol, model)
-    results = zip(both, restored, strict=True)
+    only = None
     if protocol.center_only:
-        results = _middle(results)
-    for (truth, degraded), image in results:
+        ahead = list(both)
+        only = {len(ahead) // 2}
+        both = (ahead[index] for index in only)
+    else:
+        both, ahead = itertools.tee(both)  # holds as many as the network looks ahead
+    frames = (degraded for _, degraded in ahead)
+    restored = _restore(config, params, frames, protocol, model, only)
+    for (truth, degraded), image in zip(both, restored, strict=True):
         if not np.isfinite(image).all():
             raise InputError(f"{name}: the network's output is not finite")
         output = metrics.to_uint8(image)
@@ -199,12 +203,6 @@ def pair_frames(
         yield truth, degraded
 
 
-def _middle(results: Iterable[Any]) -> Iterator[Any]:
-    """Keep the middle one of an odd number."""
-    results = list(results)
-    yield results[len(results) // 2]
-
-
 def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
     """Compute PSNR and SSIM of an RGB image, on its luma and on its colours."""
     return {
@@ -263,10 +261,13 @@ def _restore(
     frames: Iterable[np.ndarray],
     protocol: Protocol,
     model: Any,
+    only: Container[int] | None,
 ) -> Iterator[np.ndarray]:
     """Restore each frame in its window, or alone: a clip of one frame is still."""
-    clips = ([frame] for frame in frames) if protocol.still else [frames]
-    for clip in clips:
-        yield from stream.restore_frames(
-            config, params, clip, padding=protocol.padding, model=model
-        )
+    options = {"padding": protocol.padding, "model": model}
+    if not protocol.still:
+        yield from stream.restore_frames(config, params, frames, only=only, **options)
+        return
+    for index, frame in enumerate(frames):
+        if only is None or index in only:
+            yield from stream.restore_frames(config, params, [frame], **options)

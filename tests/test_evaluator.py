@@ -35,12 +35,13 @@ def no_network(monkeypatch):
     """Replace the network by bicubic enlargement; list the clips it was given."""
     clips = []
 
-    def restore_frames(config, params, frames, *, padding, model=None):
+    def restore_frames(config, params, frames, *, padding, model=None, only=None):
         del params, model
         clips.append((padding, []))
-        for frame in frames:
+        for index, frame in enumerate(frames):
             clips[-1][1].append(frame)
-            yield imresize(frame / 255, config.output_scale).astype(np.float32)
+            if only is None or index in only:
+                yield imresize(frame / 255, config.output_scale).astype(np.float32)
 
     monkeypatch.setattr(stream, "restore_frames", restore_frames)
     return clips
@@ -136,7 +137,9 @@ def test_wrong_input_is_named(clip, deblur_config, no_network, run):
 
 def test_center_only(clip, no_network, run):
     (scores,) = run(clip, center_only=True)
-    assert scores == run(clip)[1]
+    assert len(no_network[0][1]) == 3  # its window needs the others
+    assert scores == run(clip)[1] == run(clip, center_only=True, still=True)[0]
+    assert len(no_network[-1][1]) == 1
 
 
 def test_gaussian_input(clip, no_network, run):

@@ -9,7 +9,7 @@ at the ends of the clip like any other clip.
 
 import collections
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import jax
@@ -32,6 +32,7 @@ def restore_frames(
     *,
     padding: str = "reflection_circle",
     model: nn.Module | None = None,
+    only: Container[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """Restore the frames of one clip, in order, one out for each one in.
 
@@ -43,6 +44,7 @@ def restore_frames(
             ``edvr_jax.data.windows.PADDING_MODES``.
         model: The module to apply if it is not ``create_model(config)``, for one
             with a part replaced.
+        only: Indices of the frames to restore; None is all of them.
 
     Returns:
         Iterator over the restored frames, float32, [s*H, s*W, C] with s =
@@ -59,11 +61,11 @@ def restore_frames(
         )
     model = create_model(config) if model is None else model
     if isinstance(config, ModelConfig):
-        return _stream(config, params, frames, padding, model)
+        return _stream(config, params, frames, padding, model, only)
     stage1, stage2 = cast(Cascade, model).stage1, cast(Cascade, model).stage2
     first = _stream(config.stage1, params["stage1"], frames, padding, stage1)
     first = (np.clip(frame, 0, 1) for frame in first)  # as Cascade does
-    return _stream(config.stage2, params["stage2"], first, padding, stage2)
+    return _stream(config.stage2, params["stage2"], first, padding, stage2, only)
 
 
 def iter_windows(
@@ -111,6 +113,7 @@ def _stream(
     frames: Iterable[np.ndarray],
     padding: str,
     model: nn.Module,
+    only: Container[int] | None = None,
 ) -> Iterator[np.ndarray]:
     params = jax.device_put(params)
     multiple, scale = config.size_multiple, config.output_scale
@@ -130,7 +133,9 @@ def _stream(
     )
     pending = restored = None
     try:
-        for window in windows:
+        for index, window in enumerate(windows):
+            if only is not None and index not in only:
+                continue
             features = tuple(levels for _, levels in window)
             frame = window[config.center][0]
             restored = _reconstruct(

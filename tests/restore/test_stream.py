@@ -100,6 +100,14 @@ def test_stream_equals_explicit_windows(five_frames, padding, num_total):
         np.testing.assert_allclose(image, apply(window[None])[0], atol=ATOL)
 
 
+def test_only_some_frames(five_frames):
+    config, params, _ = five_frames
+    frames = make_frames(5)
+    everything = list(restore_frames(config, params, frames))
+    some = list(restore_frames(config, params, frames, only={1, 4}))
+    np.testing.assert_array_equal(some, [everything[1], everything[4]])
+
+
 def test_neighbors_matter(five_frames):
     # Else the test above could not see a wrong window.
     _, _, apply = five_frames
@@ -149,6 +157,8 @@ def test_cascade_equals_the_module_inside_the_clip(small_config, make_network):
         window = frames[index - 2 : index + 3]
         expected = apply(window[None])[0]
         np.testing.assert_allclose(restored[index], expected, atol=ATOL)
+    (middle,) = restore_frames(config, params, frames, only=[3])
+    np.testing.assert_array_equal(middle, restored[3])
 
 
 @pytest.mark.parametrize(
