@@ -46,7 +46,9 @@ CaseName = Literal[
     "data_video",
     "data_made",
 ]
-CASES: tuple[CaseName, ...] = get_args(CaseName)
+DEFAULT_CASES: tuple[CaseName, ...] = tuple(
+    case for case in get_args(CaseName) if not case.startswith("data_")
+)
 # What the machine can do, for every other case to be compared with.
 REFERENCES: tuple[CaseName, ...] = ("matmul", "copy")
 Dtype = Literal["float32", "bfloat16"]

@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one line that names the file, field or shape and says what to
     do. The command line prints it without a traceback and exits with code 2.
     """
+
+
+class OutputError(InputError):
+    """The disk, or a limit on it, refuses what is to be written."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from edvr_jax.errors import InputError
+from edvr_jax.errors import OutputError
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         A name beside it where nothing is; write a file or make a folder there.
 
     Raises:
-        InputError: if the folder that holds it does not allow it.
+        OutputError: if the folder that holds it does not allow it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -40,7 +40,7 @@ def write(path: Path, data: bytes) -> None:
     """Write a file by :func:`replacing`.
 
     Raises:
-        InputError: if it cannot be written there.
+        OutputError: if it cannot be written there.
     """
     with replacing(path) as temporary, report_failure(path):
         temporary.write_bytes(data)
@@ -48,20 +48,20 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def report_failure(path: Path, *others: type[Exception]) -> Iterator[None]:
-    """Turn what the disk refuses inside the ``with`` into an InputError.
+    """Turn what the disk refuses inside the ``with`` into an OutputError.
 
     Args:
         path: The output, as the user knows it.
         *others: Exceptions of a library that mean the same.
 
     Raises:
-        InputError: in place of an OSError or one of the others.
+        OutputError: in place of an OSError or one of the others.
     """
     try:
         yield
     except (OSError, *others) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
+        raise OutputError(
             f"{path}: cannot be written: {reason}; check the folder's permissions and "
             "free space, or give another output"
         ) from None

@@ -159,6 +159,11 @@ def find_clips(
         if folder is None
         else records.read_layout(folder)
     )
+    if layout.is_partial:
+        raise InputError(
+            f"{root}: these records were written with --skip-bad; a published protocol "
+            "needs all clips"
+        )
     gt, track = layout.streams[GT], test_set.protocol.track
     known = test_set.clips or tuple(name for name in gt if name not in layout.train)
     for name in (*test_set.clips, *names):

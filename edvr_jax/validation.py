@@ -74,13 +74,15 @@ def _samples(clip: Clip, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
     multiple = model.size_multiple * scale
     size = min(_CROP, *clip.gt.size) // multiple * multiple
     corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
-    count = len(clip.gt) - window_length(config) + 1
-    firsts = np.linspace(0, count - 1, min(config.eval.frames_per_clip, count))
+    length = window_length(config)
+    firsts = [i for a, b in clip.scenes for i in range(a, b - length + 1)]
+    count = min(config.eval.frames_per_clip, len(firsts))
+    chosen = np.linspace(0, len(firsts) - 1, count).astype(int)
     offsets = np.arange(model.num_frames) * min(data.intervals) * data.window_step
     windows = [
         read_window(
             clip,
-            int(first) + data.exposure // 2 + offsets,
+            firsts[position] + data.exposure // 2 + offsets,
             np.tile(corner, (model.num_frames, 1)),
             config=config,
             size=size,
@@ -88,6 +90,6 @@ def _samples(clip: Clip, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
             rng=np.random.default_rng(index),
             cache=FrameCache(0),
         )
-        for index, first in enumerate(firsts)
+        for index, position in enumerate(chosen)
     ]
     return [(window["lq"], window["gt"]) for window in windows]

@@ -88,5 +88,5 @@ def pytest_collection_modifyitems(items):
             reason=f"needs a {marker.upper()}: set EDVR_TEST_PLATFORM={platforms[0]}"
         )
         for item in items:
-            if marker in item.keywords:
+            if item.get_closest_marker(marker):
                 item.add_marker(skip)

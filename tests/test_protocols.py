@@ -38,11 +38,12 @@ def no_network(monkeypatch):
     """Bicubic enlargement stands in for the network; list the paddings asked for."""
     paddings = []
 
-    def restore_frames(config, params, frames, *, padding, model=None):
+    def restore_frames(config, params, frames, *, padding, model=None, only=None):
         del params, model
         paddings.append(padding)
-        for frame in frames:
-            yield imresize(frame / 255, config.output_scale).astype(np.float32)
+        for index, frame in enumerate(frames):
+            if only is None or index in only:
+                yield imresize(frame / 255, config.output_scale).astype(np.float32)
 
     monkeypatch.setattr(stream, "restore_frames", restore_frames)
     monkeypatch.setattr(
@@ -110,6 +111,16 @@ def test_records_give_the_same_scores(vid4_root, tmp_path, no_network):
         evaluate("vid4", root, tmp_path) for root in (vid4_root, tmp_path / "records")
     ]
     assert trees[0]["clips"] == trees[1]["clips"]
+
+
+def test_other_or_incomplete_records_are_refused(vid4_root, tmp_path, no_network):
+    pytest.importorskip("tensorflow_datasets")
+    layout = find_layout("vid4", vid4_root, is_partial=True)
+    folder = records.build("vid4", layout, tmp_path / "partial")
+    with pytest.raises(InputError, match="written with --skip-bad"):
+        protocols.find_clips(protocols.TEST_SETS["vid4"], tmp_path / "partial")
+    with pytest.raises(InputError, match="records of vid4, not of reds"):
+        protocols.find_clips(protocols.TEST_SETS["reds4"], folder)
 
 
 def test_vimeo_counts_the_center_frame_only(tmp_path, no_network):

@@ -26,7 +26,8 @@ class Bench:
     the most that the case's process held, the framework included.
 
     Attributes:
-        cases: What to measure; matmul and copy are always measured, first.
+        cases: What to measure; matmul and copy are always measured, first. The data
+            pipeline (data_...) only if named; its records need the extra "data".
         dtype: Computation type.
         repeats: Timed runs of each case; the median counts.
         json: File for the measurements; it is replaced.
@@ -34,7 +35,7 @@ class Bench:
             times.
     """
 
-    cases: tuple[benchmark.CaseName, ...] = benchmark.CASES
+    cases: tuple[benchmark.CaseName, ...] = benchmark.DEFAULT_CASES
     dtype: benchmark.Dtype = "float32"
     repeats: int = 7
     json: Path | None = None
@@ -56,12 +57,18 @@ class Bench:
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             return output.INTERRUPTED
+        finally:
+            self._report(done, old)  # also what was measured before a failure
+        return None
+
+    def _report(self, done: list[benchmark.Measurement], old: dict[str, float]) -> None:
+        if len(done) < len(benchmark.REFERENCES):
+            return
         sys.stdout.write(output.format_table(_table(done, old)))
         if self.json is not None:
             report = {"machine": _machine(), "dtype": self.dtype}
             report["cases"] = {m.case: dataclasses.asdict(m) for m in done}
             output.write_json(self.json, report)
-        return None
 
 
 def _machine() -> dict[str, Any]:

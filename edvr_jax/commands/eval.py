@@ -118,7 +118,7 @@ def format_protocol(named: Mapping[str, Any]) -> str:
     details = ", ".join(
         f"{key} {value}"
         for key, value in named.items()
-        if key != "name" and value not in (None, False)
+        if key != "name" and value is not None and value is not False
     )
     return f"protocol {named['name']}: {details}\n"
 

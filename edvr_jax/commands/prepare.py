@@ -13,11 +13,12 @@ import numpy as np
 import tqdm
 import tyro
 
+from edvr_jax import files
 from edvr_jax.commands import output
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade, pairs, video
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, OutputError
 from edvr_jax.restore.writer import open_writer
 
 SETTINGS = "prepare.json"
@@ -76,7 +77,7 @@ class Prepare:
                 try:
                     self._prepare(path)
                 except InputError as error:
-                    if not self.skip_bad:
+                    if not self.skip_bad or isinstance(error, OutputError):
                         raise
                     num_bad += 1
                     sys.stderr.write(f"skipped: {error}\n")
@@ -107,14 +108,17 @@ class Prepare:
             not self.target.is_dir() or any(self.target.iterdir())
         ):
             raise InputError(f"{self.target} is not an empty folder; choose another")
-        for name in ("gt", "lq"):
-            (self.target / name).mkdir(parents=True)
+        with files.report_failure(self.target):
+            self.target.mkdir(parents=True, exist_ok=True)
         output.write_json(path, settings)
 
     def _prepare(self, path: Path) -> None:
         """Write the pair of folders of one clip, unless both are there."""
         name = pairs.clip_name(path)
         targets = [self.target / kind / name for kind in ("gt", "lq")]
+        for target in targets:
+            with files.report_failure(target):
+                target.parent.mkdir(exist_ok=True)
         if all(target.exists() for target in targets):
             return
         clip = video.open_clip(path)

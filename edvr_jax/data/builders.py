@@ -81,7 +81,12 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
         if self._layout is None:
             return {}
         lq_streams, train = dict(self._layout.lq_streams), list(self._layout.train)
-        return {"clips": {}, "lq_streams": lq_streams, "train": train}
+        return {
+            "clips": {},
+            "lq_streams": lq_streams,
+            "train": train,
+            "is_partial": self._layout.is_partial,
+        }
 
     def _shard_iterators_per_split(self, dl_manager) -> Mapping[str, Any]:
         del dl_manager
@@ -100,7 +105,8 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
             for name, path in clips:
                 clip = video.open_clip(path)
                 count = 0
-                for count, image in enumerate(_encoded_frames(clip), start=1):
+                frames = _encoded_frames(clip, self.staging)
+                for count, image in enumerate(frames, start=1):
                     example = {"clip": name, "frame": count - 1, _IMAGE: image}
                     yield f"{name}/{count - 1}", example
                     self._progress(stream, 1)
@@ -183,11 +189,18 @@ def _shards(clips: Mapping[str, Path]) -> Iterator[Clips]:
         yield group
 
 
-def _encoded_frames(clip: video.Clip) -> Iterator[str | bytes]:
-    """Name a folder's files, or encode a video's frames as PNG."""
+def _encoded_frames(clip: video.Clip, staging: Path) -> Iterator[str]:
+    """Name a folder's files, or a file that holds a video's next frame as PNG.
+
+    A name and not bytes, since tensorflow-datasets keeps all examples of a shard.
+    """
     if clip.frame_paths:
         yield from map(str, clip.frame_paths)
         return
+    staging.mkdir(parents=True, exist_ok=True)
+    path = staging / f"frame.{os.getpid()}.png"
     for frame in clip:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        yield cv2.imencode(".png", bgr)[1].tobytes()
+        path.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+        yield str(path)
+    path.unlink(missing_ok=True)

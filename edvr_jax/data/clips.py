@@ -14,7 +14,7 @@ from edvr_jax.data import datasets, records
 from edvr_jax.data.datasets.layout import GT, Layout
 from edvr_jax.data.frame_store import FrameStore
 from edvr_jax.data.frames import Frames
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, OutputError
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def open_clips(
             opened[name] = _open(name, layout, lq_stream, store, config)
             _check(opened[name], config, is_val=name in data.val_clips)
         except InputError as error:
-            if not data.skip_bad:
+            if not data.skip_bad or isinstance(error, OutputError):
                 raise
             opened.pop(name, None)
             faults.append(str(error))

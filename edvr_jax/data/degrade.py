@@ -87,15 +87,17 @@ def degrade_clip(
     """
     rng = np.random.default_rng(seed)
     middle = config.num_blurred // 2
-    exposures = _exposures(frames, config.num_blurred, config.step)
-    for_sharp, for_degraded = itertools.tee(exposures)
-    small = (
-        shrink(motion_blur(exposure), config, scale=scale) for exposure in for_degraded
+    couples = (
+        (exposure[middle].copy(), shrink(motion_blur(exposure), config, scale=scale))
+        for exposure in _exposures(frames, config.num_blurred, config.step)
     )
+    # The encoder takes frames ahead of those that it gives.
+    for_sharp, for_degraded = itertools.tee(couples)
+    small = (image for _, image in for_degraded)
     if config.track == "deblur_comp":
         small = compress(small, crf=config.crf)
-    for exposure, image in zip(for_sharp, small, strict=True):
-        yield exposure[middle], add_noise(image, config.noise_sigma, rng)
+    for (sharp, _), image in zip(for_sharp, small, strict=True):
+        yield sharp, add_noise(image, config.noise_sigma, rng)
 
 
 def motion_blur(frames: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from edvr_jax.data import scenes, video
 from edvr_jax.data.frames import DecodedFrames, FrameFiles, Frames
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.records import RecordFrames
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, OutputError
 
 Source = Path | RecordFrames  # a video, a folder of frames, or records
 
@@ -78,7 +78,8 @@ class FrameStore:
 
     def _decode(self, name: str, source: Source, target: Path, cuts: Path) -> None:
         """Write the frames one at a time, and the list of cuts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.report_failure(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         differences = scenes.Differences()
         if isinstance(source, RecordFrames):
             frames = (source[index] for index in range(len(source)))
@@ -109,7 +110,7 @@ class FrameStore:
     def _check_budget(self, num_bytes: int) -> None:
         budget = self.config.max_disk_cache_gib
         if self.used_bytes + num_bytes > budget * 2**30:
-            raise InputError(
+            raise OutputError(
                 f"{self.folder}: the decoded clips take more than "
                 f"data.max_disk_cache_gib, {budget:g}; raise it, shrink or shorten the "
                 "clips (data.gt_downscale, data.max_frames_per_clip), or write "
@@ -119,7 +120,7 @@ class FrameStore:
     def _fingerprint(self, source: Source) -> str:
         """Name the decoded form by everything that it depends on."""
         if isinstance(source, RecordFrames):
-            facts = [repr(source)]
+            facts = [repr(source), source.split.version()]
         else:
             parts = [source] if source.is_file() else sorted(source.iterdir())
             facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]

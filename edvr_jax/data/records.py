@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from edvr_jax import files
 from edvr_jax.config import DatasetName
 from edvr_jax.data import video
 from edvr_jax.data.datasets.layout import Layout
 from edvr_jax.errors import InputError
+
+_INFO = "dataset_info.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +94,26 @@ class RecordSplit:
         shard = np.searchsorted(np.cumsum(info.shard_lengths), index, side="right")
         return Path(info.filepaths[shard])
 
+    def version(self) -> int:
+        """Tell when the records were written, in nanoseconds."""
+        return (self.folder / _INFO).stat().st_mtime_ns
+
     def __reduce__(self):
         return RecordSplit, (self.folder, self.stream)
 
 
 def find_records(root: Path, name: DatasetName) -> Path | None:
-    """Find the records of a dataset below a folder; None if there are none."""
+    """Find the records of a dataset below a folder; None if there are none.
+
+    Raises:
+        InputError: if the folder holds records of another dataset.
+    """
     for folder in (root, *sorted((root / name).glob("[0-9]*"))):
-        if (folder / "dataset_info.json").is_file():
+        info = folder / _INFO
+        if info.is_file():
+            found = json.loads(info.read_text()).get("name")
+            if found != name:
+                raise InputError(f"{folder}: records of {found}, not of {name}")
             return folder
     return None
 
@@ -125,7 +141,12 @@ def read_layout(folder: Path) -> Layout[RecordFrames]:
             frames = RecordFrames(split, clip, first, num_frames, tuple(size))
             streams[stream][clip] = frames
             first += num_frames
-    return Layout(streams, metadata["lq_streams"], tuple(metadata["train"]))
+    return Layout(
+        streams,
+        metadata["lq_streams"],
+        tuple(metadata["train"]),
+        is_partial=metadata["is_partial"],
+    )
 
 
 def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
@@ -161,7 +182,8 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
                 name, layout=layout, progress=progress, data_dir=str(target)
             )
             assert isinstance(builder, builders.FrameRecords)
-            builder.download_and_prepare(download_dir=str(builder.staging))
+            with files.report_failure(target):
+                builder.download_and_prepare(download_dir=str(builder.staging))
     shutil.rmtree(builder.staging, ignore_errors=True)
     return Path(builder.data_dir)
 

@@ -1,8 +1,9 @@
-"""2-D convolution with symmetric padding and a kernel gradient fast on every backend.
+"""2-D convolution with symmetric padding and gradients fast on every backend.
 
 XLA's CPU backend computes the gradient to the kernel as one convolution with the
 image as its kernel, several times slower than the forward pass. There it is computed
-by matrix products of strips of the images instead (docs/performance.md).
+by matrix products of strips of the images instead; and the gradient to the image is
+written as the convolution that it is, also for loops (docs/performance.md).
 """
 
 import functools

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from edvr_jax import cli
+from edvr_jax import benchmark, cli
+from edvr_jax.errors import InputError
 
 
 def bench(*arguments):
@@ -49,6 +50,21 @@ def test_other_file_to_compare_with_is_refused(tmp_path, capsys, text):
         path.write_text(text)
     assert bench("--compare", path) == 2
     assert "old.json: not a file that edvr bench" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_a_failure_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "measure_all", fail_after_the_references)
+    file = tmp_path / "bench.json"
+    assert bench("--json", file) == 2
+    assert list(json.loads(file.read_text())["cases"]) == ["matmul", "copy"]
+
+
+def fail_after_the_references(cases, *, dtype, repeats):
+    for case in benchmark.REFERENCES:
+        yield benchmark.Measurement(
+            case, "", 1, 1, 0, 1.0, 0.0, 1.0, (1.0, 1.0), None, None
+        )
+    raise InputError("records need tensorflow-datasets")
 
 
 def test_no_repeats_are_refused(capsys):

@@ -13,7 +13,7 @@ from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.video import open_clip
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, OutputError
 
 
 @pytest.fixture
@@ -123,3 +123,20 @@ def test_wrong_settings_and_targets(clips, tmp_path):
     long = DegradeConfig(track="deblur", blur_frames=9)
     with pytest.raises(InputError, match="7 frames, but one blurred frame takes 9"):
         Prepare(clips, tmp_path / "blurred", long, scale=1).run()
+
+
+def test_full_disk_is_no_bad_clip(clips, tmp_path, monkeypatch, capsys):
+    def refuse(self, path):
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(Prepare, "_prepare", refuse)
+    command = ["prepare", str(clips), str(tmp_path / "out"), "--track", "sr"]
+    assert cli.main([*command, "--scale", "4", "--skip-bad"]) == 2
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_target_below_a_file_is_refused(clips, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "out"
+    assert cli.main(["prepare", str(clips), str(target), "--track", "sr"]) == 2
+    assert "out: cannot be written: Not a directory" in capsys.readouterr().err

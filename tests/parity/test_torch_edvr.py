@@ -1,6 +1,7 @@
 """The PyTorch network of the benchmarks against the stored reference outputs."""
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,28 +10,9 @@ from edvr_jax import convert
 
 pytestmark = pytest.mark.parity
 
-GOLDENS = (
-    "edvr",
-    "far_outside",
-    "grouped",
-    "integer_offsets",
-    "kernel1",
-    "kernel5",
-    "stride2_dilation2",
-    "zero_offsets",
-)
-NETWORKS = (
-    "basicsr_sr",
-    "basicsr_sr_without_tsa",
-    "basicsr_sr_7frames",
-    "basicsr_srblur_predeblur",
-    "basicsr_deblur_predeblur_hr_in",
-    "official_sr",
-    "official_deblur_predeblur_hr_in",
-    "official_stage2_hr_in",
-    "mmagic_sr",
-    "mmagic_sr_without_tsa",
-)
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+GOLDENS = sorted(path.stem for path in FIXTURES.glob("deform_conv/*.npz"))
+NETWORKS = sorted(path.stem for path in FIXTURES.glob("models/*.npz"))
 FIELDS = (
     "num_features",
     "num_frames",

@@ -1,5 +1,6 @@
 """Datasets by name: where their clips lie, and which of them train."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,4 +34,5 @@ def find_layout(
     Raises:
         InputError: naming the folders, clips or frames that are missing.
     """
-    return _FIND[name](root, part=part, is_partial=is_partial)
+    layout = _FIND[name](root, part=part, is_partial=is_partial)
+    return dataclasses.replace(layout, is_partial=is_partial)

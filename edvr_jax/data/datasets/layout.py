@@ -26,11 +26,13 @@ class Layout(Generic[Clip]):
             frames for a dataset of records.
         lq_streams: For each track, the stream of its degraded frames.
         train: Names of the clips that may be trained on; empty for a test set.
+        is_partial: Incomplete clips may have been left out.
     """
 
     streams: Mapping[str, Mapping[str, Clip]]
     lq_streams: Mapping[Track, str]
     train: tuple[str, ...]
+    is_partial: bool = False
 
 
 def first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
@@ -71,6 +73,31 @@ def find_streams(
             "truth; see docs/data.md for where to get the files"
         )
     return streams
+
+
+# Where the published test sets keep their degraded forms.
+_TEST_FOLDERS = {GT: ["GT"], "bix4": ["BIx4"], "bdx4": ["BDx4"]}
+_TEST_LQ: dict[Track, str] = {"sr": "bix4", "sr_bd": "bdx4"}
+
+
+def find_test_set(
+    root: Path, num_frames: Mapping[str, int], *, is_partial: bool
+) -> Layout[Path]:
+    """Find a dataset that is only tested on: GT, and BIx4 and BDx4 if there.
+
+    Args:
+        root: The folder that holds ``GT``.
+        num_frames: The clips and their frames.
+        is_partial: Leave out incomplete clips, with a warning that counts them.
+
+    Returns:
+        The clips; none to train on.
+
+    Raises:
+        InputError: naming what is missing.
+    """
+    streams = find_streams(root, _TEST_FOLDERS, num_frames, is_partial=is_partial)
+    return Layout(streams, _TEST_LQ, train=())
 
 
 def check_clips(

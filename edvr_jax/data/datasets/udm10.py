@@ -10,36 +10,18 @@ Source: Yi et al., Progressive Fusion Video Super-Resolution Network, ICCV 2019.
 
 from pathlib import Path
 
-from edvr_jax.config import Track
-from edvr_jax.data.datasets.layout import GT, Layout, Part, find_streams
+from edvr_jax.data.datasets.layout import Layout, Part, find_test_set
 
 CLIPS = (
     *("archpeople", "archwall", "auditorium", "band", "caffe"),
     *("camera", "clap", "lake", "photography", "polyflow"),
 )
 NUM_FRAMES = 32
-FOLDERS = {GT: ["GT"], "bix4": ["BIx4"], "bdx4": ["BDx4"]}
-LQ_STREAMS: dict[Track, str] = {"sr": "bix4", "sr_bd": "bdx4"}
 
 
 def find_layout(
     root: Path, *, part: Part = "all", is_partial: bool = False
 ) -> Layout[Path]:
-    """Find the ten clips.
-
-    Args:
-        root: The folder that holds ``GT``.
-        part: Without effect: all are test clips.
-        is_partial: Leave out incomplete clips, with a warning that counts them.
-
-    Returns:
-        The clips; none to train on.
-
-    Raises:
-        InputError: naming what is missing.
-    """
-    del part
-    streams = find_streams(
-        root, FOLDERS, dict.fromkeys(CLIPS, NUM_FRAMES), is_partial=is_partial
-    )
-    return Layout(streams, LQ_STREAMS, train=())
+    """Find the ten clips; arguments as for ``datasets.find_layout``."""
+    del part  # all are test clips
+    return find_test_set(root, dict.fromkeys(CLIPS, NUM_FRAMES), is_partial=is_partial)
