@@ -32,8 +32,10 @@ def test_network_lowers(tiny_config, random_params, platform):
     assert not CUSTOM_CALL.findall(exported.mlir_module())
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("options", [{}, {"remat": True, "micro_batch_size": 1}])
+@pytest.mark.parametrize(
+    ("platform", "options"),
+    [("cuda", {}), ("tpu", {"remat": True, "micro_batch_size": 1})],
+)
 def test_gradients_lower(tiny_config, random_params, platform, options):
     gradients = functools.partial(
         steps.global_gradients,
