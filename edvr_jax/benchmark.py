@@ -347,8 +347,10 @@ def _train_step(config: ModelConfig) -> _Work:
 def _data(case: CaseName) -> _Work:
     """Batches of the EDVR-M recipe, the degraded frames read or, from PNG, made."""
     kind: throughput.Kind = "png"
-    if case in ("data_records", "data_video"):
-        kind = "records" if case == "data_records" else "video"
+    if case == "data_records":
+        kind = "records"
+    elif case == "data_video":
+        kind = "video"
     lq = "made" if case == "data_made" else "given"
     folder = tempfile.TemporaryDirectory(prefix="edvr_bench_")
     batches = throughput.open_pipeline(kind, Path(folder.name), lq=lq)

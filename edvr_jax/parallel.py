@@ -39,15 +39,15 @@ def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callabl
         out_axes=None,
         donate_argnums=0,
     )
-    compiled = None
+    compiled = shardings = None
 
     def step(state, batch):
-        nonlocal compiled
+        nonlocal compiled, shardings
         if compiled is None:
             compiled = mapped.lower(state, batch).compile()
+            shardings, _ = compiled.input_shardings
             _return_freed_memory()
         # A restored state lies on one device.
-        shardings, _ = compiled.input_shardings
         return compiled(*jax.device_put((state, batch), shardings))
 
     return step

@@ -8,10 +8,10 @@ import numpy as np
 
 from edvr_jax import metrics
 from edvr_jax.config import Config
-from edvr_jax.data.clips import Clip, window_length
+from edvr_jax.data.clips import Clip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
-from edvr_jax.data.samples import read_window
+from edvr_jax.data.samples import Centers, read_window
 from edvr_jax.data.transforms import Flip
 from edvr_jax.models import create_model
 
@@ -74,15 +74,15 @@ def _samples(clip: Clip, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
     multiple = model.size_multiple * scale
     size = min(_CROP, *clip.gt.size) // multiple * multiple
     corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
-    length = window_length(config)
-    firsts = [i for a, b in clip.scenes for i in range(a, b - length + 1)]
-    count = min(config.eval.frames_per_clip, len(firsts))
-    chosen = np.linspace(0, len(firsts) - 1, count).astype(int)
-    offsets = np.arange(model.num_frames) * min(data.intervals) * data.window_step
+    centers = Centers([clip], config)
+    count = min(config.eval.frames_per_clip, len(centers))
+    chosen = np.linspace(0, len(centers) - 1, count).astype(int)
+    offsets = np.arange(model.num_frames) - model.center
+    offsets *= min(data.intervals) * data.window_step
     windows = [
         read_window(
             clip,
-            firsts[position] + data.exposure // 2 + offsets,
+            centers[position][1] + offsets,
             np.tile(corner, (model.num_frames, 1)),
             config=config,
             size=size,

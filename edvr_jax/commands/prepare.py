@@ -71,6 +71,9 @@ class Prepare:
         self.degrade.check_scale(self.scale)
         paths = pairs.select_clips(self.source, self.clips)
         self._claim_target()
+        for kind in ("gt", "lq"):
+            with files.report_failure(self.target):
+                (self.target / kind).mkdir(exist_ok=True)
         num_bad = 0
         try:
             for path in tqdm.tqdm(paths, unit="clip", disable=None):
@@ -116,9 +119,6 @@ class Prepare:
         """Write the pair of folders of one clip, unless both are there."""
         name = pairs.clip_name(path)
         targets = [self.target / kind / name for kind in ("gt", "lq")]
-        for target in targets:
-            with files.report_failure(target):
-                target.parent.mkdir(exist_ok=True)
         if all(target.exists() for target in targets):
             return
         clip = video.open_clip(path)
