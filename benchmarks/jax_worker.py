@@ -16,7 +16,7 @@ from edvr_jax.config import ModelConfig, OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.restore.stream import restore_frames
-from edvr_jax.state import TrainState
+from edvr_jax.state import initial_state
 
 
 def main():
@@ -141,13 +141,7 @@ class Builder:
         step = parallel.parallel_train_step(
             model=create_model(config), optimizer=optimizer, config=options
         )
-        params = jax.device_put(params)
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            ema_params=jax.tree.map(jnp.copy, params),
-            opt_state=optimizer.init(params),
-        )
+        state = initial_state(jax.device_put(params), optimizer)
         batch = parallel.shard({key: jnp.asarray(v) for key, v in inputs.items()})
         losses = []
 

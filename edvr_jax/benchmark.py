@@ -30,7 +30,7 @@ from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.restore.stream import restore_frames
-from edvr_jax.state import TrainState
+from edvr_jax.state import initial_state
 
 CaseName = Literal[
     "matmul",
@@ -314,13 +314,7 @@ def _train_step(config: ModelConfig) -> _Work:
     step = parallel.parallel_train_step(
         model=create_model(config), optimizer=optimizer, config=options
     )
-    params = _random_params(config)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        ema_params=jax.tree.map(jnp.copy, params),
-        opt_state=optimizer.init(params),
-    )
+    state = initial_state(_random_params(config), optimizer)
     scale = config.output_scale
     batch = parallel.shard(
         {

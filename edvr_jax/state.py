@@ -45,6 +45,13 @@ def create_train_state(
         State at step 0, the average equal to the parameters.
     """
     params = jax.jit(model.init)(key, jnp.zeros(frames_shape))["params"]
+    return initial_state(params, optimizer)
+
+
+def initial_state(
+    params: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Return the state at step 0 with these parameters, also as their average."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
