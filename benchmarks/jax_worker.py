@@ -12,7 +12,7 @@ import numpy as np
 from worker import Work, serve
 
 from edvr_jax import cli, convert, optim, parallel
-from edvr_jax.config import ModelConfig, OptimConfig
+from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.restore.stream import restore_frames
@@ -139,7 +139,10 @@ class Builder:
         )
         optimizer = optim.create_optimizer(options)
         step = parallel.parallel_train_step(
-            model=create_model(config), optimizer=optimizer, config=options
+            model=create_model(config),
+            optimizer=optimizer,
+            config=options,
+            guard=GuardConfig(),
         )
         state = initial_state(jax.device_put(params), optimizer)
         batch = parallel.shard({key: jnp.asarray(v) for key, v in inputs.items()})

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edvr_jax import optim, parallel
-from edvr_jax.config import ModelConfig, OptimConfig
+from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
 from edvr_jax.data import throughput
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
@@ -312,7 +312,10 @@ def _train_step(config: ModelConfig) -> _Work:
     options = OptimConfig()
     optimizer = optim.create_optimizer(options)
     step = parallel.parallel_train_step(
-        model=create_model(config), optimizer=optimizer, config=options
+        model=create_model(config),
+        optimizer=optimizer,
+        config=options,
+        guard=GuardConfig(),
     )
     state = initial_state(_random_params(config), optimizer)
     scale = config.output_scale

@@ -1,35 +1,80 @@
 """Checkpoints of a training run: the whole state, atomically, by orbax."""
 
 import dataclasses
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
+from edvr_jax import files, parallel
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError
 from edvr_jax.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept(checkpoint_managers.PreservationPolicy):
+    """Keeps the newest checkpoint, the newest planned ones, and the best one.
+
+    Unplanned ones, saved when a run was stopped, do not push out planned ones: those
+    a run goes back to must not depend on when it was stopped.
+    """
+
+    count: int
+    is_planned: Callable[[int], bool]
+    scores: Mapping[int, float]
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> Sequence[bool]:
+        """Tell for each checkpoint, from old to new, whether it stays."""
+        del context
+        planned = [info.step for info in checkpoints if self.is_planned(info.step)]
+        kept = {checkpoints[-1].step, *planned[-self.count :]} if checkpoints else {0}
+        scored = [info.step for info in checkpoints if info.step in self.scores]
+        if scored:
+            kept.add(max(scored, key=self.scores.__getitem__))
+        return [info.step in kept for info in checkpoints]
 
 
 class Checkpoints:
     """Numbered checkpoints in a folder; the number is ``state.step``.
 
     Orbax writes each under a temporary name and renames it when it is complete,
-    so a kill at any moment leaves the last complete one. Use as a context
+    so a kill at any moment leaves the last complete one. All processes of a job write
+    their parts, and any number of processes and devices can read it. Use as a context
     manager: leaving it waits for a save that is under way.
 
     Args:
-        folder: Where the checkpoints lie; made if needed.
-        keep: Newest checkpoints to keep.
+        folder: Where the checkpoints lie; made if needed. The scores of their
+            validations go to ``scores.json`` beside it.
+        keep: Newest planned checkpoints to keep; the one with the best score and the
+            newest of all stay beside them.
+        is_planned: Tells whether a run saves this step however often it is stopped.
         config: Written as JSON into every checkpoint.
     """
 
-    def __init__(self, folder: Path, *, keep: int, config: Config):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        is_planned: Callable[[int], bool],
+        config: Config,
+    ):
         logging.getLogger("absl").setLevel(logging.WARNING)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._scores_path = folder.parent / "scores.json"
+        self.scores: dict[int, float] = _read_scores(self._scores_path)
+        options = ocp.CheckpointManagerOptions(
+            create=True,
+            preservation_policy=_Kept(keep, is_planned, self.scores),
+        )
+        self._is_planned = is_planned
         self._config = dataclasses.asdict(config)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -45,6 +90,12 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
+
+    def set_score(self, step: int, score: float) -> None:
+        """Keep the result of a validation; the best step's checkpoint stays."""
+        self.scores[step] = score
+        if parallel.is_main():
+            files.write(self._scores_path, json.dumps(self.scores).encode())
 
     def save(self, state: TrainState, data: Mapping[str, Any]) -> None:
         """Save in the background, unless this step is saved already.
@@ -64,6 +115,14 @@ class Checkpoints:
                 ),
             )
 
+    def forget_unplanned(self) -> None:
+        """Delete what is newer than the newest planned checkpoint."""
+        self._manager.wait_until_finished()
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            if self._is_planned(step):
+                return
+            self._manager.delete(step)
+
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest checkpoint.
 
@@ -72,29 +131,38 @@ class Checkpoints:
                 one; its values are not used.
 
         Returns:
-            The saved state, to the bit, on this process's first device, and the state
-            of the iterator over the data.
+            The saved state, to the bit, on all devices, and the state of the iterator
+            over the data.
 
         Raises:
-            InputError: if the checkpoint has no such iterator.
+            InputError: if another version of this package wrote the checkpoint.
         """
+        self._manager.wait_until_finished()
         step = self.latest_step
         assert step is not None
-        if "data" not in self._manager.item_metadata(step):
-            raise InputError(
-                f"{self._manager.directory / str(step)}: this checkpoint was written "
-                "by version 0.1, whose data came in another order; start a new run "
-                "from its weights with --init"
-            )
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        sharding = parallel.replicated()
         abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
         )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract),  # pyright: ignore[reportCallIssue]
-                data=ocp.args.JsonRestore(),  # pyright: ignore[reportCallIssue]
-            ),
-        )
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract),  # pyright: ignore[reportCallIssue]
+                    data=ocp.args.JsonRestore(),  # pyright: ignore[reportCallIssue]
+                ),
+            )
+        except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{self._manager.directory / str(step)}: this checkpoint does not fit "
+                f"this version of edvr_jax ({reason}); start a new run from weights, "
+                "with --init"
+            ) from None
         return cast(TrainState, restored["state"]), restored["data"]
+
+
+def _read_scores(path: Path) -> dict[int, float]:
+    if not path.exists():
+        return {}
+    return {int(step): score for step, score in json.loads(path.read_text()).items()}

@@ -8,8 +8,10 @@ the command line. More than 400 lines, because the whole schema is in one place.
 
 import dataclasses
 import json
+import math
+import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from edvr_jax.errors import InputError
 
@@ -19,6 +21,18 @@ SCALES = (1, 2, 3, 4)
 
 Track = Literal["sr", "sr_bd", "sr_blur", "deblur", "deblur_comp"]
 DatasetName = Literal["folder_of_clips", "reds", "vimeo90k", "vid4", "udm10"]
+ProtocolName = Literal[
+    "reds4",
+    "reds4_blur",
+    "reds4_deblur",
+    "reds4_deblur_comp",
+    "vid4",
+    "vid4_bd",
+    "vimeo90k_t",
+    "vimeo90k_t_bd",
+    "udm10",
+    "udm10_bd",
+]
 
 REDS4 = ("000", "011", "015", "020")  # the usual test clips of REDS
 BLUR_TRACKS = ("sr_blur", "deblur", "deblur_comp")
@@ -59,6 +73,12 @@ class ModelConfig:
         with_predeblur: Put a PreDeblur module before the feature extraction.
         with_tsa: Fuse by temporal and spatial attention; otherwise by one 1x1
             convolution.
+        with_alignment: Align and fuse the frames of a window. Without, this is a
+            network for single images (``num_frames`` 1, no TSA): feature extraction,
+            reconstruction and upsampling; it trains PreDeblur on its own.
+        max_offset: Clamp the offsets of deformable convolutions to this many pixels
+            of their level; None does not. It is part of the network: weights
+            trained with it are applied with it.
         in_channels: Channels of the input frames.
         out_channels: Channels of the restored frame.
         dtype: Computation type; parameters are always float32, and so are
@@ -75,6 +95,8 @@ class ModelConfig:
     hr_in: bool = False
     with_predeblur: bool = False
     with_tsa: bool = True
+    with_alignment: bool = True
+    max_offset: float | None = None
     in_channels: int = 3
     out_channels: int = 3
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -112,6 +134,13 @@ class ModelConfig:
                 "out_channels must not exceed in_channels unless in_channels is 1: "
                 f"got in_channels={self.in_channels}, out_channels={self.out_channels}"
             )
+        if not self.with_alignment and (self.num_frames > 1 or self.with_tsa):
+            raise InputError(
+                "without alignment there is one frame and no fusion: with_alignment "
+                "False needs num_frames 1 and with_tsa False"
+            )
+        if self.max_offset is not None and not self.max_offset > 0:
+            raise InputError(f"max_offset must be positive, got {self.max_offset}")
 
     @property
     def center(self) -> int:
@@ -164,9 +193,32 @@ class CascadeConfig:
         return self.stage1.num_frames + self.stage2.num_frames - 1
 
     @property
+    def center(self) -> int:
+        """Index in these frames of the one that is restored."""
+        return self.stage1.center + self.stage2.center
+
+    @property
     def output_scale(self) -> int:
         """Size of the output over the size of the input."""
         return self.stage1.output_scale
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the input must be multiples of this."""
+        # Stage 2 sees the size times the scale.
+        multiple2 = self.stage2.size_multiple
+        needed = multiple2 // math.gcd(multiple2, self.output_scale)
+        return math.lcm(self.stage1.size_multiple, needed)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input frames."""
+        return self.stage1.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the restored frame."""
+        return self.stage2.out_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,6 +359,9 @@ class DataConfig:
 class OptimConfig:
     """Adam, its learning rate as a function of the step, and the loss.
 
+    Parameters are named by their path, ``pcd_align/cas_dcnpack/kernel``; a prefix
+    stands for all whose path begins with it.
+
     Attributes:
         peak_lr: Learning rate at the start of a period of weight 1.
         b1: Adam's decay of the first moment.
@@ -314,12 +369,20 @@ class OptimConfig:
         eta_min: Learning rate at the end of a period.
         period_steps: Lengths of the cosine periods, in steps.
         restart_weights: Factor of each period's peak.
+        tsa_warmup_steps: In the first steps train the fusion alone, and leave all
+            other parameters and their moments in Adam as they are.
+        offset_lr_multiplier: Factor of the learning rate of the convolutions that
+            predict the offsets of deformable convolutions.
+        frozen: Prefixes of parameters that are never trained, such as "stage1".
+        max_grad_norm: Scale gradients of a larger global norm down to it; None does
+            not. The loss is a sum over pixels, so norms are large: look at
+            ``grad_norm`` in the log first.
         ema_decay: Decay of the parameters' moving average, per step.
         charbonnier_eps: Epsilon of sqrt(d^2 + eps), added to the squared
             difference of [0, 1] images.
-        micro_batch_size: Windows per device whose gradients are computed at a time
-            and added up; memory grows with it. None is 1 on CPU, where more gain
-            nothing, and all of the device's windows elsewhere.
+        micro_batch_size: At most so many windows per device have their gradients
+            computed at a time, which are added up; memory grows with it. None is 1
+            on CPU, where more gain nothing, and all windows elsewhere.
         remat: Keep only the results of convolutions for the gradients, and compute
             the rest again: less memory, a little slower. XLA undoes it on CPU.
     """
@@ -330,6 +393,10 @@ class OptimConfig:
     eta_min: float = 1e-7
     period_steps: tuple[int, ...] = (150_000,) * 4
     restart_weights: tuple[float, ...] = (1.0,) * 4
+    tsa_warmup_steps: int = 0
+    offset_lr_multiplier: float = 1.0
+    frozen: tuple[str, ...] = ()
+    max_grad_norm: float | None = None
     ema_decay: float = 0.999
     charbonnier_eps: float = 1e-12
     micro_batch_size: int | None = None
@@ -342,7 +409,14 @@ class OptimConfig:
                 f"period_steps has {len(self.period_steps)} entries but "
                 f"restart_weights has {len(self.restart_weights)}"
             )
-        _not_negative(self, "peak_lr eta_min charbonnier_eps")
+        _not_negative(
+            self,
+            "peak_lr eta_min charbonnier_eps tsa_warmup_steps offset_lr_multiplier",
+        )
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise InputError(
+                f"max_grad_norm must be positive, got {self.max_grad_norm}"
+            )
         for name in ("b1", "b2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -353,20 +427,75 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """What happens when training goes wrong: not finite, or offsets explode.
+
+    A bad step's update is skipped. After ``patience`` bad steps in a row the run goes
+    back to its last checkpoint, with a lower rate of the offset convolutions.
+
+    Attributes:
+        enabled: Without, bad updates are made, and a loss that is not finite stops
+            the run.
+        max_offset_mean: A step is bad if the mean of the absolute offsets of a
+            deformable convolution is larger, in pixels of its level. BasicSR warns
+            above 50, the official code above 100.
+        patience: Bad steps in a row that are skipped before the run goes back.
+        lr_factor: Factor of the offset convolutions' rate each time it goes back.
+        max_rollbacks: Times it goes back before the run stops.
+    """
+
+    enabled: bool = True
+    max_offset_mean: float = 50.0
+    patience: int = 20
+    lr_factor: float = 0.3
+    max_rollbacks: int = 5
+
+    def __post_init__(self):
+        """Check ranges."""
+        _positive(self, "patience")
+        _not_negative(self, "max_rollbacks lr_factor")
+        if not self.max_offset_mean > 0:
+            raise InputError(
+                f"max_offset_mean must be positive, got {self.max_offset_mean}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+    """What may differ between the network and the weights that it starts from.
+
+    Attributes:
+        fresh: Prefixes of parameters that start as new and need not be in the
+            weights, such as "fusion" for the first training with TSA; what the
+            weights have under these prefixes is left out.
+        grow_depth: Fill residual blocks that the weights do not have with copies of
+            those that they have, in turn.
+    """
+
+    fresh: tuple[str, ...] = ()
+    grow_depth: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """Validation during training.
 
     Attributes:
         every_steps: Steps between validations.
-        frames_per_clip: Windows restored per validation clip, spread evenly.
+        protocol: A published test set, restored in full frames (docs/data.md); None
+            takes crops of ``data.val_clips``, which is quick.
+        frames_per_clip: Frames restored per validation clip: spread evenly, or with a
+            protocol the first ones; 0 takes all.
     """
 
     every_steps: int = 5_000
+    protocol: ProtocolName | None = None
     frames_per_clip: int = 10
 
     def __post_init__(self):
         """Check ranges."""
-        _positive(self, "every_steps frames_per_clip")
+        _positive(self, "every_steps")
+        _not_negative(self, "frames_per_clip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,20 +503,27 @@ class Config:
     """One experiment.
 
     Attributes:
-        model: Architecture.
+        model: Architecture; a cascade trains its second stage on the first one's
+            outputs if ``optim.frozen`` names "stage1".
         data: Clips, crops and batches.
         optim: Optimizer, schedule, loss.
+        guard: What happens when training goes wrong.
+        init: What may differ in the weights that the run starts from.
         eval: Validation.
         total_steps: Steps of the run.
         seed: Seed of the parameters and of the order of the data.
         log_every_steps: Steps between two lines of the log.
-        checkpoint_every_steps: Steps between checkpoints.
-        keep_checkpoints: Checkpoints kept, the newest ones.
+        checkpoint_every_steps: Steps between checkpoints; validated steps are saved
+            too.
+        keep_checkpoints: Checkpoints kept: the newest ones, and beside them the one
+            with the best validation.
     """
 
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig | CascadeConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    guard: GuardConfig = GuardConfig()
+    init: InitConfig = InitConfig()
     eval: EvalConfig = EvalConfig()
     total_steps: int = 600_000
     seed: int = 0
@@ -408,6 +544,14 @@ class Config:
                 f"{sum(self.optim.period_steps)} steps of optim.period_steps; change "
                 "both"
             )
+        fused = (
+            self.model.stage2 if isinstance(self.model, CascadeConfig) else self.model
+        )
+        if self.optim.tsa_warmup_steps and not fused.with_tsa:
+            raise InputError(
+                f"optim.tsa_warmup_steps is {self.optim.tsa_warmup_steps}, but the "
+                "network has no TSA (model.with_tsa)"
+            )
         self.data.degrade.check_scale(self.model.output_scale)
         step = self.model.size_multiple * self.model.output_scale
         if self.data.gt_crop % step:
@@ -416,6 +560,22 @@ class Config:
                 f"{self.model.size_multiple} x scale {self.model.output_scale}), "
                 f"got {self.data.gt_crop}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One run of a chain; ``get_chain()`` of a file in ``configs/`` gives a tuple.
+
+    Attributes:
+        name: Names its folder in the working directory.
+        config: The experiment.
+        init: What it starts from, as ``edvr train --init``, where the name of an
+            earlier phase stands for its final weights.
+    """
+
+    name: str
+    config: Config
+    init: tuple[str, ...] = ()
 
 
 def to_json(config: Any) -> str:
@@ -448,6 +608,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _plain_to_field(hint: Any, value: Any) -> Any:
+    if isinstance(hint, types.UnionType) and isinstance(value, Mapping):
+        # The classes of a union share no field.
+        hint = next(c for c in get_args(hint) if set(value) & set(get_type_hints(c)))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
     return tuple(value) if isinstance(value, list) else value

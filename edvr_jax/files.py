@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: if the folder that holds it does not allow it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Processes of several hosts may write to one file system.
+    process = f"{socket.gethostname()}.{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{process}.partial")
     try:
         with report_failure(path):
             _remove(temporary)  # of a process that was killed

@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 
 
-def charbonnier(pred: jax.Array, target: jax.Array, *, eps: float = 1e-12) -> jax.Array:
+def charbonnier(
+    pred: jax.Array,
+    target: jax.Array,
+    *,
+    eps: float = 1e-12,
+    weight: jax.Array | None = None,
+) -> jax.Array:
     """Sum of ``sqrt((pred - target)^2 + eps)`` over all elements, in float32.
 
     Source: EDVR (arXiv:1905.02716), section 4.1. The default epsilon is BasicSR's;
@@ -14,6 +20,7 @@ def charbonnier(pred: jax.Array, target: jax.Array, *, eps: float = 1e-12) -> ja
         pred: Restored images, any shape.
         target: Ground truth, same shape.
         eps: Added to the squared difference.
+        weight: Factor of each image's sum, [N]; None is 1.
 
     Returns:
         Scalar, float32 (float64 for float64 images).
@@ -25,4 +32,7 @@ def charbonnier(pred: jax.Array, target: jax.Array, *, eps: float = 1e-12) -> ja
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
     dtype = jnp.promote_types(pred.dtype, jnp.float32)
     difference = pred.astype(dtype) - target.astype(dtype)
-    return jnp.sum(jnp.sqrt(difference**2 + eps))
+    distance = jnp.sqrt(difference**2 + eps)
+    if weight is not None:
+        distance *= weight.reshape(-1, *[1] * (distance.ndim - 1))
+    return jnp.sum(distance)

@@ -1,6 +1,12 @@
-"""Learning rate as a pure function of the step, and Adam."""
+"""Adam for groups of parameters, all of it a pure function of the step.
 
-import functools
+Nothing here counts: whether a parameter is trained and at which rate follows from the
+step and the rate's scale that the training state holds, so a run that is resumed or
+taken back to an earlier step does the same again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +44,96 @@ def cosine_restart_lr(step: ArrayLike, config: OptimConfig) -> jax.Array:
     return config.eta_min + swing * (1 + jnp.cos(jnp.pi * progress))
 
 
-def create_optimizer(config: OptimConfig) -> optax.GradientTransformation:
-    """Adam with the cosine-restart rate (BasicSR: betas 0.9 and 0.99)."""
-    rate = functools.partial(cosine_restart_lr, config=config)
-    return optax.adam(rate, b1=config.b1, b2=config.b2)
+def is_offset_conv(path: str) -> bool:
+    """Tell whether a parameter predicts the offsets of a deformable convolution."""
+    return "conv_offset" in path.split("/")
+
+
+def is_fusion(path: str) -> bool:
+    """Tell whether a parameter belongs to the fusion of the trained network."""
+    return "fusion" in path.split("/")
+
+
+def has_prefix(path: str, prefixes: Sequence[str]) -> bool:
+    """Tell whether a parameter's path lies under one of some prefixes."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
+
+
+def map_by_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Map ``function(path, leaf, ...)`` over a tree of parameters."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, *leaves: function("/".join(k.key for k in keys), *leaves),
+        tree,
+        *rest,
+    )
+
+
+def stop_frozen(params: Any, config: OptimConfig) -> Any:
+    """Let no gradient pass to parameters that are never trained."""
+    return map_by_path(
+        lambda path, x: (
+            jax.lax.stop_gradient(x) if has_prefix(path, config.frozen) else x
+        ),
+        params,
+    )
+
+
+def create_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
+    """Make Adam with the cosine-restart rate (BasicSR: betas 0.9 and 0.99).
+
+    Parameters under ``config.frozen`` stay as they are and have no moments. During
+    ``tsa_warmup_steps`` the same goes for all but the fusion, whose moments then start
+    as fresh: what Adam does after the warm-up is what it does at step 0.
+
+    Args:
+        config: Rates, groups, limits.
+
+    Returns:
+        A transformation whose ``update`` also takes ``run_step``, the steps made so
+        far, and ``offset_lr_scale``, a factor of the rate of the offset convolutions.
+    """
+    adam = optax.chain(
+        optax.scale_by_adam(b1=config.b1, b2=config.b2), _scale_by_rate(config)
+    )
+    late = adam
+    if config.tsa_warmup_steps:
+        late = optax.conditionally_mask(
+            adam,
+            # The step that it counts itself is not the run's: that one is extra.
+            lambda step, **extra: extra["run_step"] >= config.tsa_warmup_steps,
+            forward_extra_args=True,
+        )
+
+    def label(path: str, _: Any) -> str:
+        if has_prefix(path, config.frozen):
+            return "frozen"
+        return "fusion" if is_fusion(path) else "others"
+
+    grouped = optax.partition(
+        {"fusion": adam, "others": late, "frozen": optax.set_to_zero()},
+        lambda params: map_by_path(label, params),
+    )
+    if config.max_grad_norm is None:
+        return grouped
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), grouped)
+
+
+def _scale_by_rate(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
+    """Multiply by the negative learning rate of the step and of the group."""
+
+    def init(params):
+        del params
+        return optax.EmptyState()
+
+    def update(updates, state, params=None, **extra):
+        del params
+        step, offset_lr_scale = extra["run_step"], extra.get("offset_lr_scale", 1.0)
+        rate = -cosine_restart_lr(step, config)
+        offset_rate = rate * config.offset_lr_multiplier * offset_lr_scale
+
+        def scale(path, value):
+            return value * (offset_rate if is_offset_conv(path) else rate)
+
+        return map_by_path(scale, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,4 +1,4 @@
-"""The only file that knows about devices: mapping, replication, sharding.
+"""The only file that knows about devices and processes: mapping, sharding, signals.
 
 ``jax.pmap`` is in maintenance mode and is jit(shard_map) underneath; keeping it
 in one file makes a change small. The state is an ordinary tree, replicated by
@@ -8,49 +8,169 @@ in one file makes a change small. The state is an ordinary tree, replicated by
 import ctypes
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from edvr_jax import steps
 from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError
 
+T = TypeVar("T")
+
+
+def initialize(
+    mode: Literal["auto", "on", "off"] = "auto",
+    *,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Join the processes of a job, before any device is used.
+
+    Args:
+        mode: auto: if the environment, or an argument, says that there are several
+            processes; on: always, JAX then finds out how many; off: never.
+        coordinator: Address of process 0, ``host:port``; None asks the cluster.
+        num_processes: Processes of the job; None asks the cluster.
+        process_id: Number of this process; None asks the cluster.
+
+    Raises:
+        InputError: if the processes cannot be joined.
+    """
+    given = {
+        "coordinator_address": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if mode == "off" or (mode == "auto" and not given and not _is_job(os.environ)):
+        return
+    try:
+        jax.distributed.initialize(**given)  # pyright: ignore[reportArgumentType]
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the processes of the job cannot be joined: {reason}; give --coordinator, "
+            "--num-processes and --process-id, or --distributed off"
+        ) from None
+
+
+def _is_job(environment: Mapping[str, str]) -> bool:
+    """Tell whether a launcher has started several processes that JAX can join."""
+
+    def number(name: str) -> int:
+        value = environment.get(name, "")
+        return int(value) if value.isdigit() else 1
+
+    # In an allocation but outside of srun there is no step.
+    is_slurm = "SLURM_STEP_NODELIST" in environment and number("SLURM_NTASKS") > 1
+    is_mpi = number("OMPI_COMM_WORLD_SIZE") > 1
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
+        "TPU_WORKER_HOSTNAMES", ""
+    )
+    is_kubernetes = (
+        "KUBERNETES_SERVICE_HOST" in environment
+        and "JOB_COMPLETION_INDEX" in environment
+    )
+    return is_slurm or is_mpi or "," in hosts or is_kubernetes
+
 
 def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callable:
-    """Map :func:`edvr_jax.steps.train_step` over all devices.
+    """Map :func:`edvr_jax.steps.train_step` over all devices of all processes.
 
     Args:
         config: As for ``train_step``; ``micro_batch_size`` None becomes 1 on CPU.
         **collaborators: Other keyword arguments of ``train_step``.
 
     Returns:
-        ``step(state, sharded_batch) -> (state, metrics)``; the state given is
-        donated. The first call compiles, for its shapes.
+        ``step(state, batch) -> (state, metrics)``, with the batch from :func:`shard`;
+        the state given is donated. The first call compiles, for its shapes.
     """
+    mapped = _map_train_step(config, collaborators)
+    compiled = shardings = None
+
+    def step(state, batch):
+        nonlocal compiled, shardings
+        if compiled is None:
+            # Arrays of NumPy, since lowering for several processes takes others away.
+            examples = jax.device_get(state) if jax.process_count() > 1 else state
+            compiled = mapped.lower(examples, batch).compile()
+            shardings, _ = compiled.input_shardings
+            _return_freed_memory()
+        # A restored state may lie on other devices.
+        assert shardings is not None
+        state_shardings, batch_shardings = shardings
+        return compiled(
+            jax.tree.map(_replicate, state, state_shardings),
+            jax.tree.map(
+                jax.make_array_from_process_local_data, batch_shardings, batch
+            ),
+        )
+
+    return step
+
+
+def train_step_memory(
+    state: Any, batch: Any, *, config: OptimConfig, **collaborators: Any
+) -> int:
+    """Compile the training step, and return the bytes that a device needs for it.
+
+    Args:
+        state: State, or its shapes.
+        batch: Shapes of a batch from :func:`shard`.
+        config: As for :func:`parallel_train_step`.
+        **collaborators: As for :func:`parallel_train_step`.
+
+    Returns:
+        Arguments, results and temporaries, as the compiler plans them.
+    """
+    mapped = _map_train_step(config, collaborators)
+    plan = mapped.lower(state, batch).compile().memory_analysis()
+    return (
+        plan.argument_size_in_bytes
+        + plan.output_size_in_bytes
+        + plan.temp_size_in_bytes
+        - plan.alias_size_in_bytes
+    )
+
+
+def _map_train_step(config: OptimConfig, collaborators: Mapping[str, Any]) -> Any:
     if config.micro_batch_size is None and jax.default_backend() == "cpu":
         config = dataclasses.replace(config, micro_batch_size=1)
-    mapped = jax.pmap(
+    return jax.pmap(
         functools.partial(steps.train_step, config=config, **collaborators),
         axis_name=steps.BATCH_AXIS,
         in_axes=(None, 0),
         out_axes=None,
         donate_argnums=0,
     )
-    compiled = shardings = None
 
-    def step(state, batch):
-        nonlocal compiled, shardings
-        if compiled is None:
-            compiled = mapped.lower(state, batch).compile()
-            shardings, _ = compiled.input_shardings
-            _return_freed_memory()
-        # A restored state lies on one device.
-        return compiled(*jax.device_put((state, batch), shardings))
 
-    return step
+def _replicate(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Put a value that every process has on all devices."""
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return value
+    if sharding.is_fully_addressable:
+        return jax.device_put(value, sharding)
+    return jax.make_array_from_process_local_data(
+        sharding, np.asarray(value), np.shape(value)
+    )
+
+
+def replicated() -> jax.sharding.Sharding:
+    """Return the sharding of an array that every device of every process has."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), (steps.BATCH_AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def local(tree: Any) -> Any:
+    """Return a replicated tree on this process's first device."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def _return_freed_memory() -> None:
@@ -70,27 +190,66 @@ def parallel_gradients(**collaborators: Any) -> Callable:
     )
 
 
-def local_batch_size(global_batch_size: int) -> int:
-    """Windows that this process loads per step.
+def shard(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Split this process's windows over its devices.
 
     Args:
-        global_batch_size: Windows per step over all devices of all processes.
+        batch: Arrays with the windows as their first axis, as many as you like.
 
     Returns:
-        This process's share.
-
-    Raises:
-        InputError: if the devices cannot share the batch evenly.
+        The arrays with the devices as a further first axis. If the devices cannot
+        share the windows evenly, some are repeated and ``weight`` says which count.
     """
-    if global_batch_size % jax.device_count():
-        raise InputError(
-            f"data.batch_size ({global_batch_size}) must be a multiple of the "
-            f"{jax.device_count()} devices"
-        )
-    return global_batch_size // jax.process_count()
+    num_devices = jax.local_device_count()
+    count = len(next(iter(batch.values())))
+    padded = -(-count // num_devices) * num_devices
+    arrays = {name: np.asarray(x) for name, x in batch.items()}
+    if padded != count:
+        order = np.arange(padded)
+        arrays = {name: x[order % count] for name, x in arrays.items()}
+        arrays["weight"] = (order < count).astype(np.float32)
+    return {
+        name: x.reshape(num_devices, -1, *x.shape[1:]) for name, x in arrays.items()
+    }
 
 
-def shard(batch: Any) -> Any:
-    """Split the leading axis of a local batch over the local devices."""
-    count = jax.local_device_count()
-    return jax.tree.map(lambda x: x.reshape(count, -1, *np.shape(x)[1:]), batch)
+def mean_over_processes(sums: Mapping[str, float], count: int) -> dict[str, float]:
+    """Divide sums of all processes by the sum of their counts; {} if that is zero."""
+    names = sorted(sums)
+    numbers = np.array([*(sums[name] for name in names), count], np.float64)
+    # As bytes: JAX would round to float32.
+    every = multihost_utils.process_allgather(numbers.view(np.uint8))
+    totals = np.asarray(every).reshape(-1, numbers.nbytes).view(np.float64).sum(axis=0)
+    if not totals[-1]:
+        return {}
+    return {name: float(totals[k] / totals[-1]) for k, name in enumerate(names)}
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until every process is here."""
+    multihost_utils.sync_global_devices(name)
+
+
+def process_index() -> int:
+    """Return the number of this process."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """Return the number of processes."""
+    return jax.process_count()
+
+
+def is_job() -> bool:
+    """Tell whether there are several processes."""
+    return process_count() > 1
+
+
+def is_main() -> bool:
+    """Tell whether this is the process that writes what only one may write."""
+    return process_index() == 0
+
+
+def reached_preemption(step: int) -> bool:
+    """Tell whether all processes should stop after this step: one got SIGTERM."""
+    return is_job() and multihost_utils.reached_preemption_sync_point(step)

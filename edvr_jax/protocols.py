@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edvr_jax.config import REDS4, DatasetName, DegradeConfig, Track
+from edvr_jax.config import REDS4, DatasetName, DegradeConfig, ProtocolName, Track
 from edvr_jax.data import datasets, degrade, pairs, records, video
 from edvr_jax.data.datasets.layout import GT
 from edvr_jax.errors import InputError
@@ -86,7 +86,7 @@ def _reds4(name: str, track: Track, scale: int, padding: Padding) -> TestSet:
     return TestSet(protocol, "reds", scale=scale, clips=REDS4, channel="rgb")
 
 
-TEST_SETS = {
+TEST_SETS: dict[ProtocolName, TestSet] = {
     "reds4": _reds4("reds4", "sr", 4, "reflection_circle"),
     "reds4_blur": _reds4("reds4_blur", "sr_blur", 4, "replicate"),
     "reds4_deblur": _reds4("reds4_deblur", "deblur", 1, "replicate"),
@@ -100,18 +100,6 @@ TEST_SETS = {
     "udm10": TestSet(Protocol("udm10"), "udm10"),
     "udm10_bd": TestSet(Protocol("udm10_bd", track="sr_bd"), "udm10"),
 }
-Name = Literal[
-    "reds4",
-    "reds4_blur",
-    "reds4_deblur",
-    "reds4_deblur_comp",
-    "vid4",
-    "vid4_bd",
-    "vimeo90k_t",
-    "vimeo90k_t_bd",
-    "udm10",
-    "udm10_bd",
-]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,19 +12,23 @@ Params = Any  # nested dict of arrays
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """State of a run; the data order and the learning rate follow from ``step``.
+    """State of a run; the data order and the learning rates follow from it.
 
     Attributes:
-        step: Updates made so far, int32 scalar.
+        step: Steps made so far, int32 scalar.
         params: Parameters.
         ema_params: Their exponential moving average, used for evaluation.
         opt_state: State of the optimizer.
+        bad_steps: Steps in a row whose update was skipped, int32 scalar.
+        rollbacks: Times that the run went back to a checkpoint, int32 scalar.
     """
 
     step: jax.Array
     params: Params
     ema_params: Params
     opt_state: optax.OptState
+    bad_steps: jax.Array
+    rollbacks: jax.Array
 
 
 def create_train_state(
@@ -57,4 +61,6 @@ def initial_state(
         params=params,
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
+        bad_steps=jnp.zeros((), jnp.int32),
+        rollbacks=jnp.zeros((), jnp.int32),
     )

@@ -1,26 +1,32 @@
 """Per-device training step: pure, mapped over devices by ``parallel.py``."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
-from edvr_jax import losses
-from edvr_jax.config import OptimConfig
-from edvr_jax.errors import InputError
+from edvr_jax import losses, optim
+from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.models import layers
 from edvr_jax.state import TrainState
 
 BATCH_AXIS = "batch"
 
 
+Metrics = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
+
+OFFSET_MEAN, OFFSET_MAX = "offset_mean/", "offset_max/"
+
+
 def global_gradients(
-    params, batch: Mapping[str, jax.Array], *, model: nn.Module, config: OptimConfig
-):
-    """Loss and gradients of the global batch.
+    params: Any, batch: Batch, *, model: nn.Module, config: OptimConfig
+) -> tuple[jax.Array, Any, Metrics]:
+    """Loss, gradients and offsets of the global batch.
 
     The reference's loss is a sum over the batch, so the losses and gradients of
     micro batches and devices add up (a mean would divide them by their number).
@@ -28,46 +34,52 @@ def global_gradients(
     Args:
         params: Parameters.
         batch: This device's windows: ``lq`` [n, T, h, w, C] and ``gt``
-            [n, H, W, C], uint8 or float in [0, 1].
+            [n, H, W, C], uint8 or float in [0, 1]; a ``weight`` [n] of each in the
+            loss if it is not 1.
         model: Network.
-        config: Loss, ``micro_batch_size`` (here None is all n) and ``remat``.
+        config: Loss, ``micro_batch_size`` (None is all n), ``remat`` and ``frozen``,
+            whose gradients are zero and cost nothing.
 
     Returns:
-        Loss (scalar) and gradients (like params), the same on every device.
-
-    Raises:
-        InputError: if ``micro_batch_size`` does not divide n.
+        Loss (scalar), gradients (like params), and for each deformable convolution
+        the ``offset_mean/...`` and ``offset_max/...`` of the absolute offsets, in
+        pixels of its level; all the same on every device.
     """
 
     def apply(params, lq):
-        return cast(jax.Array, model.apply({"params": params}, lq))
+        return model.apply({"params": params}, lq, mutable=[layers.OFFSETS])
 
     if config.remat:
         apply = jax.checkpoint(apply, policy=_keeps_results_of_convolutions)
 
     def loss_fn(params, batch):
         lq, gt = (_to_float(batch[name]) for name in ("lq", "gt"))
-        return losses.charbonnier(apply(params, lq), gt, eps=config.charbonnier_eps)
-
-    gradients = jax.value_and_grad(loss_fn)
-    count = len(batch["lq"])
-    size = config.micro_batch_size or count
-    if count % size:
-        raise InputError(
-            f"optim.micro_batch_size ({size}) must divide the {count} windows per "
-            "device"
+        restored, collections = apply(optim.stop_frozen(params, config), lq)
+        loss = losses.charbonnier(
+            restored, gt, eps=config.charbonnier_eps, weight=batch.get("weight")
         )
+        return loss, _offset_metrics(collections)
+
+    def gradients(params, batch):
+        (loss, offsets), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, batch
+        )
+        return loss, grads, offsets
+
+    count = len(batch["lq"])
+    size = _largest_divisor(count, config.micro_batch_size or count)
     if size == count:
-        return jax.lax.psum(gradients(params, batch), BATCH_AXIS)
+        return _reduce(gradients(params, batch))
 
     def add(sums, micro_batch):
-        return jax.tree.map(jnp.add, sums, gradients(params, micro_batch)), None
+        return _combine(sums, gradients(params, micro_batch)), None
 
     batch = {name: x.reshape(-1, size, *x.shape[1:]) for name, x in batch.items()}
     first = jax.tree.map(lambda x: x[0], batch)
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients, params, first))
-    sums, _ = jax.lax.scan(add, zeros, batch)
-    return jax.lax.psum(sums, BATCH_AXIS)
+    loss, grads, offsets = jax.lax.scan(add, zeros, batch)[0]
+    num_added = count // size
+    return _reduce((loss, grads, _divide_means(offsets, num_added)))
 
 
 _keeps_results_of_convolutions = jax.checkpoint_policies.save_only_these_names(
@@ -75,37 +87,122 @@ _keeps_results_of_convolutions = jax.checkpoint_policies.save_only_these_names(
 )
 
 
+def _largest_divisor(count: int, limit: int) -> int:
+    """Return the largest number up to ``limit`` that divides ``count``."""
+    return next(size for size in range(min(count, limit), 0, -1) if count % size == 0)
+
+
+def _offset_metrics(collections: Mapping[str, Any]) -> Metrics:
+    """Name what the deformable convolutions report."""
+    flat = flax.traverse_util.flatten_dict(
+        dict(collections.get(layers.OFFSETS, {})), sep="/"
+    )
+    prefixes = {"mean": OFFSET_MEAN, "max": OFFSET_MAX}
+    named = {}
+    for path, value in flat.items():
+        name, _, kind = path.rpartition("/")
+        named[prefixes[kind] + name] = jax.lax.stop_gradient(value)
+    return named
+
+
+def _combine(sums: Any, more: Any) -> Any:
+    """Add what sums up, and take the larger maxima."""
+    (*sums, offsets), (*others, more_offsets) = sums, more
+    combined = {
+        key: (jnp.maximum if key.startswith(OFFSET_MAX) else jnp.add)(
+            value, more_offsets[key]
+        )
+        for key, value in offsets.items()
+    }
+    return *jax.tree.map(jnp.add, sums, others), combined
+
+
+def _divide_means(offsets: Metrics, count: int) -> Metrics:
+    return {
+        key: value if key.startswith(OFFSET_MAX) else value / count
+        for key, value in offsets.items()
+    }
+
+
+def _reduce(results: Any) -> Any:
+    """Bring the devices' results together."""
+    loss, grads, offsets = results
+    loss, grads = jax.lax.psum((loss, grads), BATCH_AXIS)
+    offsets = {
+        key: (jax.lax.pmax if key.startswith(OFFSET_MAX) else jax.lax.pmean)(
+            value, BATCH_AXIS
+        )
+        for key, value in offsets.items()
+    }
+    return loss, grads, offsets
+
+
 def train_step(
     state: TrainState,
-    batch: Mapping[str, jax.Array],
+    batch: Batch,
     *,
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     config: OptimConfig,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Make one update on this device's share of the batch.
+    guard: GuardConfig,
+) -> tuple[TrainState, Metrics]:
+    """Make one step on this device's share of the batch.
 
     Args:
-        state: State before the update, the same on every device.
+        state: State before the step, the same on every device.
         batch: See :func:`global_gradients`.
         model: Network.
         optimizer: Optimizer that made ``state.opt_state``.
         config: Loss and averaging.
+        guard: When the update is skipped: parameters, average and optimizer stay as
+            they are, the step is counted.
 
     Returns:
-        State after the update, and metrics: ``loss`` (sum over the global batch)
-        and ``grad_norm``.
+        State after the step, and metrics: ``loss`` (sum over the global batch),
+        ``grad_norm``, the offsets of :func:`global_gradients`, and ``is_skipped``.
     """
-    loss, grads = global_gradients(state.params, batch, model=model, config=config)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    loss, grads, offsets = global_gradients(
+        state.params, batch, model=model, config=config
+    )
+    grad_norm = optax.tree.norm(grads)
+    updates, opt_state = optimizer.update(
+        grads,
+        state.opt_state,
+        state.params,
+        run_step=state.step,
+        offset_lr_scale=guard.lr_factor ** state.rollbacks.astype(jnp.float32),
+    )
     params = optax.apply_updates(state.params, updates)
     ema_params = optax.incremental_update(
         params, state.ema_params, 1 - config.ema_decay
     )
-    state = TrainState(
-        step=state.step + 1, params=params, ema_params=ema_params, opt_state=opt_state
+    trees = params, ema_params, opt_state
+    is_bad = jnp.zeros((), bool)
+    if guard.enabled:
+        is_bad = _is_bad(loss, grad_norm, offsets, guard)
+        old = state.params, state.ema_params, state.opt_state
+        trees = jax.tree.map(lambda a, b: jnp.where(is_bad, a, b), old, trees)
+    params, ema_params, opt_state = trees
+    state = state.replace(
+        step=state.step + 1,
+        params=params,
+        ema_params=ema_params,
+        opt_state=opt_state,
+        bad_steps=jnp.where(is_bad, state.bad_steps + 1, 0),
     )
-    return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    metrics = {"loss": loss, "grad_norm": grad_norm, **offsets}
+    return state, {**metrics, "is_skipped": is_bad.astype(jnp.float32)}
+
+
+def _is_bad(
+    loss: jax.Array, grad_norm: jax.Array, offsets: Metrics, guard: GuardConfig
+) -> jax.Array:
+    """Tell whether a step must not be made; NaN compares false, so it is bad."""
+    is_good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    for key, value in offsets.items():
+        if key.startswith(OFFSET_MEAN):
+            is_good &= value <= guard.max_offset_mean
+    return ~is_good
 
 
 def _to_float(images: jax.Array) -> jax.Array:

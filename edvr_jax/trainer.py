@@ -1,54 +1,64 @@
-"""The training loop: data, step, log, checkpoint, validate; nothing else."""
+"""The training loop: data, step, guard, checkpoint, validation; nothing else."""
 
 import dataclasses
-import json
-import signal
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from edvr_jax import files, optim, parallel, weights
+from edvr_jax import optim, parallel, warm_start, weights, workdir
 from edvr_jax.checkpoint import Checkpoints
-from edvr_jax.config import Config, from_dict, to_json
-from edvr_jax.data.clips import open_clips
+from edvr_jax.config import Config
+from edvr_jax.data.clips import Clip, open_clips
 from edvr_jax.data.pipeline import Batches
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import Interruption, Stopped
 from edvr_jax.models import create_model
-from edvr_jax.state import TrainState, create_train_state
+from edvr_jax.profiling import Profile
+from edvr_jax.state import TrainState, create_train_state, initial_state
 from edvr_jax.validation import make_validation
+from edvr_jax.watch import Log, Watch
 
-Log = Callable[[str], None]
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run reads and writes, and how it starts there.
+
+    Attributes:
+        data: Folder of the dataset; its ground truth is sharp.
+        workdir: Where checkpoints, ``config.json``, ``log.jsonl``, ``tensorboard/``,
+            ``images/`` and the final ``ema.safetensors`` go. A folder that holds the
+            same experiment is continued from its newest checkpoint; the result has
+            the same bits as a run that was never stopped.
+        eval_data: Folder of the dataset of ``eval.protocol``; None is ``data``.
+        cache: Folder for decoded frames; None is ``workdir/frames``.
+        init: Weights to start from, see :func:`edvr_jax.warm_start.start_from`; a run
+            that is continued has its own.
+        accept_changes: Go on although the configuration has changed.
+        overwrite: Delete the run that is in ``workdir``, and start again.
+        profile: First and last step of an XProf trace; None makes none.
+        wandb: Project of Weights & Biases to log to as well; None does not.
+    """
+
+    data: Path
+    workdir: Path
+    eval_data: Path | None = None
+    cache: Path | None = None
+    init: tuple[str, ...] = ()
+    accept_changes: bool = False
+    overwrite: bool = False
+    profile: tuple[int, int] | None = None
+    wandb: str | None = None
 
 
-def train(
-    config: Config,
-    *,
-    data: Path,
-    workdir: Path,
-    cache: Path | None = None,
-    init: str | None = None,
-    accept_changes: bool = False,
-    log: Log,
-) -> TrainState:
+def train(config: Config, place: Place, *, log: Log) -> TrainState:
     """Train, or go on with, one experiment.
 
     Args:
         config: The experiment.
-        data: Folder of clips (video files or folders of frames), sharp.
-        workdir: Where checkpoints, ``config.json``, ``log.jsonl`` and the final
-            ``ema.safetensors`` go. A folder that holds the same experiment is
-            continued from its newest checkpoint; the result has the same bits as
-            a run that was never stopped.
-        cache: Folder for decoded frames; None is ``workdir/frames``.
-        init: Weights to start from instead of random ones, a name that ships or a
-            file; a run that is continued has its own.
-        accept_changes: Go on although the configuration has changed.
+        place: Data, working directory, start.
         log: Called with each line meant for the user.
 
     Returns:
@@ -56,233 +66,193 @@ def train(
 
     Raises:
         InputError: if the workdir holds something else, or data does not fit.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint has been saved.
-        FloatingPointError: if the loss is not finite; nothing is saved after it.
+        Stopped: on Ctrl-C, SIGTERM, SIGUSR1 or a preemption notice, after a
+            checkpoint has been saved.
+        FloatingPointError: if training cannot go on: without a guard at the first
+            loss that is not finite, with one when it has gone back too often. The
+            newest checkpoint is good.
     """
     # Setup
     _check_supported(config)
-    parallel.local_batch_size(config.data.batch_size)  # raises if it cannot be split
-    _claim_workdir(workdir, config, accept_changes)
-    train_clips, val_clips = open_clips(data, config, cache or workdir / "frames")
-    validate = make_validation(config, val_clips)
+    workdir.claim(
+        place.workdir,
+        config,
+        accept_changes=place.accept_changes,
+        overwrite=place.overwrite,
+    )
+    train_clips, val_clips = _open_clips(config, place)
+    validate = make_validation(config, val_clips, place.eval_data or place.data)
     model = create_model(config.model)
     optimizer = optim.create_optimizer(config.optim)
-    size = config.model.size_multiple
-    shape = (1, config.model.num_frames, size, size, config.model.in_channels)
-    state = create_train_state(jax.random.key(config.seed), model, optimizer, shape)
-    if init is not None:
-        state = _start_from(state, config, init)
     step_fn = parallel.parallel_train_step(
-        model=model, optimizer=optimizer, config=config.optim
+        model=model, optimizer=optimizer, config=config.optim, guard=config.guard
     )
 
-    batches = Batches(
-        train_clips,
-        config,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    def is_validated(step: int) -> bool:
+        return step == config.total_steps or step % config.eval.every_steps == 0
+
+    def is_planned(step: int) -> bool:
+        """Tell which steps are saved however often the run is stopped."""
+        return step % config.checkpoint_every_steps == 0 or is_validated(step)
+
     with (
-        batches,
+        Batches(
+            train_clips,
+            config,
+            process_index=parallel.process_index(),
+            process_count=parallel.process_count(),
+        ) as batches,
         Checkpoints(
-            workdir / "checkpoints", keep=config.keep_checkpoints, config=config
+            place.workdir / workdir.CHECKPOINTS,
+            keep=config.keep_checkpoints,
+            is_planned=is_planned,
+            config=config,
         ) as saved,
     ):
-        # Restore: the newest checkpoint, else the fresh state
-        if saved.latest_step is not None:
-            state, data_state = saved.restore(state)
+        # Restore: the newest checkpoint, else the start
+        def restore() -> TrainState:
+            if saved.latest_step is None:
+                batches.set_state(Batches.START)
+                return _start(config, model, optimizer, place.init, log)
+            like = jax.eval_shape(lambda: _fresh_state(config, model, optimizer))
+            state, data_state = saved.restore(like)
             batches.set_state(data_state)
-            log(f"resumed at step {int(state.step)}")
+            return state
+
+        if saved.latest_step is not None:
+            log(f"resumed at step {saved.latest_step}")
+        state = restore()
+        step = int(state.step)
         log(
             f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
             f"{jax.device_count()} devices"
         )
 
         # Loop
-        progress = _Progress(config, workdir / "log.jsonl", int(state.step), log)
-        with _Interruption() as interruption:
-            for step in range(int(state.step) + 1, config.total_steps + 1):
-                batch = parallel.shard(next(batches))
-                state, step_metrics = step_fn(state, batch)
-                progress.add(step_metrics)
-                is_saved = step % config.checkpoint_every_steps == 0
-                is_validated = step % config.eval.every_steps == 0
-                is_last = step == config.total_steps
-                is_logged = is_last or step % config.log_every_steps == 0
-                if is_saved or is_validated or is_logged:
-                    progress.train_line(step)  # first: raises if not finite
-                if is_saved:
-                    saved.save(state, batches.get_state())
-                if is_validated:
-                    progress.val_line(step, validate(state.ema_params))
-                if interruption.is_requested:
-                    progress.train_line(step)
-                    saved.save(state, batches.get_state())
-                    log(f"interrupted; saved step {step}, run again to go on")
-                    raise KeyboardInterrupt
+        with (
+            Watch(config, place.workdir, step, log, place.wandb) as watch,
+            Profile(place.profile, place.workdir / "profile") as profile,
+            Interruption() as interruption,
+        ):
 
-        # Finish
-        saved.save(state, batches.get_state())
-    _export(config, state, workdir / "ema.safetensors")
-    log(f"done: {workdir / 'ema.safetensors'}")
+            def validate_and_score() -> None:
+                validated = validate(parallel.local(state.ema_params))
+                watch.val_line(step, validated)
+                if validated.score is not None:
+                    saved.set_score(step, validated.score)
+
+            if step and is_validated(step) and step not in saved.scores:
+                validate_and_score()  # the run was stopped while it did
+            while step < config.total_steps:
+                profile.before(step)
+                state, metrics = step_fn(state, parallel.shard(next(batches)))
+                step += 1
+                watch.add(metrics)
+                is_logged = step % config.log_every_steps == 0
+                # What follows but for stopping is a function of the step and state.
+                if is_logged or is_planned(step):
+                    watch.train_line(step)  # first: raises if not finite, unguarded
+                    if int(state.bad_steps) >= config.guard.patience:
+                        num_rollbacks = int(state.rollbacks) + 1
+                        _check_rollbacks(num_rollbacks, config, step)
+                        saved.forget_unplanned()
+                        state = _go_back(restore(), num_rollbacks)
+                        step_before, step = step, int(state.step)
+                        watch.forget(step)
+                        watch.event(step_before, _describe(num_rollbacks, config, step))
+                        continue
+                stop_code = interruption.stop_code(step)
+                if step == config.total_steps:
+                    stop_code = None
+                # During a row of bad steps the run keeps the last good state.
+                if (is_planned(step) or stop_code) and not int(state.bad_steps):
+                    saved.save(state, batches.get_state())
+                if stop_code is not None:
+                    watch.train_line(step)
+                    log(f"stopped at step {step}, saved; run again to go on")
+                    raise Stopped(stop_code)
+                if is_validated(step):
+                    validate_and_score()
+
+    # Finish
+    if parallel.is_main():
+        _export(config, state, place.workdir / workdir.WEIGHTS)
+    parallel.wait_for_all("weights written")
+    log(f"done: {place.workdir / workdir.WEIGHTS}")
     return state
 
 
 def _check_supported(config: Config) -> None:
-    """Refuse what a configuration can say but training cannot do yet."""
-    if jax.process_count() > 1:
-        raise InputError("training on several hosts is not supported yet; use one")
+    """Refuse what a configuration can say but training cannot do."""
     if (config.model.in_channels, config.model.out_channels) != (3, 3):
         raise InputError("clips are RGB: model.in_channels and out_channels must be 3")
-
-
-def _claim_workdir(workdir: Path, config: Config, accept_changes: bool) -> None:
-    """Write config.json, or check that the one there is the same experiment."""
-    path = workdir / "config.json"
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"{workdir} is a file; name a folder")
-    if not path.exists() and workdir.exists() and any(workdir.iterdir()):
-        raise InputError(f"{workdir} is not empty and holds no run; use another")
-    # Before its first checkpoint a run has nothing to lose.
-    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
-        try:
-            old = from_dict(Config, json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
-        changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
-        if old.model != config.model:
-            raise InputError(
-                f"{workdir} holds a run of another network ({'; '.join(changes)}); "
-                "use another --workdir"
-            )
-        if changes and not accept_changes:
-            raise InputError(
-                f"{workdir} holds a run with another configuration "
-                f"({'; '.join(changes)}); use another --workdir, or "
-                "--accept-changes to go on with the new one"
-            )
-    workdir.mkdir(parents=True, exist_ok=True)
-    files.write(path, to_json(config).encode())
-
-
-def _differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> list[str]:
-    changes = []
-    for key, value in new.items():
-        if isinstance(value, Mapping):
-            changes += _differences(old[key], value, f"{prefix}{key}.")
-        elif old[key] != value:
-            changes.append(f"{prefix}{key}: {old[key]} -> {value}")
-    return changes
-
-
-def _start_from(state: TrainState, config: Config, init: str) -> TrainState:
-    """Replace the fresh parameters and their average by those of weights."""
-    found, params = weights.load_weights(init)
-    if found != config.model:
+    if config.data.batch_size % parallel.process_count():
         raise InputError(
-            f"{init} holds another network than the configuration: {found} instead of "
-            f"{config.model}"
+            f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
+            f"{parallel.process_count()} processes"
         )
-    params = jax.tree.map(jnp.asarray, params)
-    return state.replace(params=params, ema_params=jax.tree.map(jnp.copy, params))
+
+
+def _open_clips(config: Config, place: Place) -> tuple[list[Clip], list[Clip]]:
+    """Open the clips; only one process decodes what must be decoded first."""
+    cache = place.cache or place.workdir / "frames"
+    if not parallel.is_main():
+        parallel.wait_for_all("clips decoded")
+    clips = open_clips(place.data, config, cache)
+    if parallel.is_main():
+        parallel.wait_for_all("clips decoded")
+    return clips
+
+
+def _fresh_state(config: Config, model: Any, optimizer: Any) -> TrainState:
+    size = config.model.size_multiple
+    shape = (1, config.model.num_frames, size, size, config.model.in_channels)
+    return create_train_state(jax.random.key(config.seed), model, optimizer, shape)
+
+
+def _start(
+    config: Config, model: Any, optimizer: Any, init: Sequence[str], log: Log
+) -> TrainState:
+    """Return the state at step 0: fresh, or with the parameters of weights."""
+    fresh = _fresh_state(config, model, optimizer)
+    if not init:
+        return fresh
+    params, report = warm_start.start_from(fresh.params, config, init)
+    for line in report:
+        log(line)
+    return initial_state(params, optimizer)
+
+
+def _go_back(state: TrainState, num_rollbacks: int) -> TrainState:
+    """Mark a restored state, which lowers the rate of the offset convolutions."""
+    return state.replace(rollbacks=np.int32(num_rollbacks))
+
+
+def _check_rollbacks(num_rollbacks: int, config: Config, step: int) -> None:
+    if num_rollbacks > config.guard.max_rollbacks:
+        raise FloatingPointError(
+            f"training went wrong again near step {step}, after going back "
+            f"{config.guard.max_rollbacks} times (guard.max_rollbacks); look at "
+            f"offset_mean and grad_norm in {workdir.LOG}, and lower optim.peak_lr or "
+            "optim.offset_lr_multiplier, or set model.max_offset"
+        )
+
+
+def _describe(num_rollbacks: int, config: Config, step: int) -> str:
+    scale = config.guard.lr_factor**num_rollbacks
+    return (
+        f"{config.guard.patience} bad steps in a row: back to step {step}, rate of the "
+        f"offset convolutions times {scale:.3g} "
+        f"({num_rollbacks} of {config.guard.max_rollbacks} times)"
+    )
 
 
 def _export(config: Config, state: TrainState, path: Path) -> None:
     """Write the averaged parameters as weights that every command reads."""
-    if jax.process_index() == 0:
-        weights.save_weights(
-            path,
-            config.model,
-            jax.device_get(state.ema_params),
-            origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
-            license="set by the owner of the training data",
-        )
-
-
-class _Interruption:
-    """Turns Ctrl-C and SIGTERM into a request that the loop can act on.
-
-    An exception at any moment could strike while the state is being replaced. A
-    second Ctrl-C is not held back. Outside the main thread signals stay as they are.
-    """
-
-    def __init__(self):
-        self.is_requested = False
-        self._previous = {}
-
-    def __enter__(self):
-        """Install the handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_):
-        """Put the previous handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _request(self, number, frame):
-        del number, frame
-        self.is_requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class _Progress:
-    """Lines for the user and for ``log.jsonl``, with rate and time to go."""
-
-    def __init__(self, config: Config, path: Path, first_step: int, log: Log):
-        self._config, self._path, self._log = config, path, log
-        self._step, self._time = first_step, time.monotonic()
-        self._pending: list[Mapping[str, jax.Array]] = []
-
-    def add(self, step_metrics: Mapping[str, jax.Array]) -> None:
-        """Take the metrics of a step, without waiting for them."""
-        self._pending.append(step_metrics)
-
-    def train_line(self, step: int) -> None:
-        """Log the means of the metrics since the last line.
-
-        Raises:
-            FloatingPointError: if a loss or a gradient was not finite.
-        """
-        if not self._pending:
-            return
-        pending, self._pending = jax.device_get(self._pending), []
-        values = {
-            name: float(np.mean([metrics[name] for metrics in pending]))
-            for name in pending[0]
-        }
-        for name in ("loss", "grad_norm"):
-            if not np.isfinite(values[name]):
-                raise FloatingPointError(f"{name} is {values[name]} near step {step}")
-        data = self._config.data
-        now = time.monotonic()
-        rate = (step - self._step) / (now - self._time)
-        self._step, self._time = step, now
-        values["loss"] /= data.batch_size * data.gt_crop**2 * 3  # per value
-        values["lr"] = float(optim.cosine_restart_lr(step - 1, self._config.optim))
-        values["windows_per_s"] = rate * data.batch_size
-        to_go = (self._config.total_steps - step) / rate
-        self._write(step, values)
-        self._log(
-            f"step {step}/{self._config.total_steps}  loss {values['loss']:.5f}  "
-            f"lr {values['lr']:.2e}  {values['windows_per_s']:.1f} windows/s  "
-            f"{to_go / 60:.0f} min to go"
-        )
-
-    def val_line(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a validation."""
-        if values:
-            self._write(step, values)
-            self._log(
-                f"step {step}  validation: Y-PSNR {values['psnr_y']:.2f} dB, "
-                f"bicubic {values['psnr_y_bicubic']:.2f} dB"
-            )
-
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
-        if jax.process_index() == 0:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+    weights.save_weights(
+        path,
+        config.model,
+        jax.device_get(state.ema_params),
+        origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
+        license="set by the owner of the training data",
+    )

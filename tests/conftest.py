@@ -20,11 +20,19 @@ if PLATFORM == "cpu":
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+import cv2  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from edvr_jax.config import ModelConfig  # noqa: E402
+from edvr_jax import parallel  # noqa: E402
+from edvr_jax.config import (  # noqa: E402
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+)
 from edvr_jax.models import params as params_lib  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -64,6 +72,82 @@ def random_params():
         return params_lib.unflatten(noise)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def experiment(tiny_config) -> Config:
+    """Six steps, with all phases: TSA alone up to step 2, a restart after step 4.
+
+    Runs that share its optim share its compiled step.
+    """
+    return Config(
+        model=tiny_config,
+        data=DataConfig(
+            val_clips=("val",), gt_crop=32, batch_size=4, camera_motion=0.5
+        ),
+        optim=OptimConfig(
+            peak_lr=4e-3,
+            period_steps=(4, 150),
+            restart_weights=(1.0, 1.0),
+            tsa_warmup_steps=2,
+            offset_lr_multiplier=0.5,
+            ema_decay=0.9,
+        ),
+        eval=EvalConfig(every_steps=3, frames_per_clip=2),
+        total_steps=6,
+        log_every_steps=1,
+        checkpoint_every_steps=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def clips(fixtures, tmp_path_factory) -> Path:
+    """Clips that pan over a real frame; ``val`` shows the other frame."""
+    folder = tmp_path_factory.mktemp("clips")
+    frames = np.load(fixtures / "psnr_ssim.npz")["a_rgb"][..., ::-1]
+    for name, frame in (("train", frames[0]), ("val", frames[1])):
+        (folder / name).mkdir()
+        for i in range(6):
+            crop = np.ascontiguousarray(frame[2 * i : 2 * i + 64, 3 * i : 3 * i + 96])
+            cv2.imwrite(str(folder / name / f"{i}.png"), crop)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first_moments():
+    """Function from the state of an optimizer to Adam's first moments, by path."""
+
+    def find(opt_state):
+        found = {}
+        for path, x in jax.tree_util.tree_leaves_with_path(opt_state):
+            keys = [getattr(k, "key", getattr(k, "name", "")) for k in path]
+            if "mu" in keys:
+                found["/".join(keys[keys.index("mu") + 1 :])] = np.asarray(x)
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def shared_steps():
+    """Runs of a module that make the same step share its compilation."""
+    make, known = parallel.parallel_train_step, {}
+
+    def make_once(*, model, optimizer, config, guard):
+        def step(state, batch):
+            shapes = tuple((name, x.shape) for name, x in sorted(batch.items()))
+            key = model, config, guard, shapes
+            if key not in known:
+                known[key] = make(
+                    model=model, optimizer=optimizer, config=config, guard=guard
+                )
+            return known[key](state, batch)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "parallel_train_step", make_once)
+        yield
 
 
 @pytest.fixture(scope="module")

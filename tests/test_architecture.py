@@ -25,10 +25,13 @@ LAYERS = (
     ("ops", "losses", "metrics"),
     ("models", "data"),
     ("convert", "optim", "state"),
-    ("weights", "steps", "checkpoint"),
-    ("parallel", "protocols", "restore"),
-    ("benchmark", "evaluator", "validation"),
-    ("trainer",),
+    ("weights", "steps"),
+    ("parallel", "protocols", "restore", "warm_start"),
+    ("benchmark", "checkpoint", "evaluator", "interruption", "profiling", "workdir"),
+    ("validation",),
+    ("watch",),
+    ("trainer", "dry_run"),
+    ("chain",),
     ("commands",),
     ("cli",),
 )
@@ -181,7 +184,8 @@ def configs_import_config_only(file: SourceFile) -> Iterator[str]:
     if not file.path.startswith("configs/"):
         return
     for item in file.imports:
-        is_allowed = item.name == f"{PACKAGE}.config" or item.root == "configs"
+        is_sibling = (ROOT / "configs" / f"{item.root}.py").is_file()
+        is_allowed = item.name == f"{PACKAGE}.config" or is_sibling
         if not is_allowed and item.root not in sys.stdlib_module_names:
             yield f"{file.path}:{item.line}: configs must not import {item.name}"
 

@@ -1,11 +1,17 @@
+import dataclasses
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax import parallel, steps
-from edvr_jax.config import OptimConfig
+from edvr_jax import optim, parallel, steps
+from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
+from edvr_jax.models import params as params_lib
+from edvr_jax.state import initial_state
 
 pytestmark = [
     pytest.mark.skipif(jax.device_count() != 4, reason="needs four (fake) devices"),
@@ -13,39 +19,119 @@ pytestmark = [
 ]
 
 
-def test_four_devices_give_the_gradients_of_one(tiny_config, random_params):
+def test_four_devices_give_the_gradients_of_one(
+    tiny_config, random_params, first_moments
+):
     rng = np.random.default_rng(0)
     batch = {
         "lq": rng.integers(0, 256, (4, 3, 8, 8, 3), np.uint8),
         "gt": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
     }
     params = random_params(tiny_config, scale=0.1)
-    options = {"model": create_model(tiny_config), "config": OptimConfig()}
-    loss, gradients = parallel.parallel_gradients(**options)(
-        params, parallel.shard(batch)
+    model, options = create_model(tiny_config), OptimConfig()
+    optimizer = optim.create_optimizer(options)
+    step = parallel.parallel_train_step(
+        model=model, optimizer=optimizer, config=options, guard=GuardConfig()
     )
+    state = initial_state(jax.tree.map(jnp.asarray, params), optimizer)
+    state, metrics = step(state, parallel.shard(batch))
+    moments = first_moments(state.opt_state)
 
     def on_one_device(params, batch):
-        one = lambda batch: steps.global_gradients(params, batch, **options)
+        one = lambda batch: steps.global_gradients(
+            params, batch, model=model, config=options
+        )
         return jax.vmap(one, axis_name=steps.BATCH_AXIS)(batch)
 
     whole = jax.tree.map(lambda x: x[None], batch)
-    expected_loss, expected = jax.jit(on_one_device)(params, whole)
-    assert float(loss) == pytest.approx(float(expected_loss[0]), rel=1e-6)
-    for actual, e in zip(
-        jax.tree.leaves(gradients), jax.tree.leaves(expected), strict=True
-    ):
+    loss, expected, offsets = jax.jit(on_one_device)(params, whole)
+    assert float(metrics["loss"]) == pytest.approx(float(loss[0]), rel=1e-6)
+    for name, value in offsets.items():
+        assert float(metrics[name]) == pytest.approx(float(value[0]), rel=1e-5)
+    for path, e in params_lib.flatten(expected).items():
+        actual = moments[path] / (1 - options.b1)
         # Measured 7e-7 of the largest gradient, CPU, float32.
         np.testing.assert_allclose(actual, e[0], atol=2e-5 * float(abs(e).max()))
 
 
-def test_batch_must_fit_the_devices():
-    assert parallel.local_batch_size(8) == 8
-    with pytest.raises(InputError, match="multiple of the 4 devices"):
-        parallel.local_batch_size(6)
+def test_windows_that_the_devices_cannot_share_are_padded(tiny_config, random_params):
+    """Six windows on four devices give the gradients of six on one."""
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(tiny_config, with_tsa=False)
+    batch = {
+        "lq": rng.integers(0, 256, (6, 3, 8, 8, 3), np.uint8),
+        "gt": rng.integers(0, 256, (6, 32, 32, 3), np.uint8),
+    }
+    params = random_params(config, scale=0.1)
+    sharded = parallel.shard(batch)
+    np.testing.assert_array_equal(sharded["weight"], [[1, 1], [1, 1], [1, 1], [0, 0]])
+
+    def compute(batch):
+        one = functools.partial(
+            steps.global_gradients, model=create_model(config), config=OptimConfig()
+        )
+        mapped = jax.vmap(one, in_axes=(None, 0), axis_name=steps.BATCH_AXIS)
+        loss, gradients, _ = jax.jit(mapped)(params, batch)
+        return loss[0], jax.tree.map(lambda x: x[0], gradients)
+
+    loss, gradients = compute(sharded)
+    expected_loss, expected = compute(jax.tree.map(lambda x: x[None], batch))
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-6)
+    for actual, e in zip(*map(jax.tree.leaves, (gradients, expected)), strict=True):
+        # Measured 5e-7 of the largest gradient, CPU, float32.
+        np.testing.assert_allclose(actual, e, atol=1e-5 * float(abs(e).max()))
 
 
 def test_shard_keeps_the_order():
-    np.testing.assert_array_equal(
-        parallel.shard(np.arange(8)), np.arange(8).reshape(4, 2)
-    )
+    sharded = parallel.shard({"lq": np.arange(8)})
+    assert sharded.keys() == {"lq"}
+    np.testing.assert_array_equal(sharded["lq"], np.arange(8).reshape(4, 2))
+
+
+def test_mean_over_processes_is_of_clips():
+    assert parallel.mean_over_processes({"psnr_y": 1e9 + 3}, 4) == {
+        "psnr_y": (1e9 + 3) / 4  # float64
+    }
+    assert parallel.mean_over_processes({}, 0) == {}
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_job"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"}, False),  # outside of srun
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_NTASKS": "8"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),  # a pod, not a job
+        ({"KUBERNETES_SERVICE_HOST": "x", "JOB_COMPLETION_INDEX": "0"}, True),
+    ],
+)
+def test_launchers_are_told_from_single_processes(environment, is_job, monkeypatch):
+    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **k: calls.append(k))
+    parallel.initialize("auto")
+    assert calls == ([{}] if is_job else [])
+    parallel.initialize("off", num_processes=2)
+    assert len(calls) == is_job
+    parallel.initialize("auto", coordinator="a:1", num_processes=2, process_id=0)
+    assert calls[-1] == {
+        "coordinator_address": "a:1",
+        "num_processes": 2,
+        "process_id": 0,
+    }
+
+
+def test_processes_that_cannot_be_joined_are_one_line(monkeypatch):
+    def fail(**arguments):
+        raise ValueError("coordinator_address should be defined.\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(InputError, match=r"be defined\.; give --coordinator"):
+        parallel.initialize("on")

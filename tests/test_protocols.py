@@ -9,7 +9,7 @@ import pytest
 
 from edvr_jax import cli, metrics, protocols
 from edvr_jax.commands import eval as eval_command
-from edvr_jax.config import ModelConfig
+from edvr_jax.config import ModelConfig, ProtocolName
 from edvr_jax.data import degrade, records
 from edvr_jax.data.datasets import find_layout, udm10, vid4
 from edvr_jax.data.imresize import imresize, imresize_uint8
@@ -62,7 +62,7 @@ def evaluate(protocol, root, tmp_path, *options, scale=4):
 
 
 def test_every_name_has_a_test_set():
-    assert get_args(protocols.Name) == tuple(protocols.TEST_SETS)
+    assert get_args(ProtocolName) == tuple(protocols.TEST_SETS)
     for name, test_set in protocols.TEST_SETS.items():
         assert test_set.protocol.name == name
         assert test_set.protocol.crop_border == 0

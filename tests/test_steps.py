@@ -5,18 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from edvr_jax import convert, optim, steps
-from edvr_jax.config import OptimConfig
+from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.models import create_model, torch_names
 from edvr_jax.models import params as params_lib
-from edvr_jax.state import TrainState
+from edvr_jax.state import initial_state
 
 
 @pytest.fixture(scope="module")
-def run(fixtures):
+def run(fixtures, first_moments):
     """First gradients, and losses and state after five steps, in float32."""
     golden = np.load(fixtures / "train" / "five_adam_steps.npz")
     config, params = convert.from_torch(
@@ -34,18 +33,17 @@ def run(fixtures):
     gt = np.moveaxis(golden["gt"], -3, -1).astype(np.float32)
     model, optimizer = create_model(config), optim.create_optimizer(options)
     params = jax.tree.map(jnp.asarray, params)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        ema_params=params,
-        opt_state=optimizer.init(params),
-    )
+    state = initial_state(params, optimizer)
 
     @jax.jit
     def step(state, batch):
         """The step on one device: a batch of axis size 1, dropped again."""
         update = functools.partial(
-            steps.train_step, model=model, optimizer=optimizer, config=options
+            steps.train_step,
+            model=model,
+            optimizer=optimizer,
+            config=options,
+            guard=GuardConfig(),
         )
         mapped = jax.vmap(update, in_axes=(None, 0), axis_name=steps.BATCH_AXIS)
         return jax.tree.map(lambda x: x[0], mapped(state, batch))
@@ -55,15 +53,17 @@ def run(fixtures):
         state, metrics = step(state, {"lq": lq[i][None], "gt": gt[i][None]})
         losses.append(float(metrics["loss"]))
         if i == 0:  # Adam's first moment starts as (1 - b1) times the gradient
-            moment = optax.tree.get(state.opt_state, "mu")
-            first_gradients = jax.tree.map(lambda x: x / (1 - options.b1), moment)
+            first_gradients = {
+                path: x / (1 - options.b1)
+                for path, x in first_moments(state.opt_state).items()
+            }
     return golden, config, losses, first_gradients, state
 
 
 def compare(fixtures, config, tree, prefix):
     """Largest difference of a parameter tree from the golden, per parameter."""
     golden = np.load(fixtures / "train" / f"five_adam_steps_{prefix}.npz")
-    flat = params_lib.flatten(tree)
+    flat = tree if prefix == "grad" else params_lib.flatten(tree)
     entries = torch_names.mapping(config, "basicsr")
     assert len(entries) == len(golden.files) == len(flat)
     for entry in entries:

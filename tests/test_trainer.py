@@ -3,81 +3,33 @@
 import dataclasses
 import functools
 import json
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from edvr_jax import load_weights, save_weights, trainer
-from edvr_jax.config import Config, DataConfig, EvalConfig, OptimConfig
+from edvr_jax import load_weights, save_weights
+from edvr_jax.config import GuardConfig
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import Stopped
+from tests.training import assert_same_bits, read_log, replace, run
 
-ROOT = Path(__file__).resolve().parent.parent
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
-@pytest.fixture(scope="module")
-def config(tiny_config):
-    """Six steps. Runs that differ from it share its compiled step, hence its optim."""
-    return Config(
-        model=tiny_config,
-        data=DataConfig(
-            val_clips=("val",), gt_crop=32, batch_size=4, camera_motion=0.5
-        ),
-        optim=OptimConfig(
-            peak_lr=4e-3, period_steps=(150,), restart_weights=(1.0,), ema_decay=0.9
-        ),
-        eval=EvalConfig(every_steps=3, frames_per_clip=2),
-        total_steps=6,
-        log_every_steps=1,
-        checkpoint_every_steps=4,
-    )
+pytestmark = pytest.mark.usefixtures("quick_compile", "shared_steps")
 
 
 @pytest.fixture(scope="module")
-def clips(fixtures, tmp_path_factory):
-    """Clips that pan over a real frame; ``val`` shows the other frame."""
-    folder = tmp_path_factory.mktemp("clips")
-    frames = np.load(fixtures / "psnr_ssim.npz")["a_rgb"][..., ::-1]
-    for name, frame in (("train", frames[0]), ("val", frames[1])):
-        (folder / name).mkdir()
-        for i in range(6):
-            crop = np.ascontiguousarray(frame[2 * i : 2 * i + 64, 3 * i : 3 * i + 96])
-            cv2.imwrite(str(folder / name / f"{i}.png"), crop)
-    return folder
-
-
-def run(config, clips, workdir, *, stop_at=None, **options):
-    """Train; ``stop_at`` sends SIGTERM when that step is logged."""
-    lines = []
-
-    def log(line):
-        lines.append(line)
-        if stop_at is not None and line.startswith(f"step {stop_at}/"):
-            signal.raise_signal(signal.SIGTERM)
-
-    state = trainer.train(config, data=clips, workdir=workdir, log=log, **options)
-    return state, lines
-
-
-def read_log(workdir):
-    lines = (workdir / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+def config(experiment):
+    return experiment
 
 
 @pytest.fixture(scope="module")
 def undisturbed(config, clips, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    return workdir, *run(config, clips, workdir)
+    return workdir, *run(config, clips, workdir, profile=(1, 2))
 
 
 def test_log_and_files(undisturbed):
@@ -89,10 +41,51 @@ def test_log_and_files(undisturbed):
     scores = [r for r in records if "psnr_y" in r]
     assert [r["step"] for r in scores] == [3, 6]
     assert scores[0]["psnr_y_bicubic"] == scores[1]["psnr_y_bicubic"] > 15
+    first = records[0]
+    assert {"lr", "grad_norm", "windows_per_s", "num_skipped"} <= first.keys()
+    assert first["offset_mean/pcd_align/cas_dcnpack"] == 0  # starts at zero
+    assert records[-2]["offset_max/pcd_align/cas_dcnpack"] > 0
     steps = {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
-    assert steps == {"4", "6"}
+    assert steps == {"3", "4", "6"}
     data = json.loads((workdir / "checkpoints" / "6" / "data" / "metadata").read_text())
     assert data == {"windows": 24}
+
+
+def test_what_there_is_to_watch(undisturbed):
+    workdir = undisturbed[0]
+    (events,) = (workdir / "tensorboard").iterdir()
+    written = events.read_bytes()
+    for tag in (b"loss", b"psnr_y", b"offset_max/pcd_align/dcn_pack_l1", b"crop"):
+        assert tag in written
+    images = sorted((workdir / "images").iterdir())
+    assert [path.name for path in images] == ["0000003.png", "0000006.png"]
+    image = cv2.imread(str(images[0]))
+    assert image.shape == (64, 3 * 64, 3)  # input, restored, ground truth
+    assert image[:, :64].std() > 5
+    assert list((workdir / "profile").rglob("*.xplane.pb"))
+
+
+def test_warm_up_trains_the_fusion_alone(config, clips, undisturbed, tmp_path):
+    """At the end of the phase, and the parameters of the whole run against it."""
+    with pytest.raises(Stopped):
+        run(config, clips, tmp_path / "run", stop_at=2)
+    saved = ocp.StandardCheckpointer().restore(
+        (tmp_path / "run" / "checkpoints" / "2" / "state").absolute()
+    )
+    with pytest.raises(Stopped):
+        run(config, clips, tmp_path / "one", stop_at=1)
+    start = ocp.StandardCheckpointer().restore(
+        (tmp_path / "one" / "checkpoints" / "1" / "state").absolute()
+    )
+    for name, tree in saved["params"].items():
+        first, last = start["params"][name], undisturbed[1].params[name]
+        same = [np.array_equal(a, b) for a, b in _leaves(tree, first)]
+        assert all(same) == (name != "fusion"), name
+        assert not all(np.array_equal(a, b) for a, b in _leaves(tree, last)), name
+
+
+def _leaves(*trees):
+    return zip(*map(jax.tree.leaves, trees), strict=True)
 
 
 def test_exported_weights_are_the_average(config, undisturbed):
@@ -104,14 +97,78 @@ def test_exported_weights_are_the_average(config, undisturbed):
     assert any((a != b).any() for a, b in leaves)
 
 
-def test_six_steps_equal_three_interrupted_and_three_resumed(
+def test_resume_inside_every_phase_and_at_every_boundary(
     config, clips, undisturbed, tmp_path
 ):
-    with pytest.raises(KeyboardInterrupt):
-        run(config, clips, tmp_path / "run", stop_at=3)
+    """Warm-up 1, 2; first period 3, 4; second 5: stopped after each step."""
+    for step in (1, 2, 3, 4, 5):
+        with pytest.raises(Stopped) as stopped:
+            run(config, clips, tmp_path / "run", stop_at=step)
+        assert stopped.value.code == 75
     state, lines = run(config, clips, tmp_path / "run")
-    assert "resumed at step 3" in lines
-    jax.tree.map(np.testing.assert_array_equal, state, undisturbed[1])
+    assert "resumed at step 5" in lines
+    assert_same_bits(state, undisturbed[1])
+    # The log is that of one run too.
+    both = read_log(tmp_path / "run"), read_log(undisturbed[0])
+    assert [r["step"] for r in both[0]] == [r["step"] for r in both[1]]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 75)]
+)
+def test_signals_have_exit_codes(config, clips, tmp_path, number, code):
+    with pytest.raises(Stopped) as stopped:
+        run(config, clips, tmp_path / "run", stop_at=1, number=number)
+    assert stopped.value.code == code
+    assert (tmp_path / "run" / "checkpoints" / "1").is_dir()
+
+
+def test_overwrite_starts_again(config, clips, undisturbed, tmp_path):
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    other = dataclasses.replace(config, seed=1, total_steps=1)
+    _, lines = run(other, clips, tmp_path / "run", overwrite=True)
+    assert not any("resumed" in line for line in lines)
+    assert [r["step"] for r in read_log(tmp_path / "run")] == [1, 1]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
+
+
+@pytest.fixture(scope="module")
+def exploding(config):
+    """Offsets that explode at a rate of the offset convolutions 3000 times too high."""
+    return replace(
+        config,
+        optim__offset_lr_multiplier=3e3,
+        optim__tsa_warmup_steps=0,
+        guard=GuardConfig(max_offset_mean=2.0, patience=2, lr_factor=1e-4),
+        total_steps=8,
+    )
+
+
+def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
+    state, lines = run(exploding, clips, tmp_path / "run")
+    assert int(state.step) == 8
+    assert int(state.rollbacks) == 1
+    assert sum("updates skipped" in line for line in lines) >= 2
+    (event,) = [r for r in read_log(tmp_path / "run") if "event" in r]
+    assert "2 bad steps in a row: back to step" in event["event"]
+    means = [
+        value
+        for key, value in read_log(tmp_path / "run")[-2].items()
+        if key.startswith("offset_mean")
+    ]
+    assert 0 < max(means) < 2.0
+    # Stopped before and after it went back: the same bits.
+    for step in (2, 6):
+        with pytest.raises(Stopped):
+            run(exploding, clips, tmp_path / "stopped", stop_at=step)
+    again, _ = run(exploding, clips, tmp_path / "stopped")
+    assert_same_bits(again, state)
+
+
+def test_guard_gives_up(exploding, clips, tmp_path):
+    config = replace(exploding, guard__lr_factor=1.0, guard__max_rollbacks=2)
+    with pytest.raises(FloatingPointError, match="after going back 2 times"):
+        run(config, clips, tmp_path / "run")
 
 
 def test_finished_run_is_left_as_it_is(config, clips, undisturbed):
@@ -119,64 +176,6 @@ def test_finished_run_is_left_as_it_is(config, clips, undisturbed):
     again, lines = run(config, clips, workdir)
     assert "resumed at step 6" in lines
     jax.tree.map(np.testing.assert_array_equal, again, state)
-
-
-@pytest.fixture(scope="module")
-def long_config(config):
-    every_steps = dataclasses.replace(config.eval, every_steps=20)
-    return dataclasses.replace(
-        config, total_steps=40, checkpoint_every_steps=5, eval=every_steps
-    )
-
-
-@pytest.fixture(scope="module")
-def long_run(long_config, clips, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "long"
-    return workdir, *run(long_config, clips, workdir)
-
-
-def test_loss_falls(long_run):
-    records = read_log(long_run[0])
-    losses = [r["loss"] for r in records if "loss" in r]
-    # Measured 0.65, CPU; one seed, so it does not vary.
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    assert records[-1]["psnr_y"] > records[-1]["psnr_y_bicubic"] - 1
-
-
-@pytest.mark.skipif(
-    jax.default_backend() != "cpu", reason="two processes do not share an accelerator"
-)
-def test_run_killed_at_any_moment_ends_with_the_same_bits(
-    long_config, clips, long_run, tmp_path
-):
-    config_file, workdir = tmp_path / "config.py", tmp_path / "run"
-    config_file.write_text(
-        "from edvr_jax.config import *\n\n\n"
-        f"def get_config():\n    return {long_config!r}\n"
-    )
-    options = {"config": config_file, "data": clips, "workdir": workdir}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    process = subprocess.Popen([sys.executable, "train.py", *arguments], cwd=ROOT)
-    try:
-        wait_until((workdir / "checkpoints" / "5").exists, process)
-        num_lines = random.randint(6, 20)
-        wait_until(lambda: len(read_log(workdir)) >= num_lines, process)
-        # Somewhere in a step, and perhaps while a checkpoint is written.
-        time.sleep(random.uniform(0, 0.3))
-    finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
-    state, lines = run(long_config, clips, workdir)
-    assert any(line.startswith("resumed at step ") for line in lines)
-    jax.tree.map(np.testing.assert_array_equal, state, long_run[1])
-
-
-def wait_until(condition, process):
-    give_up = time.monotonic() + 600
-    while not condition():
-        assert process.poll() is None, "the process has ended by itself"
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def test_other_settings_need_consent(config, clips, undisturbed, tmp_path):
@@ -193,20 +192,22 @@ def test_run_starts_from_given_weights(config, clips, undisturbed, tmp_path):
     workdir, given, _ = undisturbed
     other = dataclasses.replace(config, seed=1, total_steps=1)
     init = str(workdir / "ema.safetensors")
-    state, _ = run(other, clips, tmp_path / "run", init=init)
+    state, _ = run(other, clips, tmp_path / "run", init=(init,))
     # Adam's first step moves by the learning rate at most, its average by a tenth.
     for tree, factor in ((state.params, 1), (state.ema_params, 0.1)):
         atol = 1.001 * factor * config.optim.peak_lr
         close = functools.partial(np.testing.assert_allclose, rtol=0, atol=atol)
         jax.tree.map(close, tree, given.ema_params)
-    with pytest.raises(InputError, match="another network"):
-        run(config, clips, tmp_path / "other", init="edvr_s_x4")
+    with pytest.raises(
+        InputError, match=r"the weights have 32 features, the network 8; width cannot"
+    ):
+        run(config, clips, tmp_path / "other", init=("edvr_s_x4",))
 
 
 def test_another_network_is_refused_even_with_consent(config, clips, undisturbed):
-    model = dataclasses.replace(config.model, with_tsa=False)
+    model = dataclasses.replace(config.model, num_extract_blocks=2)
     changed = dataclasses.replace(config, model=model)
-    with pytest.raises(InputError, match=r"another network \(model.with_tsa"):
+    with pytest.raises(InputError, match=r"another network \(model.num_extract"):
         run(changed, clips, undisturbed[0], accept_changes=True)
 
 
@@ -242,17 +243,17 @@ def test_what_cannot_be_trained_is_refused(config, clips, tmp_path):
 def test_checkpoint_of_another_version_is_refused(config, clips, undisturbed, tmp_path):
     shutil.copytree(undisturbed[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "data")
-    with pytest.raises(InputError, match=r"6: this checkpoint was written by"):
+    with pytest.raises(InputError, match=r"6: this checkpoint does not fit"):
         run(config, clips, tmp_path / "run")
 
 
-def test_loss_that_is_not_finite_stops_before_the_checkpoint(
+def test_without_a_guard_a_loss_that_is_not_finite_stops_before_the_checkpoint(
     config, clips, random_params, tmp_path
 ):
     params = random_params(config.model, scale=1e6)
     init = str(tmp_path / "huge.safetensors")
     save_weights(init, config.model, params, origin="", license="")
-    config = dataclasses.replace(config, log_every_steps=6)
+    config = replace(config, log_every_steps=6, guard__enabled=False)
     with pytest.raises(FloatingPointError, match="near step 3"):
-        run(config, clips, tmp_path / "run", init=init)
+        run(config, clips, tmp_path / "run", init=(init,))
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))

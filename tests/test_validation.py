@@ -2,11 +2,19 @@
 
 import dataclasses
 
+import cv2
+import jax
 import numpy as np
+import pytest
 
-from edvr_jax import validation
+from edvr_jax import metrics, validation
 from edvr_jax.config import Config, EvalConfig
 from edvr_jax.data.clips import Clip
+from edvr_jax.data.datasets import vid4
+from edvr_jax.data.imresize import imresize, imresize_uint8
+from edvr_jax.errors import InputError
+from edvr_jax.models import create_model
+from edvr_jax.restore import stream
 
 
 @dataclasses.dataclass
@@ -24,10 +32,66 @@ class NotedFrames:
         return np.full((*self.size, 3), 10 * index, np.uint8)
 
 
-def test_windows_are_spread_and_cross_no_cut(tiny_config):
+def test_windows_are_spread_and_cross_no_cut(tiny_config, tmp_path):
     frames = NotedFrames()
     clip = Clip("two scenes", frames, None, ((0, 4), (4, 9)))
     config = Config(model=tiny_config, eval=EvalConfig(frames_per_clip=3))
-    validation.make_validation(config, [clip])
+    validation.make_validation(config, [clip], tmp_path)
     windows = np.reshape(frames.indices, (-1, tiny_config.num_frames)).tolist()
     assert windows == [[0, 1, 2], [4, 5, 6], [6, 7, 8]]
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
+    """Full frames of a published test set, and the image of a crop."""
+    monkeypatch.setattr(vid4, "NUM_FRAMES", {"calendar": 4, "city": 3})
+    rng = np.random.default_rng(0)
+    clips = {}
+    for name, count in vid4.NUM_FRAMES.items():
+        folder = tmp_path / "GT" / name
+        folder.mkdir(parents=True)
+        clips[name] = rng.integers(0, 256, (count, 48, 64, 3), np.uint8)
+        for index, frame in enumerate(clips[name]):
+            cv2.imwrite(str(folder / f"{index:08d}.png"), frame[..., ::-1])
+    # Bicubic enlargement stands in for the network.
+    monkeypatch.setattr(
+        stream,
+        "restore_frames",
+        lambda config, params, frames, **_: (
+            imresize(frame / 255, config.output_scale).astype(np.float32)
+            for frame in frames
+        ),
+    )
+    config = Config(
+        model=tiny_config, eval=EvalConfig(protocol="vid4", frames_per_clip=3)
+    )
+    validate = validation.make_validation(config, [], tmp_path)
+    params = jax.jit(create_model(tiny_config).init)(
+        jax.random.key(0), np.zeros((1, 3, 8, 8, 3), np.float32)
+    )
+    validated = validate(params["params"])
+    expected = np.mean(
+        [
+            np.mean(
+                [
+                    metrics.psnr(
+                        gt, imresize_uint8(imresize_uint8(gt, 1 / 4), 4), channel="y"
+                    )
+                    for gt in frames[:3]
+                ]
+            )
+            for frames in clips.values()
+        ]
+    )
+    assert validated.channel == "y"
+    assert validated.score == pytest.approx(expected, rel=1e-9)
+    assert validated.scores["psnr_y_bicubic"] == pytest.approx(expected, rel=1e-9)
+    assert validated.image is not None
+    assert validated.image.shape == (48, 3 * 48, 3)
+    np.testing.assert_array_equal(
+        validated.image[:, 96:], clips["calendar"][1, :, 8:56]
+    )
+    half = dataclasses.replace(tiny_config, scale=2)
+    config = dataclasses.replace(config, model=half)
+    with pytest.raises(InputError, match="scale 4, not 2"):
+        validation.make_validation(config, [], tmp_path)

@@ -14,6 +14,7 @@ import jax
 from edvr_jax import benchmark
 from edvr_jax.commands import output
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Bench:
                 sys.stderr.write(f"{measurement.case}: {measurement.summary}\n")
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
-            return output.INTERRUPTED
+            return INTERRUPTED
         finally:
             self._report(done, old)  # also what was measured before a failure
         return None

@@ -10,6 +10,7 @@ import tqdm
 
 from edvr_jax import evaluator, protocols, weights
 from edvr_jax.commands import output
+from edvr_jax.config import ProtocolName
 from edvr_jax.errors import InputError
 
 COLUMNS = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
@@ -44,7 +45,7 @@ class Eval:
 
     gt: Path
     weights: str = "edvr_s_x4"
-    protocol: protocols.Name | None = None
+    protocol: ProtocolName | None = None
     clips: tuple[str, ...] = ()
     lq: Path | None = None
     gt_downscale: int = 1

@@ -9,8 +9,6 @@ from typing import Any
 from edvr_jax import files
 from edvr_jax.errors import InputError
 
-INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
-
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Align the columns of a table, the first to the left, others to the right.

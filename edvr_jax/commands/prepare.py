@@ -19,6 +19,7 @@ from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade, pairs, video
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, OutputError
+from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore.writer import open_writer
 
 SETTINGS = "prepare.json"
@@ -86,7 +87,7 @@ class Prepare:
                     sys.stderr.write(f"skipped: {error}\n")
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted: run again to go on\n")
-            return output.INTERRUPTED
+            return INTERRUPTED
         skipped = f", {num_bad} skipped" if num_bad else ""
         sys.stdout.write(f"{self.target}: {len(paths) - num_bad} clips{skipped}\n")
         return None

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from edvr_jax.commands import output
 from edvr_jax.config import DatasetName
 from edvr_jax.data import datasets, records
+from edvr_jax.interruption import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,6 @@ class Records:
             folder = records.build(self.name, layout, self.target)
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted: run again to go on\n")
-            return output.INTERRUPTED
+            return INTERRUPTED
         sys.stdout.write(f"{folder}: {', '.join(layout.streams)}\n")
         return None

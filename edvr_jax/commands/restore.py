@@ -12,10 +12,10 @@ import tqdm
 import tyro
 
 from edvr_jax import weights
-from edvr_jax.commands.output import INTERRUPTED
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.data.video import Clip, open_clip
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore.stream import restore_frames
 from edvr_jax.restore.writer import FolderWriter, VideoWriter, open_writer
 

@@ -1,69 +1,172 @@
 """``edvr train``: train an experiment of ``configs/``, or go on with it."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from edvr_jax import trainer
-from edvr_jax.commands.output import INTERRUPTED
-from edvr_jax.config import Config
+from edvr_jax import chain, dry_run, parallel, trainer
+from edvr_jax.config import Config, Phase
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import INTERRUPTED, Stopped
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Train a network on a folder of clips, or go on with a run that was stopped.
 
+    Exit codes: 0 done, 1 training went wrong and gave up, 2 bad input, 75 stopped by
+    SIGTERM, SIGUSR1 or a preemption notice, 130 by Ctrl-C; the last two after saving.
+
     Attributes:
         config: Experiment file, such as configs/debug.py; each of its settings is an
             option below.
-        data: Folder of sharp clips: video files and folders of frames.
-        workdir: Folder of the run: checkpoints, config.json, log.jsonl and, at the
-            end, ema.safetensors. If it holds this run already, the run goes on.
+        data: Folder of the dataset (docs/data.md), such as a folder of sharp clips.
+        workdir: Folder of the run: checkpoints, config.json, log.jsonl, TensorBoard
+            files and, at the end, ema.safetensors. If it holds this run already, the
+            run goes on.
+        chain: Run all phases of the file's get_chain(), each in WORKDIR/NAME. Settings
+            given here apply to all of them.
+        eval_data: Folder of the dataset of eval.protocol; default is DATA.
         cache: Folder for decoded frames, about 3 bytes per pixel; default is
             WORKDIR/frames. Runs may share it.
         init: Weights to start from, instead of random ones: a name that ships, or a
-            file. Not used by a run that goes on.
+            file; SUBTREE=WEIGHTS takes one part of the network, such as predeblur or
+            stage1. Not used by a run that goes on.
         accept_changes: Go on with a run although its settings were changed.
+        overwrite: Delete the run that WORKDIR holds, and start again.
+        dry_run: Print settings, parameters, multiply-accumulates and the memory that
+            each device needs, and stop.
+        profile: FIRST:LAST, write a trace of these steps to WORKDIR/profile for XProf.
+        wandb: Also log to this project of Weights & Biases.
+        distributed: Whether this process joins others: auto does if a launcher (Slurm,
+            Open MPI, Kubernetes, TPU pod) says so.
+        coordinator: Address of process 0, HOST:PORT, if no launcher says it.
+        num_processes: Processes of the job, if no launcher says it.
+        process_id: Number of this process, if no launcher says it.
         settings: The experiment.
     """
 
     config: Path
-    data: Path
-    workdir: Path
     settings: Annotated[Config, tyro.conf.arg(name="")]
+    data: Path | None = None
+    workdir: Path | None = None
+    chain: bool = False
+    eval_data: Path | None = None
     cache: Path | None = None
-    init: str | None = None
+    init: tuple[str, ...] = ()
     accept_changes: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    profile: str | None = None
+    wandb: str | None = None
+    distributed: Literal["auto", "on", "off"] = "auto"
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
     def run(self) -> int | None:
         """Train.
 
         Returns:
-            Exit code: None (0), 1 if the loss stopped being finite, or 130 after
-            Ctrl-C.
+            Exit code, see the class; None is 0.
         """
+        phases = self._phases() if self.chain else None
+        if self.dry_run:
+            for phase in phases or (Phase("run", self.settings),):
+                dry_run.describe(phase, log=_write_line)
+            return None
+        place = self._place()
+        parallel.initialize(
+            self.distributed,
+            coordinator=self.coordinator,
+            num_processes=self.num_processes,
+            process_id=self.process_id,
+        )
+        log = _write_line if parallel.is_main() else _ignore
         try:
-            trainer.train(
-                self.settings,
-                data=self.data,
-                workdir=self.workdir,
-                cache=self.cache,
-                init=self.init,
-                accept_changes=self.accept_changes,
-                log=_write_line,
-            )
+            if phases is None:
+                trainer.train(self.settings, place, log=log)
+            else:
+                chain.train_chain(phases, place, log=log)
+        except Stopped as stopped:
+            return stopped.code
         except KeyboardInterrupt:
             return INTERRUPTED
         except FloatingPointError as error:
             sys.stderr.write(f"error: {error}; the last checkpoint is good\n")
             return 1
         return None
+
+    def _place(self) -> trainer.Place:
+        for name in ("data", "workdir"):
+            if getattr(self, name) is None:
+                raise InputError(f"--{name} is missing; see edvr train --help")
+        assert self.data is not None
+        assert self.workdir is not None
+        return trainer.Place(
+            data=self.data,
+            workdir=self.workdir,
+            eval_data=self.eval_data,
+            cache=self.cache,
+            init=self.init,
+            accept_changes=self.accept_changes,
+            overwrite=self.overwrite,
+            profile=None if self.profile is None else _parse_steps(self.profile),
+            wandb=self.wandb,
+        )
+
+    def _phases(self) -> tuple[Phase, ...]:
+        """Read the chain, and apply the settings of the command line to all phases."""
+        file = _run_file(self.config)
+        if not hasattr(file, "get_chain"):
+            raise InputError(f"{self.config}: has no get_chain(); leave out --chain")
+        base = load_config(self.config)
+        changes = _changes(base, self.settings)
+        return tuple(
+            dataclasses.replace(phase, config=_apply(changes, phase.config))
+            for phase in file.get_chain()
+        )
+
+
+def _changes(base: Any, changed: Any) -> dict[str, Any]:
+    """List the fields in which two configurations differ, nested."""
+    if type(base) is not type(changed):
+        raise InputError("--chain: the type of the network cannot be changed")
+    changes = {}
+    for field in dataclasses.fields(base):
+        old, new = getattr(base, field.name), getattr(changed, field.name)
+        if old == new:
+            continue
+        changes[field.name] = (
+            _changes(old, new) if dataclasses.is_dataclass(old) else new
+        )
+    return changes
+
+
+def _apply(changes: dict[str, Any], config: Any) -> Any:
+    values = {}
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            raise InputError(
+                f"--chain: {name} cannot be set for all phases, since "
+                f"{type(config).__name__} has none; copy and edit the file"
+            )
+        old = getattr(config, name)
+        values[name] = _apply(value, old) if isinstance(value, dict) else value
+    return dataclasses.replace(config, **values)
+
+
+def _parse_steps(text: str) -> tuple[int, int]:
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise InputError(f"--profile {text}: give two steps, FIRST:LAST, such as 10:20")
+    return int(first), int(last)
 
 
 def with_config_file(arguments: Sequence[str]) -> type[Train]:
@@ -81,9 +184,11 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
     path = _find_config(arguments) if arguments[:1] == ["train"] else None
     default = Config() if path is None else load_config(path)
     field = dataclasses.field(default=default)
+    # The network's class follows from the file: no subcommand chooses it.
+    settings = tyro.conf.AvoidSubcommands[Config]
     return dataclasses.make_dataclass(
         "Train",
-        [("settings", Annotated[Config, tyro.conf.arg(name="")], field)],
+        [("settings", Annotated[settings, tyro.conf.arg(name="")], field)],
         bases=(Train,),
         frozen=True,
         kw_only=True,
@@ -97,19 +202,35 @@ def load_config(path: Path) -> Config:
     Raises:
         InputError: if the file is missing or has no ``get_config`` to return one.
     """
+    file = _run_file(path)
+    if not hasattr(file, "get_config"):
+        raise InputError(f"{path}: has no get_config() function")
+    config = file.get_config()
+    if not isinstance(config, Config):
+        raise InputError(f"{path}: get_config() must return a Config, see configs/")
+    return config
+
+
+def _run_file(path: Path) -> Any:
+    """Run an experiment file, which may import others of its folder."""
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"{path}: no such config file; see configs/*.py")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise InputError(f"{path}: has no get_config() function")
-    config = module.get_config()
-    if not isinstance(config, Config):
-        raise InputError(f"{path}: get_config() must return a Config, see configs/")
-    return config
+    file = importlib.util.module_from_spec(spec)
+    with _importable(path.parent):
+        spec.loader.exec_module(file)
+    return file
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _find_config(arguments: Sequence[str]) -> Path | None:
@@ -124,3 +245,7 @@ def _find_config(arguments: Sequence[str]) -> Path | None:
 def _write_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _ignore(line: str) -> None:
+    del line

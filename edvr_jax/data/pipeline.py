@@ -7,7 +7,7 @@ have been taken, and a run may go on with other numbers of workers or processes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Batches:
         process_index: Which share of each global batch is this process's.
         process_count: Processes that share the global batch.
     """
+
+    START: ClassVar = {"windows": 0}
 
     def __init__(
         self,

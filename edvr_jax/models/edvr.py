@@ -30,8 +30,9 @@ class EDVR(nn.Module):
     frames, so a stream can encode each frame once; ``__call__`` joins them.
 
     Attributes:
-        pcd_align: Module called with two pyramids, see PCDAlignment.
-        fusion: Module called with aligned features, see TSAFusion.
+        pcd_align: Module called with two pyramids, see PCDAlignment; None for a
+            network of single images, whose pyramid has one level.
+        fusion: Module called with aligned features, see TSAFusion; None likewise.
         predeblur: Module from frames to features, see PredeblurModule; None is
             a plain convolution.
         num_features: Channels of the features.
@@ -45,8 +46,8 @@ class EDVR(nn.Module):
         dtype: Computation type.
     """
 
-    pcd_align: nn.Module
-    fusion: nn.Module
+    pcd_align: nn.Module | None
+    fusion: nn.Module | None
     predeblur: nn.Module | None = None
     num_features: int = 64
     num_frames: int = 5
@@ -72,10 +73,11 @@ class EDVR(nn.Module):
         self.feature_extraction = [
             ResidualBlockNoBN(features, dtype) for _ in range(self.num_extract_blocks)
         ]
-        self.conv_l2_1 = Conv(features, strides=2, dtype=dtype)
-        self.conv_l2_2 = Conv(features, dtype=dtype)
-        self.conv_l3_1 = Conv(features, strides=2, dtype=dtype)
-        self.conv_l3_2 = Conv(features, dtype=dtype)
+        if self.pcd_align is not None:
+            self.conv_l2_1 = Conv(features, strides=2, dtype=dtype)
+            self.conv_l2_2 = Conv(features, dtype=dtype)
+            self.conv_l3_1 = Conv(features, strides=2, dtype=dtype)
+            self.conv_l3_2 = Conv(features, dtype=dtype)
         self.reconstruction = [
             ResidualBlockNoBN(features, dtype)
             for _ in range(self.num_reconstruct_blocks)
@@ -142,6 +144,8 @@ class EDVR(nn.Module):
             l1 = leaky_relu(self.conv_first(x))
         for block in self.feature_extraction:
             l1 = block(l1)
+        if self.pcd_align is None:
+            return (l1,)
         l2 = leaky_relu(self.conv_l2_2(leaky_relu(self.conv_l2_1(l1))))
         l3 = leaky_relu(self.conv_l3_2(leaky_relu(self.conv_l3_1(l2))))
         return l1, l2, l3
@@ -156,7 +160,10 @@ class EDVR(nn.Module):
         Returns:
             Restored frames, float32, [N, s*H, s*W, out_channels].
         """
-        features = self.fusion(self._align(pyramid))
+        if self.pcd_align is None or self.fusion is None:
+            features = pyramid[0][:, self.center_frame_index]
+        else:
+            features = self.fusion(self._align(self.pcd_align, pyramid))
         for block in self.reconstruction:
             features = block(features)
         for i, factor in enumerate(_SHUFFLE_FACTORS[4 if self.hr_in else self.scale]):
@@ -167,13 +174,20 @@ class EDVR(nn.Module):
         base = resample.resize_bilinear(base, 1 if self.hr_in else self.scale)
         return base + residual.astype(jnp.promote_types(residual.dtype, jnp.float32))
 
-    def _align(self, pyramid: Pyramid) -> jax.Array:
+    def _align(self, pcd_align: nn.Module, pyramid: Pyramid) -> jax.Array:
         """Align every frame of the windows to the center, [N, T, h, w, F]."""
         n, t = pyramid[0].shape[:2]
         neighbor = tuple(level.reshape(n * t, *level.shape[2:]) for level in pyramid)
         reference = tuple(level[:, self.center_frame_index] for level in pyramid)
-        aligned = self.pcd_align(neighbor, reference)
+        aligned = pcd_align(neighbor, reference)
         return aligned.reshape(n, t, *aligned.shape[1:])
+
+
+def _create_fusion(config: config_lib.ModelConfig) -> nn.Module:
+    features, dtype = config.num_features, jnp.dtype(config.dtype)
+    if config.with_tsa:
+        return TSAFusion(features, config.num_frames, config.center, dtype)
+    return ConcatFusion(features, dtype)
 
 
 def _to_channels(frames: jax.Array, channels: int) -> jax.Array:
@@ -196,12 +210,15 @@ def create_edvr(
         raise ValueError("a predeblur module needs a config with with_predeblur=True")
     if config.with_predeblur and predeblur is None:
         predeblur = PredeblurModule(features, config.hr_in, dtype)
-    if pcd_align is None:
-        pcd_align = PCDAlignment(features, config.deformable_groups, dtype)
-    if fusion is None and config.with_tsa:
-        fusion = TSAFusion(features, config.num_frames, config.center, dtype)
-    elif fusion is None:
-        fusion = ConcatFusion(features, dtype)
+    if config.with_alignment:
+        pcd_align = pcd_align or PCDAlignment(
+            features, config.deformable_groups, config.max_offset, dtype
+        )
+        fusion = fusion or _create_fusion(config)
+    elif pcd_align is not None or fusion is not None:
+        raise ValueError(
+            "pcd_align and fusion modules need a config with with_alignment=True"
+        )
     return EDVR(
         pcd_align=pcd_align,
         fusion=fusion,

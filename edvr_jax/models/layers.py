@@ -24,6 +24,10 @@ LEAKY_SLOPE = 0.1
 # Name of the results worth keeping for the gradients when the rest is computed again.
 CONVOLVED = "convolved"
 
+# Collection with the mean and the maximum of |offset| of each deformable convolution,
+# in pixels; written if the caller makes it mutable.
+OFFSETS = "offsets"
+
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU with the slope used everywhere in EDVR."""
@@ -146,12 +150,14 @@ class DCNv2Pack(nn.Module):
     Attributes:
         features: Output channels.
         deformable_groups: Offset groups; must divide the channels of x.
+        max_offset: Clamp the offsets to this many pixels; None does not.
         dtype: Computation type of the convolutions; positions and masks are
             float32 at least.
     """
 
     features: int
     deformable_groups: int
+    max_offset: float | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -180,6 +186,9 @@ class DCNv2Pack(nn.Module):
             bilinear.by_group(values, groups) for values in (dy, dx, nn.sigmoid(mask))
         )
         offset = jnp.stack([dy, dx], axis=-1)
+        if self.max_offset is not None:
+            offset = jnp.clip(offset, -self.max_offset, self.max_offset)
+        self._report(jnp.abs(offset))
 
         shape = (3, 3, x.shape[-1], self.features)
         kernel_init = _fan_in_uniform(math.prod(shape[:3]))
@@ -189,6 +198,11 @@ class DCNv2Pack(nn.Module):
             x.astype(self.dtype), offset, mask, kernel, bias
         )
         return checkpoint_name(out, CONVOLVED)
+
+    def _report(self, distance: jax.Array) -> None:
+        if self.is_mutable_collection(OFFSETS) and not self.is_initializing():
+            for name, value in (("mean", distance.mean()), ("max", distance.max())):
+                self.put_variable(OFFSETS, name, value)
 
 
 def _group_last(weights: jax.Array, groups: int) -> jax.Array:

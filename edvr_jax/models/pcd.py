@@ -24,11 +24,13 @@ class PCDAlignment(nn.Module):
     Attributes:
         num_features: Channels of every level.
         deformable_groups: Offset groups; must divide ``num_features``.
+        max_offset: Clamp offsets to this many pixels of their level; None does not.
         dtype: Computation type.
     """
 
     num_features: int = 64
     deformable_groups: int = 8
+    max_offset: float | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -50,7 +52,11 @@ class PCDAlignment(nn.Module):
 
         def dcn(name, features, offset):
             layer = DCNv2Pack(
-                self.num_features, self.deformable_groups, self.dtype, name=name
+                self.num_features,
+                self.deformable_groups,
+                self.max_offset,
+                self.dtype,
+                name=name,
             )
             return layer(features, offset)
 

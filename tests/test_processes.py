@@ -1,0 +1,107 @@
+"""Several processes and other numbers of devices train the same network."""
+
+import signal
+import socket
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests.training import losses, read_log, replace, run, start, wait_until
+
+pytestmark = [
+    pytest.mark.usefixtures("quick_compile"),
+    pytest.mark.skipif(
+        jax.default_backend() != "cpu",
+        reason="processes do not share an accelerator",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def config(experiment):
+    """Eight windows, so that eight devices have one each; all checkpoints stay."""
+    return replace(
+        experiment,
+        data__batch_size=8,
+        total_steps=4,
+        checkpoint_every_steps=1,
+        keep_checkpoints=20,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, clips, tmp_path_factory):
+    """On the four devices of this process."""
+    workdir = tmp_path_factory.mktemp("runs") / "four"
+    state, _ = run(config, clips, workdir)
+    return workdir, state
+
+
+def stop_after(step, workdir, *processes):
+    """Stop processes once a step is logged, by a signal to the last one."""
+    wait_until(lambda: any(r["step"] >= step for r in read_log(workdir)), *processes)
+    processes[-1].send_signal(signal.SIGUSR1)
+    for process in processes:
+        assert process.communicate()[0] is None
+        assert process.returncode == 75
+
+
+def assert_same_losses(workdir, undisturbed):
+    actual, expected = losses(workdir), losses(undisturbed[0])
+    assert actual.keys() == expected.keys()
+    values = (list(losses.values()) for losses in (actual, expected))
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_eight_devices_then_one_then_four(config, clips, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    stop_after(1, workdir, start(config, clips, workdir, num_devices=8))
+    stop_after(2, workdir, start(config, clips, workdir, num_devices=1))
+    _, lines = run(config, clips, workdir)
+    assert any(line.startswith("resumed at step ") for line in lines)
+    assert_same_losses(workdir, undisturbed)
+
+
+def test_two_processes_of_two_devices(
+    config, clips, undisturbed, tmp_path, first_moments
+):
+    """Their gradients are those of one; all stop together; one goes on."""
+    workdir = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(
+            config,
+            clips,
+            workdir,
+            f"--coordinator=localhost:{port}",
+            "--num-processes=2",
+            f"--process-id={index}",
+            num_devices=2,
+        )
+        for index in range(2)
+    ]
+    stop_after(1, workdir, *processes)
+    # Adam's moments after the first step are its gradients.
+    like = jax.tree.map(ocp.utils.to_shape_dtype_struct, undisturbed[1])
+    one, two = (
+        first_moments(
+            ocp.StandardCheckpointer()
+            .restore((folder / "checkpoints" / "1" / "state").absolute(), like)
+            .opt_state
+        )
+        for folder in (undisturbed[0], workdir)
+    )
+    assert one.keys() == two.keys()
+    for path, expected in one.items():
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(two[path], expected, atol=1e-6 * largest, rtol=0)
+    assert max(np.abs(x).max() for x in one.values()) > 1
+    one_device = start(config, clips, workdir, num_devices=1)
+    assert one_device.communicate() == (None, "")
+    assert one_device.returncode == 0
+    assert_same_losses(workdir, undisturbed)

@@ -1,0 +1,97 @@
+"""Runs for the tests: in this process, or as a command that can be killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from edvr_jax import trainer
+from edvr_jax.trainer import Place
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(config, clips, workdir, *, stop_at=None, number=signal.SIGTERM, **place):
+    """Train; ``stop_at`` sends a signal when that step is logged."""
+    lines = []
+
+    def log(line):
+        lines.append(line)
+        if stop_at is not None and line.startswith(f"step {stop_at}/"):
+            signal.raise_signal(number)
+
+    place = Place(data=clips, workdir=workdir, **place)
+    return trainer.train(config, place, log=log), lines
+
+
+def start(config, clips, workdir, *options, num_devices=None):
+    """Start ``train.py`` on the experiment; other devices than this process's."""
+    file = workdir.with_suffix(".py")
+    file.write_text(
+        f"from edvr_jax.config import *\n\n\ndef get_config():\n    return {config!r}\n"
+    )
+    places = {"config": file, "data": clips, "workdir": workdir}
+    arguments = [f"--{name}={value}" for name, value in places.items()]
+    environment = dict(os.environ)
+    if num_devices is not None:
+        environment["XLA_FLAGS"] = environment["XLA_FLAGS"].replace(
+            "device_count=4", f"device_count={num_devices}"
+        )
+    return subprocess.Popen(
+        [sys.executable, "train.py", *arguments, *options],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_log(workdir):
+    """Return the lines of ``log.jsonl``, the last of which may be incomplete."""
+    path = workdir / "log.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def losses(workdir):
+    """Return the loss of each logged step."""
+    return {r["step"]: r["loss"] for r in read_log(workdir) if "loss" in r}
+
+
+def wait_until(condition, *processes):
+    """Wait for something that running processes do."""
+    give_up = time.monotonic() + 600
+    while not condition():
+        for process in processes:
+            if process.poll() is not None:
+                raise AssertionError(f"ended by itself: {process.communicate()[1]}")
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+
+
+def assert_same_bits(actual, expected):
+    """Compare two states: parameters, average, optimizer, counts."""
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def replace(config, **changes):
+    """Replace fields of an experiment; ``optim__peak_lr`` one of a part of it."""
+    for name, value in changes.items():
+        part, _, field = name.partition("__")
+        if field:
+            value = dataclasses.replace(getattr(config, part), **{field: value})
+        config = dataclasses.replace(config, **{part: value})
+    return config
