@@ -28,6 +28,7 @@ import tyro
 
 from edvr_jax.commands import output
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import INTERRUPTED
 
 CaseName = cases.Name
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -276,7 +277,7 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        return output.INTERRUPTED
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

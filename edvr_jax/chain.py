@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from edvr_jax import trainer, workdir
+from edvr_jax import trainer, warm_start, workdir
 from edvr_jax.config import Phase
 from edvr_jax.errors import InputError
 from edvr_jax.trainer import Place
@@ -32,7 +32,11 @@ def train_chain(phases: Sequence[Phase], place: Place, *, log: Log) -> None:
     for number, phase in enumerate(phases, 1):
         folder = place.workdir / phase.name
         init = tuple(_resolve(entry, phases, place.workdir) for entry in phase.init)
-        log(f"phase {number} of {len(phases)}: {phase.name}")
+        is_done = workdir.is_done(folder, phase.config) and not place.overwrite
+        state = ", done before" if is_done else ""
+        log(f"phase {number} of {len(phases)}: {phase.name}{state}")
+        if is_done:
+            continue
         phase_place = dataclasses.replace(
             place,
             workdir=folder,
@@ -52,7 +56,7 @@ def _check(phases: Sequence[Phase], place: Place) -> None:
                 f"phase {phase.name!r}: names of phases must be identifiers, each once"
             )
         for entry in phase.init:
-            source = _source(entry)
+            _, source = warm_start.split(entry)
             if source not in names and source in [p.name for p in phases]:
                 raise InputError(
                     f"phase {phase.name} starts from {source}, a later one"
@@ -60,13 +64,9 @@ def _check(phases: Sequence[Phase], place: Place) -> None:
         names.append(phase.name)
 
 
-def _source(entry: str) -> str:
-    return entry.rpartition("=")[2]
-
-
 def _resolve(entry: str, phases: Sequence[Phase], root: Path) -> str:
     """Put the final weights of an earlier phase in the place of its name."""
-    subtree, separator, source = entry.rpartition("=")
+    subtree, source = warm_start.split(entry)
     if source in [phase.name for phase in phases]:
         source = str(root / source / workdir.WEIGHTS)
-    return f"{subtree}{separator}{source}"
+    return f"{subtree}={source}" if subtree else source

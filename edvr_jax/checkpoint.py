@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ class _Kept(checkpoint_managers.PreservationPolicy):
 
     count: int
     is_planned: Callable[[int], bool]
-    scores: Mapping[int, float]
+    get_scores: Callable[[], Mapping[int, float]]
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
@@ -36,9 +37,10 @@ class _Kept(checkpoint_managers.PreservationPolicy):
         del context
         planned = [info.step for info in checkpoints if self.is_planned(info.step)]
         kept = {checkpoints[-1].step, *planned[-self.count :]} if checkpoints else {0}
-        scored = [info.step for info in checkpoints if info.step in self.scores]
+        scores = self.get_scores()
+        scored = [info.step for info in checkpoints if info.step in scores]
         if scored:
-            kept.add(max(scored, key=self.scores.__getitem__))
+            kept.add(max(scored, key=scores.__getitem__))
         return [info.step in kept for info in checkpoints]
 
 
@@ -72,7 +74,7 @@ class Checkpoints:
         self.scores: dict[int, float] = _read_scores(self._scores_path)
         options = ocp.CheckpointManagerOptions(
             create=True,
-            preservation_policy=_Kept(keep, is_planned, self.scores),
+            preservation_policy=_Kept(keep, is_planned, lambda: self.scores),
         )
         self._is_planned = is_planned
         self._config = dataclasses.asdict(config)
@@ -93,7 +95,7 @@ class Checkpoints:
 
     def set_score(self, step: int, score: float) -> None:
         """Keep the result of a validation; the best step's checkpoint stays."""
-        self.scores[step] = score
+        self.scores |= {step: score}
         if parallel.is_main():
             files.write(self._scores_path, json.dumps(self.scores).encode())
 
@@ -116,12 +118,22 @@ class Checkpoints:
             )
 
     def forget_unplanned(self) -> None:
-        """Delete what is newer than the newest planned checkpoint."""
+        """Delete what is newer than the newest planned checkpoint, if there is one."""
         self._manager.wait_until_finished()
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if self._is_planned(step):
-                return
-            self._manager.delete(step)
+        planned = [s for s in self._manager.all_steps() if self._is_planned(s)]
+        newest = max(planned, default=self.latest_step or 0)
+        if parallel.is_main():
+            for step in self._manager.all_steps():
+                if step > newest:
+                    self._delete(step)
+        parallel.wait_for_all("unplanned checkpoints deleted")
+        self._manager.reload()
+        self.scores = {step: s for step, s in self.scores.items() if step <= newest}
+
+    def _delete(self, step: int) -> None:
+        """Delete so that a kill in between leaves no checkpoint without files."""
+        folder = Path(self._manager.directory) / str(step)
+        shutil.rmtree(folder.rename(f"{folder}.orbax-checkpoint-tmp"))
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest checkpoint.

@@ -185,6 +185,11 @@ def to_torch(
             "PyTorch files hold one network: write a cascade stage by stage, "
             "config.stage1 with params['stage1'], config.stage2 with params['stage2']"
         )
+    if config.max_offset is not None or not config.with_alignment:
+        raise InputError(
+            "no PyTorch EDVR clamps offsets (max_offset) or goes without alignment "
+            "(with_alignment=False): such weights stay in the native format"
+        )
     if layout not in LAYOUTS:
         raise InputError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     flat = {key: np.asarray(v) for key, v in params_lib.flatten(params).items()}

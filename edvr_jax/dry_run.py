@@ -62,10 +62,8 @@ def training_memory(config: Config) -> int:
     """
     model = create_model(config.model)
     optimizer = optim.create_optimizer(config.optim)
-    multiple = config.model.size_multiple
-    frames = (1, config.model.num_frames, multiple, multiple, config.model.in_channels)
     state = jax.eval_shape(
-        lambda: create_train_state(jax.random.key(0), model, optimizer, frames)
+        lambda: create_train_state(jax.random.key(0), model, optimizer, config.model)
     )
     return parallel.train_step_memory(
         state,

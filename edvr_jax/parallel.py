@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -19,8 +19,6 @@ from jax.experimental import multihost_utils
 from edvr_jax import steps
 from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError
-
-T = TypeVar("T")
 
 
 def initialize(
@@ -52,7 +50,7 @@ def initialize(
         return
     try:
         jax.distributed.initialize(**given)  # pyright: ignore[reportArgumentType]
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"the processes of the job cannot be joined: {reason}; give --coordinator, "
@@ -78,6 +76,15 @@ def _is_job(environment: Mapping[str, str]) -> bool:
         and "JOB_COMPLETION_INDEX" in environment
     )
     return is_slurm or is_mpi or "," in hosts or is_kubernetes
+
+
+class _Asked:
+    """The last number given to JAX's preemption service, which lives as long."""
+
+    step = 0
+
+
+_asked = _Asked()
 
 
 def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callable:
@@ -160,6 +167,11 @@ def _replicate(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_process_local_data(
         sharding, np.asarray(value), np.shape(value)
     )
+
+
+def replicate(tree: Any) -> Any:
+    """Put a tree that every process has on all devices."""
+    return jax.tree.map(lambda x: _replicate(x, replicated()), tree)
 
 
 def replicated() -> jax.sharding.Sharding:
@@ -251,5 +263,15 @@ def is_main() -> bool:
 
 
 def reached_preemption(step: int) -> bool:
-    """Tell whether all processes should stop after this step: one got SIGTERM."""
-    return is_job() and multihost_utils.reached_preemption_sync_point(step)
+    """Tell whether all processes should stop after this step: one got SIGTERM.
+
+    All processes ask after the same steps. JAX agrees on the number that follows the
+    last one asked, so that one is asked as well where the numbers jump: after a
+    restart, in the next run of a chain, after going back.
+    """
+    if not is_job():
+        return False
+    following, _asked.step = _asked.step + 1, step
+    numbers = [step] if step == following else [following, step]
+    # No short cut: every number must be asked.
+    return any([multihost_utils.reached_preemption_sync_point(n) for n in numbers])

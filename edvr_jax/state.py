@@ -1,5 +1,6 @@
 """Everything that a training run carries from step to step."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +8,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from edvr_jax.config import CascadeConfig, ModelConfig
 
 Params = Any  # nested dict of arrays
 
@@ -35,7 +38,7 @@ def create_train_state(
     key: jax.Array,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    frames_shape: tuple[int, ...],
+    config: ModelConfig | CascadeConfig,
 ) -> TrainState:
     """Initialise parameters, average and optimizer.
 
@@ -43,13 +46,19 @@ def create_train_state(
         key: Random key of the parameters.
         model: Network.
         optimizer: Optimizer of the parameters.
-        frames_shape: Shape of an input, [N, T, H, W, C]; small is fine.
+        config: The network's, for the shape of its input.
 
     Returns:
         State at step 0, the average equal to the parameters.
     """
-    params = jax.jit(model.init)(key, jnp.zeros(frames_shape))["params"]
-    return initial_state(params, optimizer)
+    size = config.size_multiple
+    shape = (1, config.num_frames, size, size, config.in_channels)
+    return initial_state(_init(key, model=model, shape=shape), optimizer)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "shape"))
+def _init(key: jax.Array, *, model: nn.Module, shape: tuple[int, ...]) -> Params:
+    return model.init(key, jnp.zeros(shape))["params"]
 
 
 def initial_state(

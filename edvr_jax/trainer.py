@@ -1,9 +1,8 @@
 """The training loop: data, step, guard, checkpoint, validation; nothing else."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,10 +15,11 @@ from edvr_jax.data.pipeline import Batches
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import Interruption, Stopped
 from edvr_jax.models import create_model
+from edvr_jax.models import params as params_lib
 from edvr_jax.profiling import Profile
 from edvr_jax.state import TrainState, create_train_state, initial_state
-from edvr_jax.validation import make_validation
-from edvr_jax.watch import Log, Watch
+from edvr_jax.validation import Validate, make_validation
+from edvr_jax.watch import Log, Watch, import_wandb
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
             newest checkpoint is good.
     """
     # Setup
-    _check_supported(config)
+    _check_supported(config, place)
     workdir.claim(
         place.workdir,
         config,
@@ -82,97 +82,35 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
     )
     train_clips, val_clips = _open_clips(config, place)
     validate = make_validation(config, val_clips, place.eval_data or place.data)
-    model = create_model(config.model)
-    optimizer = optim.create_optimizer(config.optim)
-    step_fn = parallel.parallel_train_step(
-        model=model, optimizer=optimizer, config=config.optim, guard=config.guard
-    )
-
-    def is_validated(step: int) -> bool:
-        return step == config.total_steps or step % config.eval.every_steps == 0
-
-    def is_planned(step: int) -> bool:
-        """Tell which steps are saved however often the run is stopped."""
-        return step % config.checkpoint_every_steps == 0 or is_validated(step)
-
+    processes = {
+        "process_index": parallel.process_index(),
+        "process_count": parallel.process_count(),
+    }
     with (
-        Batches(
-            train_clips,
-            config,
-            process_index=parallel.process_index(),
-            process_count=parallel.process_count(),
-        ) as batches,
+        Batches(train_clips, config, **processes) as batches,
         Checkpoints(
             place.workdir / workdir.CHECKPOINTS,
             keep=config.keep_checkpoints,
-            is_planned=is_planned,
+            is_planned=functools.partial(_is_planned, config=config),
             config=config,
         ) as saved,
     ):
+        run = _Run(config, place, batches, saved, validate, log)
         # Restore: the newest checkpoint, else the start
-        def restore() -> TrainState:
-            if saved.latest_step is None:
-                batches.set_state(Batches.START)
-                return _start(config, model, optimizer, place.init, log)
-            like = jax.eval_shape(lambda: _fresh_state(config, model, optimizer))
-            state, data_state = saved.restore(like)
-            batches.set_state(data_state)
-            return state
-
         if saved.latest_step is not None:
             log(f"resumed at step {saved.latest_step}")
-        state = restore()
-        step = int(state.step)
+        state = run.restore()
         log(
             f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
             f"{jax.device_count()} devices"
         )
-
         # Loop
         with (
-            Watch(config, place.workdir, step, log, place.wandb) as watch,
+            Watch(config, place.workdir, int(state.step), log, place.wandb) as watch,
             Profile(place.profile, place.workdir / "profile") as profile,
             Interruption() as interruption,
         ):
-
-            def validate_and_score() -> None:
-                validated = validate(parallel.local(state.ema_params))
-                watch.val_line(step, validated)
-                if validated.score is not None:
-                    saved.set_score(step, validated.score)
-
-            if step and is_validated(step) and step not in saved.scores:
-                validate_and_score()  # the run was stopped while it did
-            while step < config.total_steps:
-                profile.before(step)
-                state, metrics = step_fn(state, parallel.shard(next(batches)))
-                step += 1
-                watch.add(metrics)
-                is_logged = step % config.log_every_steps == 0
-                # What follows but for stopping is a function of the step and state.
-                if is_logged or is_planned(step):
-                    watch.train_line(step)  # first: raises if not finite, unguarded
-                    if int(state.bad_steps) >= config.guard.patience:
-                        num_rollbacks = int(state.rollbacks) + 1
-                        _check_rollbacks(num_rollbacks, config, step)
-                        saved.forget_unplanned()
-                        state = _go_back(restore(), num_rollbacks)
-                        step_before, step = step, int(state.step)
-                        watch.forget(step)
-                        watch.event(step_before, _describe(num_rollbacks, config, step))
-                        continue
-                stop_code = interruption.stop_code(step)
-                if step == config.total_steps:
-                    stop_code = None
-                # During a row of bad steps the run keeps the last good state.
-                if (is_planned(step) or stop_code) and not int(state.bad_steps):
-                    saved.save(state, batches.get_state())
-                if stop_code is not None:
-                    watch.train_line(step)
-                    log(f"stopped at step {step}, saved; run again to go on")
-                    raise Stopped(stop_code)
-                if is_validated(step):
-                    validate_and_score()
+            state = run.loop(state, watch, profile, interruption)
 
     # Finish
     if parallel.is_main():
@@ -182,14 +120,149 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
     return state
 
 
-def _check_supported(config: Config) -> None:
+def _is_validated(step: int, config: Config) -> bool:
+    return step == config.total_steps or step % config.eval.every_steps == 0
+
+
+def _is_planned(step: int, config: Config) -> bool:
+    """Tell which steps are saved however often the run is stopped."""
+    return step % config.checkpoint_every_steps == 0 or _is_validated(step, config)
+
+
+class _Run:
+    """The loop and what it needs; every decision but to stop follows from the state."""
+
+    def __init__(
+        self,
+        config: Config,
+        place: Place,
+        batches: Batches,
+        saved: Checkpoints,
+        validate: Validate,
+        log: Log,
+    ):
+        self._config, self._place, self._log = config, place, log
+        self._batches, self._saved, self._validate = batches, saved, validate
+        self._model = create_model(config.model)
+        self._optimizer = optim.create_optimizer(config.optim)
+        self._step = parallel.parallel_train_step(
+            model=self._model,
+            optimizer=self._optimizer,
+            config=config.optim,
+            guard=config.guard,
+        )
+
+    def restore(self) -> TrainState:
+        """Return the state of the newest checkpoint, else that of step 0."""
+        if self._saved.latest_step is None:
+            self._batches.set_state(Batches.START)
+            return self._start()
+        state, data_state = self._saved.restore(jax.eval_shape(self._fresh))
+        self._batches.set_state(data_state)
+        return state
+
+    def loop(
+        self,
+        state: TrainState,
+        watch: Watch,
+        profile: Profile,
+        interruption: Interruption,
+    ) -> TrainState:
+        """Train to the last step, from any one."""
+        config, saved, batches = self._config, self._saved, self._batches
+        step = int(state.step)
+        if step and _is_validated(step, config) and step not in saved.scores:
+            self._score(state, watch)  # the run was stopped while it did
+        while step < config.total_steps:
+            profile.before(step)
+            state, metrics = self._step(state, parallel.shard(next(batches)))
+            step += 1
+            watch.add(metrics)
+            is_planned = _is_planned(step, config)
+            if is_planned or step % config.log_every_steps == 0:
+                watch.train_line(step)  # first: raises if not finite, unguarded
+                if int(state.bad_steps) >= config.guard.patience:
+                    state = self._go_back(state, watch)
+                    step = int(state.step)
+                    continue
+            stop_code = interruption.stop_code(step)
+            is_last = step == config.total_steps
+            # In a row of bad steps the checkpoint before it is worth more.
+            is_good = is_last or not int(state.bad_steps)
+            if is_planned and is_good:
+                saved.save(state, batches.get_state())
+            if stop_code is not None and not is_last:
+                watch.train_line(step)
+                if is_good:
+                    saved.save(state, batches.get_state())
+                raise self._stopped(stop_code, step)
+            if _is_validated(step, config):
+                self._score(state, watch)
+        return state
+
+    def _score(self, state: TrainState, watch: Watch) -> None:
+        step = int(state.step)
+        validated = self._validate(parallel.local(state.ema_params))
+        watch.val_line(step, validated)
+        if validated.score is not None:
+            self._saved.set_score(step, validated.score)
+
+    def _stopped(self, code: int, step: int) -> Stopped:
+        self._log(
+            f"stopped at step {step}, saved up to {self._saved.latest_step or 0}; run "
+            "the same command, without --overwrite, to go on"
+        )
+        return Stopped(code)
+
+    def _go_back(self, state: TrainState, watch: Watch) -> TrainState:
+        """Go back to a planned checkpoint, with a lower rate of offset convolutions."""
+        step, count = int(state.step), int(state.rollbacks) + 1
+        _check_rollbacks(count, self._config, step)
+        self._saved.forget_unplanned()
+        state = self.restore().replace(rollbacks=np.int32(count))
+        watch.forget(int(state.step))
+        watch.event(step, _describe(count, self._config, int(state.step)))
+        return state
+
+    def _fresh(self) -> TrainState:
+        key = jax.random.key(self._config.seed)
+        return create_train_state(key, self._model, self._optimizer, self._config.model)
+
+    def _start(self) -> TrainState:
+        """Return the state at step 0: fresh, or with the parameters of weights."""
+        state, config, init = self._fresh(), self._config, self._place.init
+        warm_start.check_prefixes(params_lib.flatten(state.params), config)
+        if not init:
+            _check_without_weights(config, self._log)
+            return state
+        params, report = warm_start.start_from(state.params, config, init)
+        for line in report:
+            self._log(line)
+        state = parallel.replicate(initial_state(params, self._optimizer))
+        # Going back to it must not depend on how the run is called later.
+        self._saved.save(state, Batches.START)
+        return state
+
+
+def _check_supported(config: Config, place: Place) -> None:
     """Refuse what a configuration can say but training cannot do."""
     if (config.model.in_channels, config.model.out_channels) != (3, 3):
         raise InputError("clips are RGB: model.in_channels and out_channels must be 3")
-    if config.data.batch_size % parallel.process_count():
+    if place.wandb is not None:
+        import_wandb()
+
+
+def _check_without_weights(config: Config, log: Log) -> None:
+    """Refuse, or remark on, what makes no sense for random parameters."""
+    if config.optim.frozen:
         raise InputError(
-            f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
-            f"{parallel.process_count()} processes"
+            f"optim.frozen ({', '.join(config.optim.frozen)}) would freeze random "
+            "parameters: give weights by --init, or run the whole --chain"
+        )
+    if config.optim.tsa_warmup_steps:
+        log(
+            f"note: {config.optim.tsa_warmup_steps} steps of TSA alone on random "
+            "features; --init WEIGHTS or --chain start from trained ones"
         )
 
 
@@ -198,34 +271,11 @@ def _open_clips(config: Config, place: Place) -> tuple[list[Clip], list[Clip]]:
     cache = place.cache or place.workdir / "frames"
     if not parallel.is_main():
         parallel.wait_for_all("clips decoded")
-    clips = open_clips(place.data, config, cache)
-    if parallel.is_main():
+        return open_clips(place.data, config, cache)
+    try:
+        return open_clips(place.data, config, cache)
+    finally:
         parallel.wait_for_all("clips decoded")
-    return clips
-
-
-def _fresh_state(config: Config, model: Any, optimizer: Any) -> TrainState:
-    size = config.model.size_multiple
-    shape = (1, config.model.num_frames, size, size, config.model.in_channels)
-    return create_train_state(jax.random.key(config.seed), model, optimizer, shape)
-
-
-def _start(
-    config: Config, model: Any, optimizer: Any, init: Sequence[str], log: Log
-) -> TrainState:
-    """Return the state at step 0: fresh, or with the parameters of weights."""
-    fresh = _fresh_state(config, model, optimizer)
-    if not init:
-        return fresh
-    params, report = warm_start.start_from(fresh.params, config, init)
-    for line in report:
-        log(line)
-    return initial_state(params, optimizer)
-
-
-def _go_back(state: TrainState, num_rollbacks: int) -> TrainState:
-    """Mark a restored state, which lowers the rate of the offset convolutions."""
-    return state.replace(rollbacks=np.int32(num_rollbacks))
 
 
 def _check_rollbacks(num_rollbacks: int, config: Config, step: int) -> None:

@@ -1,11 +1,13 @@
 """Validation during training: crops of validation clips, or a published protocol."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -74,10 +76,9 @@ def make_validation(config: Config, clips: Sequence[Clip], eval_data: Path) -> V
 def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
     """Y-PSNR of fixed crops: mean over those of a clip, then over the clips."""
     model, scale = create_model(config.model), config.model.output_scale
-    restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq / 255.0))
     center = config.model.center
     samples = [_samples(clip, config) for clip in _own_share(clips)]
-    bicubic = [[imresize(lq[center], scale) / 255 for lq, _ in c] for c in samples]
+    enlarged = [[imresize(lq[center], scale) / 255 for lq, _ in c] for c in samples]
 
     def psnr_sum(images):
         """Sum over the clips of the mean Y-PSNR of their images."""
@@ -93,17 +94,18 @@ def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
             for both in zip(images, samples, strict=True)
         )
 
-    baseline = psnr_sum(bicubic)
+    baseline = {"psnr_y" + _baseline(config): psnr_sum(enlarged)}
 
     def validate(params):
         restored = [
-            np.asarray(restore(params, np.stack([lq for lq, _ in c]))) for c in samples
+            _restore(params, np.stack([lq for lq, _ in c]), model=model)
+            for c in samples
         ]
-        sums = {"psnr_y": psnr_sum(restored), "psnr_y_bicubic": baseline}
+        sums = {"psnr_y": psnr_sum(restored), **baseline}
         scores = parallel.mean_over_processes(sums, len(samples))
         image = None
         if samples:
-            image = _side_by_side(bicubic[0][0], restored[0][0], samples[0][0][1])
+            image = _side_by_side(enlarged[0][0], restored[0][0], samples[0][0][1])
         return Validated(scores, image=image)
 
     return validate
@@ -123,28 +125,48 @@ def _by_protocol(config: Config, name: ProtocolName, root: Path) -> Validate:
     protocol = dataclasses.replace(test_set.protocol, frames_per_clip=frames_per_clip)
     clips = _own_share(protocols.find_clips(test_set, root)[0])
     model = create_model(config.model)
-    restore = jax.jit(lambda p, lq: model.apply({"params": p}, lq / 255.0))
     crop = _protocol_crop(clips[0], protocol, config) if clips else None
     channel, center = test_set.channel, config.model.center
+    baseline = _baseline(config)
 
     def validate(params):
-        sums: dict[str, float] = {}
+        # The same names in every process, whether it has clips or not.
+        sums = {
+            f"{metric}_{channel}{suffix}": 0.0
+            for metric in ("psnr", "ssim")
+            for channel in ("y", "rgb")
+            for suffix in ("", baseline)
+        }
         for clip in evaluator.evaluate(
             config.model, params, clips, protocol=protocol, model=model
         ):
-            for method, suffix in zip(clip.frames, ("", "_bicubic"), strict=True):
+            for method, suffix in zip(clip.frames, ("", baseline), strict=True):
                 for key, value in clip.mean(method).items():
-                    sums[key + suffix] = sums.get(key + suffix, 0.0) + value
+                    sums[key + suffix] += value
         scores = parallel.mean_over_processes(sums, len(clips))
         image = None
         if crop is not None:
             lq, gt = crop
-            restored = np.asarray(restore(params, lq[None]))[0]
+            restored = _restore(params, lq[None], model=model)[0]
             enlarged = imresize(lq[center], config.model.output_scale) / 255
             image = _side_by_side(enlarged, restored, gt)
         return Validated(scores, channel, image)
 
     return validate
+
+
+def _baseline(config: Config) -> str:
+    """Name what the restored frames are compared with, as the evaluator does."""
+    return "_input" if config.model.output_scale == 1 else "_bicubic"
+
+
+def _restore(params: Any, lq: np.ndarray, *, model: nn.Module) -> np.ndarray:
+    return np.asarray(_apply(params, lq / np.float32(255), model=model))
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _apply(params: Any, lq: jax.Array, *, model: nn.Module) -> Any:
+    return model.apply({"params": params}, lq)
 
 
 def _own_share(clips: Sequence[Any]) -> Sequence[Any]:
@@ -182,7 +204,7 @@ def _samples(clip: Clip, config: Config) -> list[Pair]:
     size = min(_CROP, *clip.gt.size) // multiple * multiple
     corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
     centers = Centers([clip], config)
-    count = min(config.eval.frames_per_clip, len(centers))
+    count = min(config.eval.frames_per_clip or len(centers), len(centers))
     chosen = np.linspace(0, len(centers) - 1, count).astype(int)
     offsets = np.arange(model.num_frames) - model.center
     offsets *= min(data.intervals) * data.window_step

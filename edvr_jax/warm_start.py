@@ -5,7 +5,8 @@ missing, left over or of another shape is an error unless the configuration allo
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def start_from(
     fresh = params_lib.flatten(params)
     flat, report, filled = dict(fresh), [], set()
     for entry in sources:
-        subtree, _, source = entry.rpartition("=")
+        subtree, source = split(entry)
         wanted = {k: v for k, v in fresh.items() if _is_under(k, subtree)}
         if not wanted:
             raise InputError(
@@ -63,6 +64,35 @@ def start_from(
     return params_lib.unflatten(
         {key: jnp.asarray(value) for key, value in flat.items()}
     ), report
+
+
+def split(entry: str) -> tuple[str, str]:
+    """Split ``SUBTREE=WEIGHTS``; the subtree of ``WEIGHTS`` alone is empty.
+
+    A path that exists is one, whatever is in its name.
+    """
+    if "=" not in entry or Path(entry).exists():
+        return "", entry
+    subtree, _, source = entry.partition("=")
+    return subtree, source
+
+
+def check_prefixes(paths: Collection[str], config: Config) -> None:
+    """Check that what a configuration names is in the network.
+
+    Raises:
+        InputError: if ``optim.frozen`` or ``init.fresh`` names nothing.
+    """
+    for field, prefixes in (
+        ("optim.frozen", config.optim.frozen),
+        ("init.fresh", config.init.fresh),
+    ):
+        for prefix in prefixes:
+            if not any(optim.has_prefix(path, (prefix,)) for path in paths):
+                raise InputError(
+                    f"{field}: the network has no parameters under {prefix}; it has "
+                    f"{', '.join(sorted({path.split('/')[0] for path in paths}))}"
+                )
 
 
 def _is_under(path: str, subtree: str) -> bool:

@@ -1,7 +1,9 @@
 """What a run shows while it goes on: lines, log.jsonl, TensorBoard, images, W&B."""
 
+import dataclasses
 import json
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,6 +51,7 @@ class Watch:
         self._config, self._folder, self._log = config, folder, log
         self._step, self._time = first_step, time.monotonic()
         self._pending: list[Mapping[str, jax.Array]] = []
+        self._score = ""  # of the last validation, for the lines after it
         self._board = self._run = None
         if parallel.is_main():
             _drop_lines_after(folder / workdir.LOG, first_step)
@@ -87,11 +90,11 @@ class Watch:
         if not self._pending:
             return
         pending, self._pending = jax.device_get(self._pending), []
-        values = {name: _summary(name, pending) for name in pending[0]}
         if not self._config.guard.enabled:
             for name in ("loss", "grad_norm"):
-                if values[name] is None:
+                if not np.isfinite([metrics[name] for metrics in pending]).all():
                     raise FloatingPointError(f"{name} is not finite near step {step}")
+        values = {name: _summary(name, pending) for name in pending[0]}
         now = time.monotonic()
         rate = (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._time = step, now
@@ -107,7 +110,8 @@ class Watch:
         skipped = f"  {num_skipped} updates skipped" if num_skipped else ""
         self._log(
             f"step {step}/{self._config.total_steps}  loss {loss}  "
-            f"lr {values['lr']:.2e}  {values['windows_per_s']:.1f} windows/s  "
+            f"lr {values['lr']:.2e}{self._score}  "
+            f"{values['windows_per_s']:.1f} windows/s  "
             f"{_duration((self._config.total_steps - step) / rate)} to go{skipped}"
         )
 
@@ -118,6 +122,7 @@ class Watch:
         if not scores:
             return
         self._write(step, scores)
+        self._score = f"  PSNR {validated.score:.2f} dB"
         baseline = next(key for key in scores if key.startswith(f"psnr_{name}_"))
         self._log(
             f"step {step}  validation: {name.upper()}-PSNR {validated.score:.2f} dB, "
@@ -130,7 +135,7 @@ class Watch:
             files.write(path, png.tobytes())
             self._board.add_image("crop", validated.image, step, dataformats="HWC")
             if self._run is not None:
-                self._run.log({"crop": _wandb().Image(str(path))}, step=step)
+                self._run.log({"crop": import_wandb().Image(str(path))}, step=step)
 
     def event(self, step: int, text: str) -> None:
         """Report something that happened."""
@@ -184,7 +189,12 @@ def _drop_lines_after(path: Path, step: int) -> None:
     files.write(path, "".join(kept).encode())
 
 
-def _wandb() -> Any:
+def import_wandb() -> Any:
+    """Import Weights & Biases.
+
+    Raises:
+        InputError: if it is not installed.
+    """
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -195,13 +205,14 @@ def _wandb() -> Any:
 
 
 def _start_wandb(project: str, config: Config, folder: Path) -> Any:
-    import dataclasses
-
-    return _wandb().init(
+    path = folder / workdir.WANDB_ID
+    if not path.exists():
+        files.write(path, secrets.token_hex(8).encode())
+    return import_wandb().init(
         project=project,
         name=folder.name,
         dir=str(folder),
-        id=folder.name,
+        id=path.read_text(),
         resume="allow",
         config=dataclasses.asdict(config),
     )

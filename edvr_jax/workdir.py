@@ -11,12 +11,8 @@ from edvr_jax import files, parallel
 from edvr_jax.config import Config, from_dict, to_json
 from edvr_jax.errors import InputError
 
-CONFIG, CHECKPOINTS, LOG, WEIGHTS = (
-    "config.json",
-    "checkpoints",
-    "log.jsonl",
-    "ema.safetensors",
-)
+CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "ema.safetensors"
+CHECKPOINTS, SCORES, WANDB_ID = "checkpoints", "scores.json", "wandb_id"
 
 
 def claim(
@@ -35,41 +31,58 @@ def claim(
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file; name a folder")
-    path = workdir / CONFIG
-    if not path.exists() and workdir.exists() and any(workdir.iterdir()):
+    old = _read_config(workdir)
+    if old is None and workdir.exists() and any(workdir.iterdir()):
         raise InputError(f"{workdir} is not empty and holds no run; use another")
     # Before its first checkpoint a run has nothing to lose.
-    if has_checkpoint(workdir) and not overwrite:
-        _check(workdir, config, accept_changes)
+    is_kept = _has_checkpoint(workdir) and not overwrite
+    if old is not None and is_kept:
+        _check(workdir, old, config, accept_changes)
     parallel.wait_for_all("workdir checked")
-    if parallel.is_main():
-        if overwrite:
-            _clear(workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        files.write(path, to_json(config).encode())
-    parallel.wait_for_all("workdir claimed")
+    try:
+        if parallel.is_main():
+            with files.report_failure(workdir):
+                if not is_kept:
+                    _clear(workdir)
+                if old != config:  # the weights of a run that was done before
+                    (workdir / WEIGHTS).unlink(missing_ok=True)
+                workdir.mkdir(parents=True, exist_ok=True)
+            files.write(workdir / CONFIG, to_json(config).encode())
+    finally:
+        parallel.wait_for_all("workdir claimed")
 
 
-def has_checkpoint(workdir: Path) -> bool:
-    """Tell whether a run there has saved something."""
-    saved = (path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
-    return (workdir / CONFIG).exists() and any(saved)
+def is_done(workdir: Path, config: Config) -> bool:
+    """Tell whether a run of this experiment has come to its end there."""
+    return (workdir / WEIGHTS).exists() and _read_config(workdir) == config
+
+
+def _read_config(workdir: Path) -> Config | None:
+    path = workdir / CONFIG
+    if not path.exists():
+        return None
+    try:
+        return from_dict(Config, json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no configuration of this version: {error}; use another folder"
+        ) from None
+
+
+def _has_checkpoint(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
 def _clear(workdir: Path) -> None:
     """Delete a run; decoded frames stay."""
     for name in (CHECKPOINTS, "tensorboard", "images", "profile"):
-        shutil.rmtree(workdir / name, ignore_errors=True)
-    for name in (LOG, WEIGHTS, "scores.json", CONFIG):
+        if (workdir / name).exists():
+            shutil.rmtree(workdir / name)
+    for name in (LOG, WEIGHTS, SCORES, WANDB_ID, CONFIG):
         (workdir / name).unlink(missing_ok=True)
 
 
-def _check(workdir: Path, config: Config, accept_changes: bool) -> None:
-    path = workdir / CONFIG
-    try:
-        old = from_dict(Config, json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+def _check(workdir: Path, old: Config, config: Config, accept_changes: bool) -> None:
     changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
     if old.model != config.model:
         raise InputError(

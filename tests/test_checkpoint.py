@@ -53,7 +53,16 @@ def test_newest_planned_and_best_stay(state, tmp_path):
         assert (int(restored.step), data) == (43, {"windows": 43})
         kernel = restored.params["conv_first"]["kernel"]
         np.testing.assert_array_equal(kernel, [43, 44, 45])
+        saved.set_score(43, 99.0)
         saved.forget_unplanned()
         assert saved.latest_step == 40
+        assert 43 not in saved.scores
         saved.save(at(state, 41), {"windows": 41})
     assert steps_there(tmp_path) == {20, 30, 40, 41}
+
+
+def test_a_changed_plan_deletes_no_run(state, tmp_path):
+    with open_checkpoints(tmp_path) as saved:
+        saved.save(at(state, 33), {"windows": 33})
+        saved.forget_unplanned()
+        assert saved.latest_step == 33

@@ -250,6 +250,9 @@ def test_to_torch_checks_its_input(tmp_path, random_params):
         convert.to_torch(config, params, tmp_path / "a.bin")
     with pytest.raises(InputError, match="stage by stage"):
         convert.to_torch(CascadeConfig(), params, path)
+    clamped = dataclasses.replace(config, max_offset=10.0)
+    with pytest.raises(InputError, match="stay in the native format"):
+        convert.to_torch(clamped, params, path)
     other = dataclasses.replace(config, num_frames=3)
     with pytest.raises(InputError, match=r"feat_fusion/kernel is 1x1x40x8 instead of"):
         convert.to_torch(other, params, path)

@@ -8,9 +8,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.training import losses, read_log, replace, run, start, wait_until
+from tests.training import last_step, losses, replace, run, start, wait_until
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("quick_compile"),
     pytest.mark.skipif(
         jax.default_backend() != "cpu",
@@ -25,7 +26,7 @@ def config(experiment):
     return replace(
         experiment,
         data__batch_size=8,
-        total_steps=4,
+        total_steps=8,
         checkpoint_every_steps=1,
         keep_checkpoints=20,
     )
@@ -39,9 +40,21 @@ def undisturbed(config, clips, tmp_path_factory):
     return workdir, state
 
 
+def start_two(config, clips, workdir):
+    """Start two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = [f"--coordinator=localhost:{port}", "--num-processes=2"]
+    return [
+        start(config, clips, workdir, *options, f"--process-id={index}", num_devices=2)
+        for index in range(2)
+    ]
+
+
 def stop_after(step, workdir, *processes):
     """Stop processes once a step is logged, by a signal to the last one."""
-    wait_until(lambda: any(r["step"] >= step for r in read_log(workdir)), *processes)
+    wait_until(lambda: last_step(workdir) >= step, *processes)
     processes[-1].send_signal(signal.SIGUSR1)
     for process in processes:
         assert process.communicate()[0] is None
@@ -55,11 +68,16 @@ def assert_same_losses(workdir, undisturbed):
     np.testing.assert_allclose(*values, rtol=1e-5)
 
 
-@pytest.mark.slow
-def test_eight_devices_then_one_then_four(config, clips, undisturbed, tmp_path):
+@pytest.mark.parametrize("first", ["eight devices", "two processes"])
+def test_then_one_device_then_four(config, clips, undisturbed, tmp_path, first):
     workdir = tmp_path / "run"
-    stop_after(1, workdir, start(config, clips, workdir, num_devices=8))
-    stop_after(2, workdir, start(config, clips, workdir, num_devices=1))
+    if first == "eight devices":
+        processes = [start(config, clips, workdir, num_devices=8)]
+    else:
+        processes = start_two(config, clips, workdir)
+    stop_after(1, workdir, *processes)
+    one_device = start(config, clips, workdir, num_devices=1)
+    stop_after(last_step(workdir) + 1, workdir, one_device)
     _, lines = run(config, clips, workdir)
     assert any(line.startswith("resumed at step ") for line in lines)
     assert_same_losses(workdir, undisturbed)
@@ -70,22 +88,7 @@ def test_two_processes_of_two_devices(
 ):
     """Their gradients are those of one; all stop together; one goes on."""
     workdir = tmp_path / "run"
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = [
-        start(
-            config,
-            clips,
-            workdir,
-            f"--coordinator=localhost:{port}",
-            "--num-processes=2",
-            f"--process-id={index}",
-            num_devices=2,
-        )
-        for index in range(2)
-    ]
-    stop_after(1, workdir, *processes)
+    stop_after(1, workdir, *start_two(config, clips, workdir))
     # Adam's moments after the first step are its gradients.
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, undisturbed[1])
     one, two = (
@@ -101,7 +104,5 @@ def test_two_processes_of_two_devices(
         largest = np.abs(expected).max()
         np.testing.assert_allclose(two[path], expected, atol=1e-6 * largest, rtol=0)
     assert max(np.abs(x).max() for x in one.values()) > 1
-    one_device = start(config, clips, workdir, num_devices=1)
-    assert one_device.communicate() == (None, "")
-    assert one_device.returncode == 0
+    run(config, clips, workdir)
     assert_same_losses(workdir, undisturbed)

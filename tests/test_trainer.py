@@ -16,6 +16,7 @@ from edvr_jax import load_weights, save_weights
 from edvr_jax.config import GuardConfig
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import Stopped
+from edvr_jax.watch import Watch
 from tests.training import assert_same_bits, read_log, replace, run
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shared_steps")
@@ -166,8 +167,8 @@ def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
 
 
 def test_guard_gives_up(exploding, clips, tmp_path):
-    config = replace(exploding, guard__lr_factor=1.0, guard__max_rollbacks=2)
-    with pytest.raises(FloatingPointError, match="after going back 2 times"):
+    config = replace(exploding, guard__max_rollbacks=0)
+    with pytest.raises(FloatingPointError, match="after going back 0 times"):
         run(config, clips, tmp_path / "run")
 
 
@@ -186,6 +187,10 @@ def test_other_settings_need_consent(config, clips, undisturbed, tmp_path):
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(InputError, match="not empty and holds no run"):
         run(config, clips, tmp_path)
+    (tmp_path / "config.json").write_text('{"name": "of another program"}')
+    with pytest.raises(InputError, match="is no configuration of this version"):
+        run(config, clips, tmp_path, overwrite=True)
+    assert (tmp_path / "config.json").exists()
 
 
 def test_run_starts_from_given_weights(config, clips, undisturbed, tmp_path):
@@ -247,6 +252,26 @@ def test_checkpoint_of_another_version_is_refused(config, clips, undisturbed, tm
         run(config, clips, tmp_path / "run")
 
 
+def test_one_bad_step_among_good_ones_is_seen_without_a_guard(config, tmp_path):
+    config = replace(config, guard__enabled=False)
+    (tmp_path / "log.jsonl").touch()
+    good = {"loss": 1.0, "grad_norm": 1.0, "is_skipped": 0.0}
+    with Watch(config, tmp_path, 0, lambda line: None) as watch:
+        for bad in ({}, {"loss": np.nan}, {}):
+            watch.add(good | bad)
+        with pytest.raises(FloatingPointError, match="loss is not finite near step 3"):
+            watch.train_line(3)
+
+
+def test_prefixes_that_name_nothing_are_refused(config, clips, tmp_path):
+    frozen = replace(config, optim__frozen=("stage_1",))
+    with pytest.raises(InputError, match="frozen: the network has no parameters under"):
+        run(frozen, clips, tmp_path / "run")
+    frozen = replace(config, optim__frozen=("conv_first",))
+    with pytest.raises(InputError, match="would freeze random parameters"):
+        run(frozen, clips, tmp_path / "run")
+
+
 def test_without_a_guard_a_loss_that_is_not_finite_stops_before_the_checkpoint(
     config, clips, random_params, tmp_path
 ):
@@ -256,4 +281,5 @@ def test_without_a_guard_a_loss_that_is_not_finite_stops_before_the_checkpoint(
     config = replace(config, log_every_steps=6, guard__enabled=False)
     with pytest.raises(FloatingPointError, match="near step 3"):
         run(config, clips, tmp_path / "run", init=(init,))
-    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+    (start,) = (tmp_path / "run" / "checkpoints").glob("[0-9]*")
+    assert start.name == "0"

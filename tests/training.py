@@ -71,6 +71,11 @@ def losses(workdir):
     return {r["step"]: r["loss"] for r in read_log(workdir) if "loss" in r}
 
 
+def last_step(workdir):
+    """Return the newest step in the log; 0 if there is none."""
+    return max((record["step"] for record in read_log(workdir)), default=0)
+
+
 def wait_until(condition, *processes):
     """Wait for something that running processes do."""
     give_up = time.monotonic() + 600

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -39,7 +39,8 @@ class Train:
             file; SUBTREE=WEIGHTS takes one part of the network, such as predeblur or
             stage1. Not used by a run that goes on.
         accept_changes: Go on with a run although its settings were changed.
-        overwrite: Delete the run that WORKDIR holds, and start again.
+        overwrite: Delete the run that WORKDIR holds, and start again. Not for a
+            command that is run again after a stop.
         dry_run: Print settings, parameters, multiply-accumulates and the memory that
             each device needs, and stop.
         profile: FIRST:LAST, write a trace of these steps to WORKDIR/profile for XProf.
@@ -51,6 +52,8 @@ class Train:
         process_id: Number of this process, if no launcher says it.
         settings: The experiment.
     """
+
+    arguments: ClassVar[tuple[str, ...]] = ()
 
     config: Path
     settings: Annotated[Config, tyro.conf.arg(name="")]
@@ -123,43 +126,17 @@ class Train:
 
     def _phases(self) -> tuple[Phase, ...]:
         """Read the chain, and apply the settings of the command line to all phases."""
-        file = _run_file(self.config)
-        if not hasattr(file, "get_chain"):
-            raise InputError(f"{self.config}: has no get_chain(); leave out --chain")
-        base = load_config(self.config)
-        changes = _changes(base, self.settings)
         return tuple(
-            dataclasses.replace(phase, config=_apply(changes, phase.config))
-            for phase in file.get_chain()
-        )
-
-
-def _changes(base: Any, changed: Any) -> dict[str, Any]:
-    """List the fields in which two configurations differ, nested."""
-    if type(base) is not type(changed):
-        raise InputError("--chain: the type of the network cannot be changed")
-    changes = {}
-    for field in dataclasses.fields(base):
-        old, new = getattr(base, field.name), getattr(changed, field.name)
-        if old == new:
-            continue
-        changes[field.name] = (
-            _changes(old, new) if dataclasses.is_dataclass(old) else new
-        )
-    return changes
-
-
-def _apply(changes: dict[str, Any], config: Any) -> Any:
-    values = {}
-    for name, value in changes.items():
-        if not hasattr(config, name):
-            raise InputError(
-                f"--chain: {name} cannot be set for all phases, since "
-                f"{type(config).__name__} has none; copy and edit the file"
+            dataclasses.replace(
+                phase,
+                config=tyro.cli(
+                    _with_default(phase.config, self.arguments),
+                    args=self.arguments,
+                    prog=f"edvr train, phase {phase.name}",
+                ).settings,
             )
-        old = getattr(config, name)
-        values[name] = _apply(value, old) if isinstance(value, dict) else value
-    return dataclasses.replace(config, **values)
+            for phase in load_chain(self.config)
+        )
 
 
 def _parse_steps(text: str) -> tuple[int, int]:
@@ -183,6 +160,10 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
     """
     path = _find_config(arguments) if arguments[:1] == ["train"] else None
     default = Config() if path is None else load_config(path)
+    return _with_default(default, arguments[1:])
+
+
+def _with_default(default: Config, arguments: Sequence[str]) -> type[Train]:
     field = dataclasses.field(default=default)
     # The network's class follows from the file: no subcommand chooses it.
     settings = tyro.conf.AvoidSubcommands[Config]
@@ -192,7 +173,7 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
         bases=(Train,),
         frozen=True,
         kw_only=True,
-        namespace={"__doc__": Train.__doc__},
+        namespace={"__doc__": Train.__doc__, "arguments": tuple(arguments)},
     )
 
 
@@ -209,6 +190,18 @@ def load_config(path: Path) -> Config:
     if not isinstance(config, Config):
         raise InputError(f"{path}: get_config() must return a Config, see configs/")
     return config
+
+
+def load_chain(path: Path) -> tuple[Phase, ...]:
+    """Run an experiment file and return what its ``get_chain()`` gives.
+
+    Raises:
+        InputError: if the file is missing or has no ``get_chain``.
+    """
+    file = _run_file(path)
+    if not hasattr(file, "get_chain"):
+        raise InputError(f"{path}: has no get_chain(); leave out --chain")
+    return file.get_chain()
 
 
 def _run_file(path: Path) -> Any:

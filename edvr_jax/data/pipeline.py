@@ -6,6 +6,7 @@ are changes nothing. So the whole state of the iterator is the number of windows
 have been taken, and a run may go on with other numbers of workers or processes.
 """
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -119,4 +120,14 @@ class Batches:
             grain.ReadOptions(
                 num_threads=threads, prefetch_buffer_size=threads * BATCHES_AHEAD
             )
-        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=data.num_workers))
+        ).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=data.num_workers),
+            worker_init_fn=_ignore_signals,
+        )
+
+
+def _ignore_signals(worker_index: int, worker_count: int) -> None:
+    """Let a worker live while the run, which gets the same signals, saves and ends."""
+    del worker_index, worker_count
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
