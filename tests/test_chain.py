@@ -173,7 +173,7 @@ def get_chain():
         ),
         Phase(
             "stage2",
-            experiment(stage2, steps=200, frozen=("stage1",)),
+            experiment(stage2, steps=500, frozen=("stage1",)),
             init=("stage1=tsa",),
         ),
     )
@@ -205,7 +205,7 @@ def test_settings_apply_to_all_phases(chain_file):
         assert phase.config.data.batch_size == 2
         assert phase.config.data.gt_crop == 64
         assert phase.config.guard.patience == 7
-    assert [phase.config.total_steps for phase in phases] == [150, 300, 200, 300, 200]
+    assert [phase.config.total_steps for phase in phases] == [150, 300, 200, 300, 500]
     assert isinstance(phases[-1].config.model, CascadeConfig)
     # Also where the last phase has this value already.
     assert phases[3].config.optim.tsa_warmup_steps == 50

@@ -63,6 +63,7 @@ def test_python_examples_compile(path):
         compile(block, path, "exec")
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_replacing_a_module_runs():
     (example,) = _code_blocks("docs/design.md", "python")
     names = {"__name__": "example"}

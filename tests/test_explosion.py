@@ -6,7 +6,49 @@ import pytest
 
 from edvr_jax import load_weights
 from edvr_jax.config import Config, DataConfig, EvalConfig, GuardConfig, OptimConfig
-from tests.training import read_log, run
+from edvr_jax.interruption import Stopped
+from tests.training import assert_same_bits, read_log, replace, run
+
+
+@pytest.fixture(scope="module")
+def exploding(experiment):
+    """Offsets that explode at a rate of the offset convolutions 3000 times too high."""
+    return replace(
+        experiment,
+        optim__offset_lr_multiplier=3e3,
+        optim__tsa_warmup_steps=0,
+        guard=GuardConfig(max_offset_mean=2.0, patience=2, lr_factor=1e-4),
+        total_steps=8,
+    )
+
+
+@pytest.mark.usefixtures("quick_compile", "shared_steps")
+def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
+    state, lines = run(exploding, clips, tmp_path / "run")
+    assert int(state.step) == 8
+    assert int(state.rollbacks) == 1
+    assert sum("updates skipped" in line for line in lines) >= 2
+    (event,) = [r for r in read_log(tmp_path / "run") if "event" in r]
+    assert "2 bad steps in a row: back to step" in event["event"]
+    means = [
+        value
+        for key, value in read_log(tmp_path / "run")[-2].items()
+        if key.startswith("offset_mean")
+    ]
+    assert 0 < max(means) < 2.0
+    # Stopped before and after it went back: the same bits.
+    for step in (2, 6):
+        with pytest.raises(Stopped):
+            run(exploding, clips, tmp_path / "stopped", stop_at=step)
+    again, _ = run(exploding, clips, tmp_path / "stopped")
+    assert_same_bits(again, state)
+
+
+@pytest.mark.usefixtures("quick_compile", "shared_steps")
+def test_guard_gives_up(exploding, clips, tmp_path):
+    config = replace(exploding, guard__max_rollbacks=0)
+    with pytest.raises(FloatingPointError, match="after going back 0 times"):
+        run(config, clips, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

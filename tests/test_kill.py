@@ -31,7 +31,7 @@ pytestmark = [
 def config(experiment):
     """Long enough to be killed often; a checkpoint every three steps."""
     return replace(
-        experiment, total_steps=20, checkpoint_every_steps=3, eval__every_steps=6
+        experiment, total_steps=12, checkpoint_every_steps=3, eval__every_steps=6
     )
 
 
@@ -44,8 +44,8 @@ def undisturbed(config, clips, tmp_path_factory):
 
 def test_loss_falls(undisturbed):
     values = list(losses(undisturbed[0]).values())
-    # Measured 0.65, CPU; one seed, so it does not vary.
-    assert sum(values[-4:]) < 0.8 * sum(values[:4])
+    # Measured 0.71, CPU; one seed, so it does not vary. The first window is an easy one.
+    assert sum(values[-4:]) / 4 < 0.8 * sum(values[1:7]) / 6
     last = read_log(undisturbed[0])[-1]
     assert last["psnr_y"] > last["psnr_y_bicubic"] - 1
 

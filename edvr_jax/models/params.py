@@ -33,7 +33,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=128)
 def shapes(config: ModelConfig | CascadeConfig) -> Mapping[str, Shape]:
     """Return the shape of every parameter of a network, by flat name.
 
