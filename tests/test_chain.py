@@ -252,7 +252,12 @@ def test_every_recipe_is_a_chain_that_fits(monkeypatch):
 def real_clips(tmp_path):
     """Pans over the bundled clip; what validates lies beside what is trained on."""
     frames = [cv2.imread(str(path)) for path in sorted(DEMO.glob("*.png"))]
-    places = {"left": (0, 0), "below": (90, 20), "middle": (40, 120), "val": (60, 330)}
+    places = {
+        "left": (118, 60),
+        "right": (118, 200),
+        "middle": (110, 130),
+        "val": (0, 180),
+    }
     for name, (top, left) in places.items():
         folder = tmp_path / "clips" / name
         folder.mkdir(parents=True)
