@@ -46,7 +46,9 @@ def initialize(
         "process_id": process_id,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    if mode == "off" or (mode == "auto" and not given and not _is_job(os.environ)):
+    if mode == "off" or (
+        mode == "auto" and not given and not _is_launched_as_job(os.environ)
+    ):
         return
     try:
         jax.distributed.initialize(**given)  # pyright: ignore[reportArgumentType]
@@ -58,7 +60,7 @@ def initialize(
         ) from None
 
 
-def _is_job(environment: Mapping[str, str]) -> bool:
+def _is_launched_as_job(environment: Mapping[str, str]) -> bool:
     """Tell whether a launcher has started several processes that JAX can join."""
 
     def number(name: str) -> int:
@@ -105,7 +107,7 @@ def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callabl
         nonlocal compiled, shardings
         if compiled is None:
             # Arrays of NumPy, since lowering for several processes takes others away.
-            examples = jax.device_get(state) if jax.process_count() > 1 else state
+            examples = jax.device_get(state) if is_job() else state
             compiled = mapped.lower(examples, batch).compile()
             shardings, _ = compiled.input_shardings
             _return_freed_memory()
@@ -113,7 +115,7 @@ def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callabl
         assert shardings is not None
         state_shardings, batch_shardings = shardings
         return compiled(
-            jax.tree.map(_replicate, state, state_shardings),
+            _replicate(state, state_shardings),
             jax.tree.map(
                 jax.make_array_from_process_local_data, batch_shardings, batch
             ),
@@ -158,20 +160,24 @@ def _map_train_step(config: OptimConfig, collaborators: Mapping[str, Any]) -> An
     )
 
 
-def _replicate(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """Put a value that every process has on all devices."""
-    if isinstance(value, jax.Array) and not value.is_fully_addressable:
-        return value
-    if sharding.is_fully_addressable:
-        return jax.device_put(value, sharding)
-    return jax.make_array_from_process_local_data(
-        sharding, np.asarray(value), np.shape(value)
-    )
-
-
 def replicate(tree: Any) -> Any:
     """Put a tree that every process has on all devices."""
-    return jax.tree.map(lambda x: _replicate(x, replicated()), tree)
+    sharding = replicated()
+    return _replicate(tree, jax.tree.map(lambda _: sharding, tree))
+
+
+def _replicate(tree: Any, shardings: Any) -> Any:
+    if not is_job():
+        return jax.device_put(tree, shardings)  # one call, since every step makes it
+
+    def put(value, sharding):
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            return value
+        return jax.make_array_from_process_local_data(
+            sharding, np.asarray(value), np.shape(value)
+        )
+
+    return jax.tree.map(put, tree, shardings)
 
 
 def replicated() -> jax.sharding.Sharding:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,10 +11,10 @@ import optax
 from edvr_jax import losses, optim
 from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.models import layers
+from edvr_jax.models import params as params_lib
 from edvr_jax.state import TrainState
 
 BATCH_AXIS = "batch"
-
 
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
@@ -94,9 +93,7 @@ def _largest_divisor(count: int, limit: int) -> int:
 
 def _offset_metrics(collections: Mapping[str, Any]) -> Metrics:
     """Name what the deformable convolutions report."""
-    flat = flax.traverse_util.flatten_dict(
-        dict(collections.get(layers.OFFSETS, {})), sep="/"
-    )
+    flat = params_lib.flatten(collections.get(layers.OFFSETS, {}))
     prefixes = {"mean": OFFSET_MEAN, "max": OFFSET_MAX}
     named = {}
     for path, value in flat.items():

@@ -185,16 +185,16 @@ class _Run:
                     state = self._go_back(state, watch)
                     step = int(state.step)
                     continue
-            stop_code = interruption.stop_code(step)
             is_last = step == config.total_steps
-            # In a row of bad steps the checkpoint before it is worth more.
-            is_good = is_last or not int(state.bad_steps)
-            if is_planned and is_good:
+            stop_code = interruption.stop_code(step)
+            if is_last:
+                stop_code = None
+            # In a row of bad steps the checkpoint before it is worth more. Asking for
+            # the count waits for the step, so it is asked only here.
+            if (is_planned or stop_code) and (is_last or not int(state.bad_steps)):
                 saved.save(state, batches.get_state())
-            if stop_code is not None and not is_last:
+            if stop_code is not None:
                 watch.train_line(step)
-                if is_good:
-                    saved.save(state, batches.get_state())
                 raise self._stopped(stop_code, step)
             if _is_validated(step, config):
                 self._score(state, watch)
