@@ -4,7 +4,7 @@ Wang, Chan, Yu, Dong, Loy: "EDVR: Video Restoration with Enhanced Deformable
 Convolutional Networks", CVPR Workshops 2019, arXiv:1905.02716.
 """
 
-from edvr_jax import ops
+from edvr_jax import export, ops
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.convert import from_torch, to_torch
 from edvr_jax.errors import InputError
@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "ModelConfig",
     "create_model",
+    "export",
     "from_torch",
     "load_weights",
     "ops",

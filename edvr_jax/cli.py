@@ -15,6 +15,7 @@ from edvr_jax.commands import train
 from edvr_jax.commands.bench import Bench
 from edvr_jax.commands.convert import Convert
 from edvr_jax.commands.eval import Eval
+from edvr_jax.commands.export import Export
 from edvr_jax.commands.info import Info
 from edvr_jax.commands.metrics import Metrics
 from edvr_jax.commands.prepare import Prepare
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "prepare": Prepare,
                 "records": Records,
                 "convert": Convert,
+                "export": Export,
                 "info": Info,
                 "selftest": Selftest,
                 "bench": Bench,

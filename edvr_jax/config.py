@@ -159,6 +159,10 @@ class ModelConfig:
         """Height and width of the input must be multiples of this."""
         return 16 if self.hr_in else 4
 
+    def with_dtype(self, dtype: Literal["float32", "bfloat16"]) -> "ModelConfig":
+        """Return the same network with another computation type."""
+        return dataclasses.replace(self, dtype=dtype)
+
 
 @dataclasses.dataclass(frozen=True)
 class CascadeConfig:
@@ -186,6 +190,12 @@ class CascadeConfig:
                 f"stage1 gives {self.stage1.out_channels} channels but stage2 takes "
                 f"{self.stage2.in_channels}"
             )
+
+    def with_dtype(self, dtype: Literal["float32", "bfloat16"]) -> "CascadeConfig":
+        """Return the same networks with another computation type."""
+        return CascadeConfig(
+            self.stage1.with_dtype(dtype), self.stage2.with_dtype(dtype)
+        )
 
     @property
     def num_frames(self) -> int:

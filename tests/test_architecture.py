@@ -27,7 +27,10 @@ LAYERS = (
     ("convert", "optim", "state"),
     ("weights", "steps"),
     ("parallel", "protocols", "restore", "warm_start"),
-    ("benchmark", "checkpoint", "evaluator", "interruption", "profiling", "workdir"),
+    (
+        *("benchmark", "checkpoint", "evaluator", "export"),
+        *("interruption", "profiling", "workdir"),
+    ),
     ("validation",),
     ("watch",),
     ("trainer", "dry_run"),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from edvr_jax import files
 from edvr_jax.config import DataConfig
-from edvr_jax.data import scenes, video
+from edvr_jax.data import images, scenes, video
 from edvr_jax.data.frames import DecodedFrames, FrameFiles, Frames
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.records import RecordFrames
@@ -61,7 +61,7 @@ class FrameStore:
             num_frames = min(len(source), limit)
             return dataclasses.replace(source, num_frames=num_frames), []
         if not must_decode and isinstance(source, Path) and source.is_dir():
-            names = tuple(path.name for path in video.list_images(source)[:limit])
+            names = tuple(path.name for path in images.list_images(source)[:limit])
             if not names:
                 raise InputError(f"{source}: no images in this folder")
             return FrameFiles(source, names), []

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edvr_jax.data import video
+from edvr_jax.data import images
 
 
 class Frames(Protocol):
@@ -58,7 +58,7 @@ class FrameFiles:
 
     @functools.cached_property
     def _size(self) -> tuple[int, int]:
-        return video.read_size(self.folder / self.names[0])
+        return images.read_size(self.folder / self.names[0])
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Decode a frame.
@@ -67,8 +67,8 @@ class FrameFiles:
             InputError: if the file is missing, damaged, or of another size.
         """
         path = self.folder / self.names[index]
-        frame = video.read_image(path)
-        video.check_size(frame, self.size, path)
+        frame = images.read_image(path)
+        images.check_size(frame, self.size, path)
         return frame
 
 

@@ -14,7 +14,7 @@ import tqdm
 
 from edvr_jax import files
 from edvr_jax.config import DatasetName
-from edvr_jax.data import video
+from edvr_jax.data import images
 from edvr_jax.data.datasets.layout import Layout
 from edvr_jax.errors import InputError
 
@@ -51,8 +51,8 @@ class RecordFrames:
         """
         data = self.split.read(self.first + index)
         name = f"{self.split.folder}: {self.split.stream} {self.clip}, frame {index}"
-        frame = video.decode_image(data, name)
-        video.check_size(frame, self.size, name)
+        frame = images.decode_image(data, name)
+        images.check_size(frame, self.size, name)
         return frame
 
 
@@ -207,7 +207,7 @@ def _count_frames(layout: Layout[Path]) -> int | None:
         for path in clips.values():
             if not path.is_dir():
                 return None
-            counts.append(len(video.list_images(path)))
+            counts.append(len(images.list_images(path)))
     return sum(counts)
 
 

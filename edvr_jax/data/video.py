@@ -1,31 +1,31 @@
 """Read clips, one frame at a time: video files (PyAV) and folders of frames (OpenCV).
 
-Frames are uint8 RGB, [H, W, 3], upright (the rotation that phones store beside the
-picture is applied). YUV becomes RGB by the matrix and range that the file is tagged
-with; an untagged file is taken as BT.709 if it is high definition, else as BT.601,
-as players do.
+Frames are RGB, [H, W, 3], upright (the rotation that phones store beside the picture is
+applied), uint8 unless more bits are asked for. YUV becomes RGB by the matrix and range
+that the file is tagged with; an untagged file is taken as BT.709 if it is high
+definition, else as BT.601, as players do.
 """
 
 import contextlib
 import dataclasses
-import re
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from edvr_jax.data import images
 from edvr_jax.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".y4m"),
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
@@ -37,6 +37,7 @@ SWSCALE_FLAGS = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
+_PIPE_FORMAT = "yuv4mpegpipe"
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 
 
@@ -72,12 +73,12 @@ class Clip:
                 ends before its header says; the frames before it were yielded.
         """
         if self.frame_paths:
-            named = ((path.name, read_image(path)) for path in self.frame_paths)
+            named = ((path.name, images.read_image(path)) for path in self.frame_paths)
         else:
-            frames = enumerate(_iter_video(self.path))
-            named = ((f"frame {index}", frame) for index, frame in frames)
+            frames = enumerate(decode(self.path))
+            named = ((f"frame {index}", to_rgb(frame)) for index, frame in frames)
         for name, frame in named:
-            check_size(frame, self.size, f"{self.path}: {name}")
+            images.check_size(frame, self.size, f"{self.path}: {name}")
             yield frame
 
 
@@ -99,7 +100,7 @@ def open_clip(path: str | Path) -> Clip:
         raise InputError(f"{path}: no such file or folder; check the path")
     if path.is_dir():
         return _open_folder(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in images.IMAGE_SUFFIXES:
         raise InputError(
             f"{path}: this is one image; give a video file or a folder of frames"
         )
@@ -122,9 +123,9 @@ def list_clips(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; check the path")
-    if folder.is_file() or list_images(folder):
+    if folder.is_file() or images.list_images(folder):
         return [folder]
-    clips = [path for path in _list_visible(folder) if _is_clip(path)]
+    clips = [path for path in images.list_visible(folder) if _is_clip(path)]
     if not clips:
         raise InputError(
             f"{folder}: no clips in this folder; put video files or folders of "
@@ -133,135 +134,68 @@ def list_clips(folder: str | Path) -> list[Path]:
     return clips
 
 
-def check_size(frame: np.ndarray, size: tuple[int, int], name: str | Path) -> None:
-    """Check that a frame has the size of the first one.
-
-    Args:
-        frame: The frame, [H, W, 3].
-        size: Height and width of the first frame.
-        name: The frame's name in the message.
-
-    Raises:
-        InputError: if it has another size.
-    """
-    if frame.shape[:2] != size:
-        raise InputError(
-            f"{name} is {_width_x_height(frame.shape[:2])} but the first frame is "
-            f"{_width_x_height(size)}; all frames of a clip must have one size"
-        )
-
-
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that orders frame2.png before frame10.png."""
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts]
-
-
-def _list_visible(folder: Path) -> list[Path]:
-    try:
-        entries = [path for path in folder.iterdir() if path.name[0] != "."]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from None
-    return sorted(entries, key=lambda path: (natural_key(path), path.name))
-
-
-def list_images(folder: Path) -> list[Path]:
-    """List the images of a folder in natural order.
-
-    Raises:
-        InputError: if the folder cannot be listed.
-    """
-    return [p for p in _list_visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
-
-
 def _is_clip(path: Path) -> bool:
     if path.is_dir():
-        return bool(list_images(path))
+        return bool(images.list_images(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _width_x_height(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"
-
-
 def _open_folder(path: Path) -> Clip:
-    images = list_images(path)
-    if not images:
-        entries = _list_visible(path)
+    frame_paths = tuple(images.list_images(path))
+    if not frame_paths:
+        entries = images.list_visible(path)
         what = "no images in this folder" if entries else "this folder is empty"
         raise InputError(
             f"{path}: {what}; it must hold the frames of one clip as "
-            f"{', '.join(s[1:] for s in IMAGE_SUFFIXES)}"
+            f"{', '.join(s[1:] for s in images.IMAGE_SUFFIXES)}"
         )
-    size = read_image(images[0]).shape[:2]
-    return Clip(path, size, num_frames=len(images), frame_paths=tuple(images))
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read one image as uint8 RGB, [H, W, 3].
-
-    Raises:
-        InputError: if the file is missing or is no complete image.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return decode_image(data, path)
-
-
-def decode_image(data: bytes, name: str | Path) -> np.ndarray:
-    """Decode the bytes of an image file as uint8 RGB, [H, W, 3].
-
-    Args:
-        data: Content of the file.
-        name: The file's name in the message.
-
-    Raises:
-        InputError: if it is no complete image.
-    """
-    image = None
-    if data:
-        with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise InputError(f"{name}: not a complete image; replace this frame")
-    return image
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Read height and width of an image; of a PNG file only its header.
-
-    Raises:
-        InputError: if the file is missing or is no complete image.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(24)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 24:
-        width, height = struct.unpack(">II", header[16:])
-        return height, width
-    height, width, _ = read_image(path).shape
-    return height, width
+    size = images.read_image(frame_paths[0]).shape[:2]
+    return Clip(path, size, num_frames=len(frame_paths), frame_paths=frame_paths)
 
 
 def _open_video(path: Path) -> Clip:
-    with _open_container(path) as (_, stream):
-        fps = stream.average_rate or stream.guessed_rate
-        num_frames = stream.frames or None
-        if num_frames is None and fps and stream.duration and stream.time_base:
-            num_frames = round(stream.duration * stream.time_base * fps)
-    for first in _iter_video(path):
-        return Clip(path, first.shape[:2], fps or Fraction(25), num_frames)
+    with open_container(path) as (_, stream):
+        fps, num_frames = frame_rate(stream), count_frames(stream)
+    for first in decode(path):
+        return Clip(path, to_rgb(first).shape[:2], fps, num_frames)
     raise InputError(f"{path}: the video has no frames; is the file complete?")
 
 
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Return the mean frames per second that a video announces; 25 if it does not."""
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def count_frames(stream: VideoStream) -> int | None:
+    """Return how many frames a video announces, or None."""
+    fps = stream.average_rate or stream.guessed_rate
+    if not stream.frames and fps and stream.duration and stream.time_base:
+        return round(stream.duration * stream.time_base * fps)
+    return stream.frames or None
+
+
 @contextlib.contextmanager
-def _open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_container(
+    path: Path, file: BinaryIO | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video file, and close it after the ``with``.
+
+    Args:
+        path: The file, or its name in messages.
+        file: What to read instead: a pipe with YUV4MPEG2.
+
+    Yields:
+        The container and its video stream.
+
+    Raises:
+        InputError: if it is no video.
+    """
     try:
-        container = av.open(str(path))
+        container = (
+            av.open(str(path))
+            if file is None
+            else av.open(file, "r", format=_PIPE_FORMAT)
+        )
     except (FFmpegError, OSError) as error:
         reason = error.strerror or "unknown format"
         raise InputError(
@@ -269,7 +203,7 @@ def _open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             "file or a folder of frames"
         ) from None
     with container:
-        streams = container.streams.video
+        streams = _without_pictures(container.streams.video)
         # FFmpeg renders text files as ANSI art.
         if not streams or container.format.name == "tty":
             raise InputError(f"{path}: no video stream in this file; give a video")
@@ -277,24 +211,41 @@ def _open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, streams[0]
 
 
-def _iter_video(path: Path) -> Iterator[np.ndarray]:
+def _without_pictures(streams: Sequence[VideoStream]) -> list[VideoStream]:
+    """Leave cover pictures out, which are stored as videos of one frame."""
+    return [s for s in streams if not s.disposition & Disposition.attached_pic]
+
+
+def decode(path: Path) -> Iterator[VideoFrame]:
+    """Decode a video file from its first frame.
+
+    Raises:
+        InputError: if it is damaged or ends early; the frames before were yielded.
+    """
+    with open_container(path) as (container, stream):
+        yield from decode_stream(path, container, stream)
+
+
+def decode_stream(
+    path: Path, container: InputContainer, stream: VideoStream
+) -> Iterator[VideoFrame]:
+    """Decode an open video from where it is; see :func:`decode`."""
     num_read = 0
     last = None
-    with _open_container(path) as (container, stream):
-        try:
-            for last in container.decode(stream):
-                yield _to_rgb(last)
-                num_read += 1
-        except FFmpegError as error:
-            raise InputError(
-                f"{path}: the video is damaged ({error.strerror}): {num_read} frames "
-                "were read; repair or cut the file"
-            ) from None
-        if last is not None and _ends_early(container, stream, last, num_read):
-            raise InputError(
-                f"{path}: the video is truncated: {num_read} frames were read, but "
-                "its header announces more; copy the file again or cut it"
-            )
+    try:
+        for last in container.decode(stream):
+            yield last
+            num_read += 1
+    except FFmpegError as error:
+        raise InputError(
+            f"{path}: the video is damaged ({error.strerror}): {num_read} frames "
+            "were read; repair or cut the file"
+        ) from None
+    if last is not None and _ends_early(container, stream, last, num_read):
+        raise InputError(
+            f"{path}: the video is truncated: {num_read} frames were read, but "
+            "its header announces more; copy the file again or cut it"
+        )
 
 
 def _ends_early(
@@ -322,13 +273,34 @@ def _duration(frame: VideoFrame) -> Fraction:
     return (frame.duration or 0) * (frame.time_base or Fraction(0))
 
 
-def _to_rgb(frame: VideoFrame) -> np.ndarray:
-    matrix = None  # as tagged
-    if frame.colorspace == _UNSPECIFIED_COLORSPACE and not frame.format.is_rgb:
-        is_hd = frame.width >= 1280 or frame.height > 576
-        matrix = Colorspace.ITU709 if is_hd else Colorspace.ITU601
+def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
+    """Convert a decoded frame to RGB, upright, [H, W, 3].
+
+    Args:
+        frame: A frame of :func:`decode`.
+        any_depth: Give a frame of more than 8 bits as uint16, on 0..65535; else all
+            are uint8.
+    """
+    is_deep = any_depth and bit_depth(frame.format) > 8
     image = frame.to_ndarray(
-        format="rgb24", src_colorspace=matrix, interpolation=SWSCALE_FLAGS
+        format="rgb48le" if is_deep else "rgb24",
+        src_colorspace=matrix_of(frame),
+        interpolation=SWSCALE_FLAGS,
     )
     # FFmpeg gives the angle counterclockwise, as np.rot90 takes it.
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def bit_depth(pixel_format: VideoFormat) -> int:
+    """Return the bits of each component of a pixel format."""
+    return max(component.bits for component in pixel_format.components)
+
+
+def matrix_of(frame: VideoFrame) -> int | None:
+    """Return FFmpeg's number of a frame's YUV matrix; None if it is RGB."""
+    if frame.format.is_rgb:
+        return None
+    if frame.colorspace != _UNSPECIFIED_COLORSPACE:
+        return int(frame.colorspace)
+    is_hd = frame.width >= 1280 or frame.height > 576
+    return int(Colorspace.ITU709 if is_hd else Colorspace.SMPTE170M)

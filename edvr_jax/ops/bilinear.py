@@ -48,9 +48,19 @@ def make_table(x, deformable_groups):
     return padded.reshape(-1, x.shape[3] // deformable_groups), steps
 
 
+def is_known(*sizes):
+    """Whether all sizes are numbers, none left open by jax.export."""
+    return all(isinstance(size, int) for size in sizes)
+
+
 def fits_indices(shape, deformable_groups):
-    """Whether 32-bit indices reach every row of the table of an image's shape."""
+    """Whether 32-bit indices reach every row of the table of an image's shape.
+
+    Sizes that jax.export leaves open are taken to fit.
+    """
     n, height, width, _ = shape
+    if not is_known(n, height, width):
+        return True
     border = sum(_BORDER)
     return n * (height + border) * (width + border) * deformable_groups < 2**31
 
@@ -163,7 +173,7 @@ def _base_positions(out_size_and_groups, grid, dtype):
     kh, kw = grid.taps
     tap_y, tap_x = (np.repeat(t.reshape(-1), groups) for t in np.mgrid[:kh, :kw])
     y, x = (
-        np.arange(size)[:, None] * stride - pad + tap * step
+        _arange(size)[:, None] * stride - pad + (tap * step)[None]
         for size, stride, pad, tap, step in zip(
             out_size,
             grid.strides,
@@ -174,6 +184,10 @@ def _base_positions(out_size_and_groups, grid, dtype):
         )
     )
     return y.astype(dtype)[None, :, None], x.astype(dtype)[None, None]
+
+
+def _arange(size):
+    return np.arange(size) if is_known(size) else jnp.arange(size)
 
 
 def _clamp(position, size):

@@ -239,22 +239,29 @@ class _RowSplit:
     def __init__(self, x, offset, options):
         self.shape = offset.shape[:3]
         n, height, width = self.shape
-        row_bytes = width * math.prod(options.grid.taps) * x.shape[3] * x.dtype.itemsize
-        rows = max(1, min(options.columns_bytes // max(1, row_bytes), n * height))
+        if bilinear.is_known(n, height, width):
+            column = math.prod(options.grid.taps) * x.shape[3] * x.dtype.itemsize
+            rows = options.columns_bytes // max(1, width * column)
+            rows = max(1, min(rows, n * height))
+        else:
+            # Of a size left open by jax.export: one row, or all of them.
+            is_small = options.columns_bytes < _COLUMNS_BYTES_ACCELERATOR
+            rows = 1 if is_small else n * height
         self.parts = -(-n * height // rows)
         rows = -(-n * height // self.parts)
         self.fill = self.parts * rows - n * height
+        self.pixels = rows * width
 
     def __call__(self, array):
         n, height, *rest = array.shape
         rows = array.reshape(n * height, *rest)
         rows = jnp.pad(rows, ((0, self.fill), *[(0, 0)] * len(rest)))
-        return rows.reshape(self.parts, -1, *rest[1:])
+        return rows.reshape(self.parts, self.pixels, *rest[1:])
 
     def join(self, parts):
         """Undo the split."""
         n, height, width = self.shape
-        rows = parts.reshape(-1, width, *parts.shape[2:])
+        rows = parts.reshape(n * height + self.fill, width, *parts.shape[2:])
         return rows[: n * height].reshape(n, height, width, *parts.shape[2:])
 
 

@@ -5,34 +5,29 @@ temporary name beside it, which is removed if anything goes wrong.
 """
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
-import av
-import cv2
 import numpy as np
-from av.container import OutputContainer
-from av.error import FFmpegError
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from av.video.stream import VideoStream
 
 from edvr_jax import files
-from edvr_jax.data.video import IMAGE_SUFFIXES, SWSCALE_FLAGS, VIDEO_SUFFIXES
+from edvr_jax.data.images import IMAGE_SUFFIXES
+from edvr_jax.data.video import VIDEO_SUFFIXES
 from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
+from edvr_jax.restore.encoder import (
+    CONTAINERS,
+    DEFAULT_CRF,
+    Encoding,
+    choose_encoding,
+)
+from edvr_jax.restore.parts import FrameParts, VideoParts
+from edvr_jax.restore.remux import write_video
+from edvr_jax.restore.source import Timeline
 
-# Suffix -> FFmpeg's muxer and its options.
-CONTAINERS = {
-    ".mp4": ("mp4", {"movflags": "faststart"}),
-    ".m4v": ("mp4", {"movflags": "faststart"}),
-    ".mov": ("mov", {"movflags": "faststart"}),
-    ".mkv": ("matroska", {}),
-}
 DEFAULT_FPS = Fraction(25)
-DEFAULT_CRF = 17  # visually lossless; x264's own default, 23, is not
 MAX_CRF = 51
 
 
@@ -44,7 +39,7 @@ def open_writer(
     names: Sequence[str] = (),
     crf: int = DEFAULT_CRF,
     overwrite: bool = False,
-) -> Iterator["VideoWriter | FolderWriter"]:
+) -> Iterator["Writer"]:
     """Open a clip for writing; it is complete, or not there, after the ``with``.
 
     Args:
@@ -61,25 +56,27 @@ def open_writer(
     Raises:
         InputError: if the output exists, cannot be written, or got no frame.
     """
-    path = Path(path)
-    is_video = _check_output(path, overwrite=overwrite)
+    path, fps = Path(path), fps or DEFAULT_FPS
+    is_video = check_output(path, overwrite=overwrite)
     if not 0 <= crf <= MAX_CRF:
         raise InputError(f"crf must be in 0..{MAX_CRF}, got {crf}")
     with files.replacing(path) as temporary:
-        with files.report_failure(path, FFmpegError):
-            writer = (
-                VideoWriter(temporary, path, fps or DEFAULT_FPS, crf)
-                if is_video
-                else FolderWriter(temporary, path, names)
-            )
-        with contextlib.closing(writer):
+        work = temporary.with_name(f"{temporary.name}.parts") if is_video else temporary
+        with files.report_failure(path):
+            work.mkdir()
+        writer = Writer(work, path, fps, names, crf)
+        try:
             yield writer
             if not writer.num_frames:
                 raise InputError(f"{path}: there are no frames to write")
-            writer.finish()
+            writer.finish(temporary)
+        finally:
+            writer.close()
+            if is_video:
+                shutil.rmtree(work, ignore_errors=True)
 
 
-def _check_output(path: Path, *, overwrite: bool) -> bool:
+def check_output(path: Path, *, overwrite: bool) -> bool:
     """Tell whether ``path`` shall be a video; refuse what cannot be written there.
 
     Raises:
@@ -112,115 +109,62 @@ def _check_output(path: Path, *, overwrite: bool) -> bool:
     return is_video
 
 
-class VideoWriter:
-    """H.264 in BT.709, tagged so; 4:2:0, or 4:4:4 where a side is odd.
+class Writer:
+    """Takes the frames of a clip.
 
     Attributes:
         num_frames: Frames written so far.
         size: Height and width of the frames; (0, 0) before the first.
     """
 
-    def __init__(self, temporary: Path, path: Path, fps: Fraction, crf: int):
-        muxer, options = CONTAINERS[path.suffix.lower()]
-        temporary.touch()  # tells what is wrong with a path better than FFmpeg
+    def __init__(
+        self, work: Path, path: Path, fps: Fraction, names: Sequence[str], crf: int
+    ):
         self.num_frames = 0
         self.size = (0, 0)
-        self._path, self._fps, self._crf = path, fps, crf
-        self._container = cast(
-            OutputContainer,
-            av.open(str(temporary), "w", format=muxer, container_options=options),
-        )
-        self._stream: VideoStream | None = None
+        self._work, self._path, self._fps, self._crf = work, path, fps, crf
+        self._encoding: Encoding | None = None
+        self._parts: VideoParts | FrameParts | None = None
+        if path.suffix.lower() not in CONTAINERS:
+            self._parts = FrameParts(work, path, names, ".png")
 
     def write(self, frame: np.ndarray) -> None:
-        """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1]."""
-        image = _check_size(self, frame)
-        with files.report_failure(self._path, FFmpegError):
-            stream = self._stream = self._stream or self._add_stream()
-            video_frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format=stream.pix_fmt,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=SWSCALE_FLAGS,
+        """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1].
+
+        Raises:
+            ValueError: if it has another shape than the first.
+        """
+        image = np.ascontiguousarray(to_uint8(frame))
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"frame must be [H, W, 3], got shape {image.shape}")
+        if self.num_frames and image.shape[:2] != self.size:
+            raise ValueError(
+                f"frame {self.num_frames} is {image.shape[:2]}, not {self.size}"
             )
-            video_frame.pts = self.num_frames
-            video_frame.time_base = 1 / self._fps
-            self._container.mux(stream.encode(video_frame))
+        self.size = (image.shape[0], image.shape[1])
+        if self._parts is None:
+            self._encoding = choose_encoding(self._path, self.size, crf=self._crf)
+            self._parts = VideoParts(
+                self._work,
+                self._path,
+                self._encoding,
+                self.size,
+                fps=self._fps,
+                time_base=1 / self._fps,
+            )
+        self._parts.write(image, time=self.num_frames)
         self.num_frames += 1
 
-    def finish(self) -> None:
-        """Write what the encoder still holds and the end of the file."""
-        with files.report_failure(self._path, FFmpegError):
-            if self._stream is not None:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
+    def finish(self, temporary: Path) -> None:
+        """Make the output of what was written."""
+        if not isinstance(self._parts, VideoParts) or self._encoding is None:
+            return
+        self._parts.finish()
+        count = self.num_frames
+        timeline = Timeline(range(count), count, 1 / self._fps, self._fps)
+        write_video(temporary, self._path, self._parts, self._encoding, timeline)
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
-        with contextlib.suppress(OSError, FFmpegError):
-            self._container.close()
-
-    def _add_stream(self) -> VideoStream:
-        options = {"crf": str(self._crf)}
-        stream = self._container.add_stream("libx264", self._fps, options=options)
-        stream.height, stream.width = self.size
-        # 4:2:0 halves both sides: an odd one would lose a row or column.
-        is_even = self.size[0] % 2 == 0 and self.size[1] % 2 == 0
-        stream.pix_fmt = "yuv420p" if is_even else "yuv444p"
-        codec = stream.codec_context
-        codec.time_base = 1 / self._fps
-        codec.colorspace = Colorspace.ITU709
-        codec.color_range = ColorRange.MPEG
-        codec.color_primaries = ColorPrimaries.BT709
-        codec.color_trc = ColorTrc.BT709
-        return stream
-
-
-class FolderWriter:
-    """PNG frames in a folder.
-
-    Attributes:
-        num_frames: Frames written so far.
-        size: Height and width of the frames; (0, 0) before the first.
-    """
-
-    def __init__(self, temporary: Path, path: Path, names: Sequence[str]):
-        self.num_frames = 0
-        self.size = (0, 0)
-        self._temporary, self._path = temporary, path
-        self._names = [f"{Path(name).stem}.png" for name in names]
-        twice = {name for name in self._names if self._names.count(name) > 1}
-        if twice:
-            raise InputError(
-                f"{path}: two input frames would both become {min(twice)}; rename one"
-            )
-        temporary.mkdir()
-
-    def write(self, frame: np.ndarray) -> None:
-        """Add a frame, RGB, [H, W, 3], uint8 or float in [0, 1]."""
-        image = _check_size(self, frame)
-        is_named = self.num_frames < len(self._names)
-        default = f"{self.num_frames:08d}.png"
-        name = self._names[self.num_frames] if is_named else default
-        _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        with files.report_failure(self._path):
-            (self._temporary / name).write_bytes(data.tobytes())
-        self.num_frames += 1
-
-    def finish(self) -> None:
-        """Do nothing: every frame is on disk already."""
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
-
-
-def _check_size(writer: VideoWriter | FolderWriter, frame: np.ndarray) -> np.ndarray:
-    image = np.ascontiguousarray(to_uint8(frame))
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"frame must be [H, W, 3], got shape {image.shape}")
-    if writer.num_frames and image.shape[:2] != writer.size:
-        raise ValueError(
-            f"frame {writer.num_frames} is {image.shape[:2]}, not {writer.size}"
-        )
-    writer.size = (image.shape[0], image.shape[1])
-    return image
+        """Let go of the files."""
+        if self._parts is not None:
+            self._parts.close()

@@ -7,21 +7,26 @@ the native format, any other file holds a PyTorch network (see convert.py).
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from edvr_jax import convert
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
+from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
 
 __all__ = [
     "Metadata",
     "available_weights",
     "combine_stages",
+    "fingerprint",
     "load_weights",
     "read_metadata",
     "save_weights",
@@ -147,6 +152,15 @@ def save_weights(
     native.write(
         Path(path), config, params, origin=origin, license=license, dtype=dtype
     )
+
+
+def fingerprint(params: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of parameters, whatever file they come from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(params_lib.flatten(params).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def combine_stages(

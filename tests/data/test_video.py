@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from edvr_jax.data.video import list_clips, natural_key, open_clip
+from edvr_jax.data.images import natural_key
+from edvr_jax.data.video import list_clips, open_clip
 from edvr_jax.errors import InputError
 
 FPS = Fraction(30000, 1001)

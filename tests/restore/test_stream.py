@@ -11,7 +11,8 @@ from edvr_jax.config import CascadeConfig
 from edvr_jax.data.windows import PADDING_MODES, window_indices
 from edvr_jax.errors import InputError
 from edvr_jax.models.cascade import create_model
-from edvr_jax.restore.stream import iter_windows, restore_frames
+from edvr_jax.restore.stream import restore_frames
+from edvr_jax.restore.windows import iter_windows
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

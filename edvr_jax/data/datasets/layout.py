@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from edvr_jax.config import Track
-from edvr_jax.data import video
+from edvr_jax.data import images
 from edvr_jax.errors import InputError
 
 GT = "gt"  # the stream of ground-truth frames
@@ -131,7 +131,7 @@ def _fault(folder: Path, num_frames: int) -> str:
     """Say what is wrong with a clip; nothing if it is complete."""
     if not folder.is_dir():
         return f"{folder}: this clip is missing"
-    names = [path.name for path in video.list_images(folder)]
+    names = [path.name for path in images.list_images(folder)]
     if len(names) == num_frames:
         return ""
     missing = _gaps(names)

@@ -1,0 +1,53 @@
+"""``edvr export``: a network as one file that runs without its code."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import edvr_jax.export as export_lib
+from edvr_jax import weights
+from edvr_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a network as an artefact of jax.export, for frames of any size.
+
+    `edvr restore --artifact OUT` runs it. It holds the network's programs (StableHLO),
+    the parameters, and the versions it was made with; JAX promises to run it for six
+    months.
+
+    Attributes:
+        weights: Name of weights that ship, or a .safetensors or .pth file.
+        output: File to write.
+        platforms: Where it shall run.
+        precision: Computation type.
+        overwrite: Replace an existing file.
+    """
+
+    weights: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS")]
+    output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    overwrite: bool = False
+
+    def run(self) -> int | None:
+        """Write the artefact and say how large it is."""
+        if self.output.exists() and not self.overwrite:
+            raise InputError(
+                f"{self.output}: exists already; pass --overwrite to replace it"
+            )
+        if not self.platforms:
+            raise InputError("name at least one platform")
+        config, params = weights.load_weights(self.weights)
+        config = config.with_dtype(self.precision)
+        export_lib.save(self.output, config, params, platforms=self.platforms)
+        size = self.output.stat().st_size / 2**20
+        sys.stdout.write(
+            f"{self.output}: {self.weights} for {', '.join(self.platforms)}, "
+            f"{size:.1f} MiB\n"
+        )
+        return None

@@ -1,0 +1,122 @@
+"""Read image files (OpenCV): the frames of clips that are folders."""
+
+import contextlib
+import re
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edvr_jax.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key that orders frame2.png before frame10.png."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts]
+
+
+def list_visible(folder: Path) -> list[Path]:
+    """List what a folder holds in natural order, without hidden entries.
+
+    Raises:
+        InputError: if the folder cannot be listed.
+    """
+    try:
+        entries = [path for path in folder.iterdir() if path.name[0] != "."]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from None
+    return sorted(entries, key=lambda path: (natural_key(path), path.name))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder in natural order.
+
+    Raises:
+        InputError: if the folder cannot be listed.
+    """
+    return [p for p in list_visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:
+    """Read one image as RGB, [H, W, 3].
+
+    Args:
+        path: The image file.
+        any_depth: Give an image of 16 bits as uint16; else all are uint8.
+
+    Raises:
+        InputError: if the file is missing or is no complete image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return decode_image(data, path, any_depth=any_depth)
+
+
+def decode_image(
+    data: bytes, name: str | Path, *, any_depth: bool = False
+) -> np.ndarray:
+    """Decode the bytes of an image file as RGB, [H, W, 3].
+
+    Args:
+        data: Content of the file.
+        name: The file's name in the message.
+        any_depth: Give an image of 16 bits as uint16; else all are uint8.
+
+    Raises:
+        InputError: if it is no complete image.
+    """
+    image = None
+    flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
+    if data:
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise InputError(f"{name}: not a complete image; replace this frame")
+    return image
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read height and width of an image; of a PNG file only its header.
+
+    Raises:
+        InputError: if the file is missing or is no complete image.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 24:
+        width, height = struct.unpack(">II", header[16:])
+        return height, width
+    height, width, _ = read_image(path).shape
+    return height, width
+
+
+def check_size(frame: np.ndarray, size: tuple[int, int], name: str | Path) -> None:
+    """Check that a frame has the size of the first one.
+
+    Args:
+        frame: The frame, [H, W, 3].
+        size: Height and width of the first frame.
+        name: The frame's name in the message.
+
+    Raises:
+        InputError: if it has another size.
+    """
+    if frame.shape[:2] != size:
+        raise InputError(
+            f"{name} is {width_x_height(frame.shape[:2])} but the first frame is "
+            f"{width_x_height(size)}; all frames of a clip must have one size"
+        )
+
+
+def width_x_height(size: tuple[int, ...]) -> str:
+    """Write a size, height before width, as people do."""
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,343 @@
+"""Encode RGB frames as a video stream, by the encoder and pixel format asked for.
+
+The matrix and the range of the levels are the input's, and are written into the stream.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from edvr_jax.data.video import SWSCALE_FLAGS, bit_depth
+from edvr_jax.errors import InputError
+from edvr_jax.restore.source import Colors
+
+os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
+
+DEFAULT_CRF = 17  # visually lossless; x264's own default, 23, is not
+_LOSSLESS = "ffv1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A format of video files.
+
+    Attributes:
+        muxer: FFmpeg's name of it.
+        codec: Encoder for 8 bits per channel, unless another is asked for.
+        deep_codec: Encoder for more.
+        options: For the muxer.
+        keeps_times: Every frame has a time of its own; else a constant rate is all.
+        is_encoded_last: The stream cannot be put together from parts that were
+            encoded one by one; they are kept lossless and encoded at the end.
+    """
+
+    muxer: str
+    codec: str = "libx264"
+    deep_codec: str = "libx265"
+    options: tuple[tuple[str, str], ...] = ()
+    keeps_times: bool = True
+    is_encoded_last: bool = False
+
+
+_MP4_OPTIONS = (("movflags", "faststart+use_metadata_tags"),)
+CONTAINERS = {
+    ".mp4": Container("mp4", options=_MP4_OPTIONS),
+    ".m4v": Container("mp4", options=_MP4_OPTIONS),
+    ".mov": Container("mov", options=_MP4_OPTIONS),
+    ".mkv": Container("matroska"),
+    ".webm": Container("webm", "libvpx-vp9", "libsvtav1"),
+    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False),
+    ".gif": Container("gif", "gif", "gif", is_encoded_last=True),
+    ".y4m": Container(
+        "yuv4mpegpipe",
+        "wrapped_avframe",
+        "wrapped_avframe",
+        options=(("strict", "-1"),),  # for more than 8 bits
+        keeps_times=False,
+        is_encoded_last=True,
+    ),
+}
+# Pixel formats in the order in which one is chosen: 4:2:0 plays everywhere, but halves
+# both sides, so that an odd one would lose a row or column.
+_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "rgb8", "yuvj420p")
+_DEEP_FORMATS = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "gbrp16le")
+_NO_LIST = (*_FORMATS[:3], *_DEEP_FORMATS[:3])  # of an encoder that lists none
+# Encoders that need more than a crf for constant quality, or to be silent.
+_EXTRA_OPTIONS = {
+    "libvpx-vp9": {"b": "0", "row-mt": "1"},
+    "libx265": {"x265-params": "log-level=error"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(2 * 118)},  # FF_QP2LAMBDA
+    "prores_ks": {"vendor": "apl0"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """A choice of encoder and all that it is told.
+
+    Attributes:
+        codec: FFmpeg's name of the encoder.
+        pix_fmt: FFmpeg's name of the pixel format.
+        options: Names and values.
+        colors: How RGB becomes YUV.
+        pixel_aspect: Width over height of a pixel.
+    """
+
+    codec: str
+    pix_fmt: str
+    options: tuple[tuple[str, str], ...]
+    colors: Colors
+    pixel_aspect: Fraction
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {**dataclasses.asdict(self), "pixel_aspect": str(self.pixel_aspect)}
+
+    @property
+    def is_deep(self) -> bool:
+        """More than 8 bits per channel."""
+        return bit_depth(VideoFormat(self.pix_fmt)) > 8
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the frames that lose nothing before the encoder."""
+        return np.dtype(np.uint16 if self.is_deep else np.uint8)
+
+
+def choose_encoding(
+    path: Path,
+    size: tuple[int, int],
+    *,
+    codec: str | None = None,
+    pix_fmt: str | None = None,
+    crf: int | None = None,
+    options: Sequence[str] = (),
+    is_deep: bool = False,
+    colors: Colors | None = None,
+    pixel_aspect: Fraction = Fraction(1),
+) -> Encoding:
+    """Choose how a video is encoded.
+
+    Args:
+        path: The file; its suffix names the container.
+        size: Height and width of its frames.
+        codec: FFmpeg's name of an encoder; None is the container's usual one.
+        pix_fmt: FFmpeg's name of a pixel format; None keeps depth and size.
+        crf: Quality, 0 is best; None is 17 if the encoder knows it.
+        options: More for the encoder, "key=value".
+        is_deep: The frames have more than 8 bits per channel.
+        colors: How RGB becomes YUV; None is BT.709.
+        pixel_aspect: Width over height of a pixel.
+
+    Raises:
+        InputError: if there is no such encoder, pixel format or option.
+    """
+    container = CONTAINERS[path.suffix.lower()]
+    codec = codec or (container.deep_codec if is_deep else container.codec)
+    context = _create_context(codec)
+    pix_fmt = _choose_format(context, size, pix_fmt, is_deep=is_deep)
+    supported = context.supported_options
+    known = {option.name for option in (*supported.generic, *supported.private)}
+    chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
+    if crf is not None and "crf" not in known:
+        raise InputError(
+            f"{codec} has no crf; leave it out, or give --encoder-options of {codec}"
+        )
+    if "crf" in known:
+        chosen["crf"] = str(DEFAULT_CRF if crf is None else crf)
+        largest = _largest_crf(context)
+        if crf is not None and not 0 <= crf <= largest:
+            raise InputError(f"crf of {codec} must be in 0..{largest}, got {crf}")
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or key not in known:
+            raise InputError(
+                f"encoder option {option!r}: write key=value with a key that {codec} "
+                f"has (ffmpeg -h encoder={codec} lists them)"
+            )
+        chosen[key] = value
+    if VideoFormat(pix_fmt).is_rgb:
+        colors = dataclasses.replace(colors or Colors(), matrix=0, range=2)
+    encoding = Encoding(
+        codec, pix_fmt, tuple(chosen.items()), colors or Colors(), pixel_aspect
+    )
+    _check_opens(encoding, size)
+    return encoding
+
+
+def lossless(encoding: Encoding) -> Encoding:
+    """Return an encoding that keeps the frames that another is made of at the end."""
+    pix_fmt = "gbrp16le" if encoding.is_deep else "bgr0"
+    rgb = Colors(matrix=0, range=2)
+    return Encoding(_LOSSLESS, pix_fmt, (), rgb, encoding.pixel_aspect)
+
+
+def _create_context(codec: str) -> VideoCodecContext:
+    try:
+        context = av.CodecContext.create(codec, "w")
+    except (UnknownCodecError, ValueError):
+        context = None
+    if not isinstance(context, VideoCodecContext):
+        raise InputError(
+            f"there is no video encoder {codec!r} here; usual ones are libx264, "
+            "libx265, libsvtav1, libvpx-vp9, prores_ks, ffv1"
+        )
+    return context
+
+
+def _choose_format(
+    context: VideoCodecContext,
+    size: tuple[int, int],
+    pix_fmt: str | None,
+    *,
+    is_deep: bool,
+) -> str:
+    listed = [f.name for f in context.codec.video_formats or ()] or list(_NO_LIST)
+    if pix_fmt is not None:
+        if pix_fmt not in listed:
+            raise InputError(
+                f"{context.codec.name} has no pixel format {pix_fmt!r}; it has "
+                f"{', '.join(listed)}"
+            )
+        _check_even(pix_fmt, size)
+        return pix_fmt
+    wanted = (*_DEEP_FORMATS, *_FORMATS) if is_deep else (*_FORMATS, *_DEEP_FORMATS)
+    fitting = [f for f in wanted if f in listed and _fits(f, size)]
+    if not fitting:
+        height, width = size
+        raise InputError(
+            f"{context.codec.name} cannot store frames of {width}x{height}: both sides "
+            "must be even; give another --scale or --codec"
+        )
+    return fitting[0]
+
+
+def _fits(pix_fmt: str, size: tuple[int, int]) -> bool:
+    pixel_format = VideoFormat(pix_fmt, 16, 16)
+    height, width = size
+    return not (
+        height % (16 // pixel_format.chroma_height(16))
+        or width % (16 // pixel_format.chroma_width(16))
+    )
+
+
+def _check_even(pix_fmt: str, size: tuple[int, int]) -> None:
+    if not _fits(pix_fmt, size):
+        height, width = size
+        raise InputError(
+            f"{pix_fmt} cannot store frames of {width}x{height}, whose sides must be "
+            "even; leave --pix-fmt out, or give another --scale"
+        )
+
+
+def _largest_crf(context: VideoCodecContext) -> int:
+    largest = next(o.max for o in context.supported_options.private if o.name == "crf")
+    return int(min(largest, 63 if "264" not in context.codec.name else 51))
+
+
+def _check_opens(encoding: Encoding, size: tuple[int, int]) -> None:
+    """Let the encoder look at its settings before hours of work."""
+    if encoding.codec == "wrapped_avframe":
+        return
+    context = _create_context(encoding.codec)
+    height, width = size
+    context.width, context.height, context.pix_fmt = width, height, encoding.pix_fmt
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.options = dict(encoding.options)
+    try:
+        context.open()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{encoding.codec} refuses these settings for frames of {width}x{height} "
+            f"({getattr(error, 'strerror', None) or error}): "
+            + ", ".join(f"{key}={value}" for key, value in encoding.options)
+        ) from None
+
+
+def add_stream(
+    container: OutputContainer,
+    encoding: Encoding,
+    size: tuple[int, int],
+    *,
+    fps: Fraction,
+    time_base: Fraction,
+) -> VideoStream:
+    """Add a video stream to a file; equal arguments give equal streams.
+
+    Args:
+        container: The file.
+        encoding: The encoder.
+        size: Height and width.
+        fps: Mean frames per second.
+        time_base: Unit of the frames' times, in seconds.
+    """
+    stream = container.add_stream(encoding.codec, fps, options=dict(encoding.options))
+    assert isinstance(stream, VideoStream)
+    stream.height, stream.width = size
+    stream.pix_fmt = encoding.pix_fmt
+    codec, colors = stream.codec_context, encoding.colors
+    codec.time_base = time_base
+    codec.colorspace, codec.color_range = colors.matrix, colors.range
+    codec.color_primaries, codec.color_trc = colors.primaries, colors.transfer
+    if encoding.pixel_aspect != 1:
+        codec.sample_aspect_ratio = encoding.pixel_aspect
+    if encoding.codec == "libx265" and container.format.name in ("mp4", "mov"):
+        codec.codec_tag = "hvc1"  # the other tag, hev1, does not play on Apple's
+    # Parts of a stream are put together under one header.
+    codec.flags |= int(Flags.global_header)
+    return stream
+
+
+def encode(
+    stream: VideoStream,
+    image: np.ndarray,
+    *,
+    colors: Colors,
+    time: int,
+    time_base: Fraction,
+) -> list[Packet]:
+    """Encode a frame, RGB, [H, W, 3], uint8 or uint16.
+
+    Args:
+        stream: Of :func:`add_stream`.
+        image: The frame.
+        colors: How RGB becomes YUV.
+        time: When it is shown, in units of the time base.
+        time_base: Seconds of one unit.
+
+    Returns:
+        The packets that are ready.
+    """
+    is_deep = image.dtype == np.uint16
+    frame = VideoFrame.from_ndarray(
+        np.ascontiguousarray(image), format="rgb48le" if is_deep else "rgb24"
+    )
+    frame = to_yuv(frame, stream.pix_fmt, colors)
+    frame.pts, frame.time_base = time, time_base
+    return stream.encode(frame)
+
+
+def to_yuv(frame: VideoFrame, pix_fmt: str | None, colors: Colors) -> VideoFrame:
+    """Convert a frame of RGB to the encoder's pixel format."""
+    if pix_fmt is not None and VideoFormat(pix_fmt).is_rgb:
+        return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)
+    return frame.reformat(
+        format=pix_fmt,
+        dst_colorspace=colors.matrix,
+        dst_color_range=colors.range,
+        interpolation=SWSCALE_FLAGS,
+    )

@@ -1,0 +1,139 @@
+"""One network as a stream runs it: its two halves, compiled, on one or more devices.
+
+The first half makes the features of a frame, the second restores the centre of a
+window of them, so a stream computes each frame's features once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.models.cascade import Cascade, create_model
+
+Pyramid = tuple[jax.Array, ...]  # levels of one frame, [h, w, F]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A network in two compiled halves.
+
+    Attributes:
+        config: Its architecture.
+        params: Its parameters, as the halves take them.
+        encode: From parameters and frames, float32 in [0, 1], [K, H, W, C], to a
+            tuple of K pyramids.
+        reconstruct: From parameters, a tuple of K windows, each a tuple of pyramids,
+            and the frames to restore, [K, H, W, C], to the restored ones, float32,
+            [K, s*H, s*W, C].
+    """
+
+    config: ModelConfig
+    params: Any
+    encode: Callable[[Any, jax.Array], tuple[Pyramid, ...]]
+    reconstruct: Callable[[Any, tuple[tuple[Pyramid, ...], ...], jax.Array], jax.Array]
+
+    @functools.cached_property
+    def _params_on(self) -> dict[Any, Any]:
+        return {}
+
+    def params_on(self, device: Any) -> Any:
+        """Return the parameters on a device; they are put there once."""
+        if device not in self._params_on:
+            self._params_on[device] = jax.device_put(self.params, device)
+        return self._params_on[device]
+
+
+def create_networks(
+    config: ModelConfig | CascadeConfig, params: Any, model: nn.Module | None = None
+) -> list[Network]:
+    """Make the networks that restore a frame one after the other.
+
+    Args:
+        config: Architecture of the network, or of the two of a cascade.
+        params: Its parameters.
+        model: The module to apply if it is not ``create_model(config)``.
+
+    Returns:
+        One network, or the two of a cascade.
+    """
+    model = create_model(config) if model is None else model
+    if isinstance(config, ModelConfig):
+        return [_create_network(config, params, model)]
+    cascade = cast(Cascade, model)
+    return [
+        _create_network(config.stage1, params["stage1"], cascade.stage1),
+        _create_network(config.stage2, params["stage2"], cascade.stage2),
+    ]
+
+
+def _create_network(config: ModelConfig, params: Any, model: nn.Module) -> Network:
+    return Network(
+        config,
+        params,
+        functools.partial(_encode, model=model),
+        functools.partial(_reconstruct, model=model),
+    )
+
+
+# Jitted here, so that equal networks share their compiled programs.
+@functools.partial(jax.jit, static_argnames="model")
+def _encode(params, frames, *, model):
+    return encode(model, params, frames)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _reconstruct(params, windows, frames, *, model):
+    return reconstruct(model, params, windows, frames)
+
+
+def encode(model: nn.Module, params: Any, frames: jax.Array) -> tuple[Pyramid, ...]:
+    """Compute the pyramids of frames; see :class:`Network`."""
+    levels = model.apply({"params": params}, frames, method="encode")
+    return tuple(
+        tuple(level[k] for level in cast(Pyramid, levels))
+        for k in range(frames.shape[0])
+    )
+
+
+def reconstruct(
+    model: nn.Module,
+    params: Any,
+    windows: tuple[tuple[Pyramid, ...], ...],
+    frames: jax.Array,
+) -> jax.Array:
+    """Restore the centers of windows; see :class:`Network`."""
+    frames_of_windows = [
+        tuple(jnp.stack(level) for level in zip(*window, strict=True))
+        for window in windows
+    ]
+    levels = tuple(jnp.stack(level) for level in zip(*frames_of_windows, strict=True))
+    restored = model.apply({"params": params}, levels, frames, method="reconstruct")
+    return cast(jax.Array, restored).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def to_levels(image: jax.Array, dtype: Any) -> jax.Array:
+    """Clip an image to [0, 1] and round it to the levels of an integer type.
+
+    Args:
+        image: float in [0, 1].
+        dtype: uint8 or uint16; a floating type leaves the image as it is.
+    """
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return image
+    return jnp.rint(jnp.clip(image, 0, 1) * jnp.iinfo(dtype).max).astype(dtype)
+
+
+def to_float(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack images, uint8, uint16 or float, and scale integers to [0, 1], float32."""
+    stacked = np.stack(images)
+    if np.issubdtype(stacked.dtype, np.integer):
+        return stacked.astype(np.float32) / np.iinfo(stacked.dtype).max
+    return stacked.astype(np.float32)

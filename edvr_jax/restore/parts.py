@@ -1,0 +1,285 @@
+"""What a job has restored so far, in parts that survive it.
+
+A video stream is encoded in parts of a fixed number of frames, each with an encoder of
+its own, and put together at the end: a job that was killed and resumed makes the parts
+that an undisturbed one makes. Frames of a folder are parts of one image each.
+"""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from edvr_jax import files
+from edvr_jax.errors import InputError
+from edvr_jax.restore import encoder
+from edvr_jax.restore.encoder import Encoding
+from edvr_jax.restore.source import Timeline
+
+# A part holds about so many pixels: what a kill may cost, against the key frame that
+# each part begins with.
+_PART_PIXELS = 2**26
+_MIN_FRAMES, _MAX_FRAMES = 8, 240
+# NUT keeps every time and packet as it is; the few encoders that it does not know
+# write packets that MOV does not change either.
+_MUXERS = {"nut": ".nut", "mov": ".mov"}
+
+IMAGE_FORMATS = (".png", ".tif", ".tiff", ".webp", ".jpg")
+_IMAGE_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
+}
+DEEP_IMAGE_FORMATS = (".png", ".tif", ".tiff")
+
+
+class VideoParts:
+    """A video stream that grows on disk.
+
+    Attributes:
+        folder: Where the parts are.
+        encoding: How frames are encoded.
+        num_frames: Frames in finished parts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        path: Path,
+        encoding: Encoding,
+        size: tuple[int, int],
+        *,
+        fps: Fraction,
+        time_base: Fraction,
+    ):
+        """Find the finished parts in a folder, and remove an unfinished one.
+
+        Args:
+            folder: Exists.
+            path: The output, as the user knows it.
+            encoding: How frames are encoded.
+            size: Height and width of the frames.
+            fps: Mean frames per second.
+            time_base: Seconds of one unit of the frames' times.
+        """
+        self.folder, self.encoding = folder, encoding
+        self.size, self.fps, self.time_base = size, fps, time_base
+        self._path = path
+        self._length = max(
+            _MIN_FRAMES, min(_MAX_FRAMES, _PART_PIXELS // (size[0] * size[1]))
+        )
+        self._muxer = _choose_muxer(encoding.codec)
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._num_in_part = 0
+        self._is_short = False
+        with files.report_failure(path):
+            for part in (self._unfinished, self._short):
+                part.unlink(missing_ok=True)
+        self._num_parts = 0
+        while self._part(self._num_parts).exists():
+            self._num_parts += 1
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in finished parts."""
+        return self._num_parts * self._length
+
+    @property
+    def num_written(self) -> int:
+        """Frames written so far, in an unfinished part too."""
+        return self.num_frames + self._num_in_part
+
+    def write(self, image: np.ndarray, *, time: int) -> None:
+        """Append a frame, RGB, [H, W, 3], of the encoding's type, shown at a time.
+
+        Raises:
+            InputError: if the disk is full.
+        """
+        with files.report_failure(self._path, FFmpegError):
+            if self._container is None:
+                self._open()
+            assert self._container is not None
+            assert self._stream is not None
+            packets = encoder.encode(
+                self._stream,
+                image,
+                colors=self.encoding.colors,
+                time=time,
+                time_base=self.time_base,
+            )
+            self._container.mux(packets)
+            self._num_in_part += 1
+        if self._num_in_part == self._length:
+            self._finish(self._part(self._num_parts))
+            self._num_parts += 1
+            self._num_in_part = 0
+
+    def finish(self) -> None:
+        """End the last part, which may be short; nothing can be written after it."""
+        if self._num_in_part:
+            self._finish(self._short)
+            self._is_short = True
+
+    def close(self) -> None:
+        """Let go of an unfinished part."""
+        if self._container is not None:
+            with contextlib.suppress(OSError, FFmpegError):
+                self._container.close()
+            self._container = None
+
+    def paths(self) -> list[Path]:
+        """Return the files of the parts, in order."""
+        paths = [self._part(i) for i in range(self._num_parts)]
+        return [*paths, self._short] if self._is_short else paths
+
+    def packets(self, timeline: Timeline) -> Iterator[Packet]:
+        """Yield the packets of all parts in the order in which they are decoded.
+
+        Args:
+            timeline: When each frame is shown.
+        """
+        ranks = (rank for rank, _ in self._ranked_packets())
+        delay = max((index - rank for index, rank in enumerate(ranks)), default=0)
+        for index, (rank, packet) in enumerate(self._ranked_packets()):
+            packet.pts, packet.duration = timeline.span(rank)
+            # Decoding times rise and are not after the times shown.
+            packet.dts = timeline.before(index, delay)
+            yield packet
+
+    def images(self) -> Iterator[np.ndarray]:
+        """Decode the frames of all parts, RGB, [H, W, 3]."""
+        layout = "rgb48le" if self.encoding.is_deep else "rgb24"
+        for path in self.paths():
+            with av.open(str(path)) as container:
+                for frame in container.decode(video=0):
+                    yield frame.to_ndarray(format=layout)
+
+    def _ranked_packets(self) -> Iterator[tuple[int, Packet]]:
+        """Yield packets with the index of the frame that each holds."""
+        first = 0
+        for path in self.paths():
+            with av.open(str(path)) as container:
+                packets = [p for p in container.demux(video=0) if p.size]
+                order = sorted(range(len(packets)), key=lambda i: packets[i].pts or 0)
+                ranks = dict(zip(order, itertools.count(first), strict=False))
+                for index, packet in enumerate(packets):
+                    yield ranks[index], packet
+            first += len(packets)
+
+    def _part(self, index: int) -> Path:
+        return self.folder / f"{index:06}{_MUXERS[self._muxer]}"
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.folder / f"unfinished{_MUXERS[self._muxer]}"
+
+    @property
+    def _short(self) -> Path:
+        return self.folder / f"short{_MUXERS[self._muxer]}"
+
+    def _open(self) -> None:
+        self._unfinished.touch()  # tells what is wrong with a path better than FFmpeg
+        self._container = cast(
+            OutputContainer, av.open(str(self._unfinished), "w", format=self._muxer)
+        )
+        self._stream = encoder.add_stream(
+            self._container,
+            self.encoding,
+            self.size,
+            fps=self.fps,
+            time_base=self.time_base,
+        )
+
+    def _finish(self, path: Path) -> None:
+        assert self._container is not None
+        assert self._stream is not None
+        with files.report_failure(self._path, FFmpegError):
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+            self._unfinished.replace(path)
+
+
+def _choose_muxer(codec: str) -> str:
+    for muxer in _MUXERS:
+        with av.open(io.BytesIO(), "w", format=muxer) as probe:
+            if codec in cast(OutputContainer, probe).supported_codecs:
+                return muxer
+    raise InputError(f"{codec} cannot be written in parts; choose another --codec")
+
+
+class FrameParts:
+    """Images in a folder.
+
+    Attributes:
+        folder: Where the images are.
+    """
+
+    def __init__(self, folder: Path, path: Path, names: Sequence[str], suffix: str):
+        """Find the images that are there.
+
+        Args:
+            folder: Exists.
+            path: The output, as the user knows it.
+            names: Names of the frames, their suffix does not matter; after the last of
+                them frames are numbered.
+            suffix: Format of the images, one of ``IMAGE_FORMATS``.
+
+        Raises:
+            InputError: if two frames would have one name.
+        """
+        self.folder = folder
+        self._path, self._suffix = path, suffix
+        self._names = [f"{Path(name).stem}{suffix}" for name in names]
+        twice = {name for name in self._names if self._names.count(name) > 1}
+        if twice:
+            raise InputError(
+                f"{path}: two input frames would both become {min(twice)}; rename one"
+            )
+        self.num_frames = 0
+        while (folder / self._name(self.num_frames)).exists():
+            self.num_frames += 1
+
+    @property
+    def num_written(self) -> int:
+        """Frames written so far."""
+        return self.num_frames
+
+    def write(self, image: np.ndarray, *, time: int) -> None:
+        """Add a frame, RGB, [H, W, 3], uint8 or uint16.
+
+        Raises:
+            InputError: if the disk is full.
+        """
+        del time
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        options = _IMAGE_OPTIONS.get(self._suffix, [])
+        data = cv2.imencode(self._suffix, bgr, options)[1]
+        target = self.folder / self._name(self.num_frames)
+        with files.report_failure(self._path):
+            temporary = target.with_name(f".{target.name}")
+            temporary.write_bytes(data.tobytes())
+            temporary.replace(target)
+        self.num_frames += 1
+
+    def finish(self) -> None:
+        """Do nothing: every frame is on disk already."""
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
+
+    def _name(self, index: int) -> str:
+        if index < len(self._names):
+            return self._names[index]
+        return f"{index:08d}{self._suffix}"

@@ -1,0 +1,61 @@
+"""What becomes of a restored frame before it is written: its size, a comparison."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+Compare = Literal["side", "split"]
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize by Lanczos' filter, wide enough not to alias when it shrinks.
+
+    Args:
+        image: [H, W, 3], uint8 or uint16.
+        size: New height and width.
+    """
+    if image.shape[:2] == size:
+        return image
+    new = (size[1], size[0])
+    if image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
+    channels = [
+        Image.fromarray(image[..., c].astype(np.float32)).resize(
+            new, Image.Resampling.LANCZOS
+        )
+        for c in range(image.shape[2])
+    ]
+    resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    largest = np.iinfo(image.dtype).max
+    return np.rint(np.clip(resized, 0, largest)).astype(image.dtype)
+
+
+def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
+    """Show a frame before and after its restoration.
+
+    Args:
+        before: The input, [h, w, 3], uint8 or uint16; it is enlarged (bicubic).
+        after: The restored frame, [H, W, 3], uint8 or uint16.
+        how: "side" puts both side by side, [H, 2*W, 3]; "split" shows the left half
+            of one and the right half of the other, with a line between, [H, W, 3].
+    """
+    height, width = after.shape[:2]
+    before = _to_dtype(before, after.dtype)
+    before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
+    if how == "side":
+        return np.concatenate([before, after], axis=1)
+    middle = width // 2
+    both = np.concatenate([before[:, :middle], after[:, middle:]], axis=1)
+    line = max(1, width // 640)
+    both[:, middle - line : middle + line] = np.iinfo(after.dtype).max
+    return both
+
+
+def _to_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if image.dtype == dtype:
+        return image
+    if dtype == np.uint8:
+        return (image >> 8).astype(np.uint8)
+    return image.astype(np.uint16) * 257

@@ -1,0 +1,299 @@
+"""The frames of a clip with all that the output keeps of it: times, colours, depth."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
+
+from edvr_jax.data import images, video
+from edvr_jax.errors import InputError
+
+# Formats in which a seek finds the key frame before a time.
+_SEEKABLE = ("mp4", "matroska")
+_SEEK_MARGIN = 2  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Colors:
+    """How RGB is meant and stored as YUV, by FFmpeg's numbers.
+
+    Attributes:
+        matrix: RGB to YUV.
+        range: Levels 16 to 235 (1, MPEG) or all (2, JPEG).
+        primaries: What red, green and blue are.
+        transfer: From light to levels.
+    """
+
+    matrix: int = int(Colorspace.ITU709)
+    range: int = int(ColorRange.MPEG)
+    primaries: int = int(ColorPrimaries.BT709)
+    transfer: int = int(ColorTrc.BT709)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trim:
+    """The part of a clip that is wanted.
+
+    Attributes:
+        start: Seconds from the clip's beginning; frames from there on count.
+        end: Seconds from the clip's beginning; None is its end.
+        max_frames: At most so many frames; None is all.
+    """
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    max_frames: int | None = None
+
+    def __post_init__(self):
+        """Check that something may be left."""
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise InputError("the end must lie after the start, and both after 0")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(f"at least one frame is needed, not {self.max_frames}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """When the frames of a clip are shown.
+
+    Attributes:
+        times: Of each frame, in units of the time base, rising.
+        end: When the last one is no longer shown.
+        time_base: Seconds of one unit.
+        fps: Mean frames per second.
+    """
+
+    times: Sequence[int]
+    end: int
+    time_base: Fraction
+    fps: Fraction
+
+    @property
+    def seconds(self) -> Fraction:
+        """When the last frame is no longer shown."""
+        return self.end * self.time_base
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return when a frame is shown and for how long."""
+        is_last = index == len(self.times) - 1
+        end = self.end if is_last else self.times[index + 1]
+        return self.times[index], end - self.times[index]
+
+    def before(self, index: int, delay: int) -> int:
+        """Return the time of the frame ``delay`` before one, also before the first."""
+        if index >= delay:
+            return self.times[index - delay]
+        return self.times[0] - (delay - index) * self.span(0)[1]
+
+    def with_constant_rate(self, path: Path) -> "Timeline":
+        """Return the same for a file format with one frame rate.
+
+        Raises:
+            InputError: if a frame is off by more than half of one.
+        """
+        frame = 1 / (self.fps * self.time_base)
+        for index, time in enumerate(self.times):
+            if abs(time - self.times[0] - index * frame) > max(1, frame / 2):
+                raise InputError(
+                    f"{path}: this format has one frame rate, but the frames are shown "
+                    "for varying times; write .mp4 or .mkv"
+                )
+        count = len(self.times)
+        return Timeline(range(count), count, 1 / self.fps, self.fps)
+
+
+class Source:
+    """A clip that is read once, from its first frame; close it when done.
+
+    Attributes:
+        path: The video file or the folder of frames; "-" for a pipe.
+        size: Height and width of the frames.
+        dtype: uint8, or uint16 for a clip of more than 8 bits.
+        fps: Mean frames per second.
+        time_base: Seconds of one unit of ``times``.
+        times: When each frame read so far is shown, in units of the time base, the
+            beginning of the clip, or of the part of it, being 0.
+        last_duration: How long the last frame read is shown, in the same units.
+        origin: Seconds on the file's own clock at that beginning.
+        end: Seconds on the file's own clock where the part ends; None is its end.
+        num_frames: About how many frames there are; None if it is not known.
+        colors: How the file stores colours.
+        pixel_aspect: Width over height of a pixel.
+        is_interlaced: Every frame holds two half pictures of different times.
+        names: File names of a folder's frames.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        trim: Trim | None = None,
+        *,
+        fps: Fraction = Fraction(25),
+        pipe: BinaryIO | None = None,
+    ):
+        """Open a clip and read its first frame.
+
+        Args:
+            path: A video file, or a folder of frames in natural order.
+            trim: What part of it is wanted; None is all.
+            fps: Frames per second of a folder.
+            pipe: What to read YUV4MPEG2 from, instead of the path.
+
+        Raises:
+            InputError: if there is nothing that can be read as a clip.
+        """
+        self.path = path
+        self.times: list[int] = []
+        self.last_duration = 1
+        self.origin = Fraction(0)
+        self.end: Fraction | None = None
+        self.num_frames: int | None = None
+        self.colors = Colors()
+        self.pixel_aspect = Fraction(1)
+        self.is_interlaced = False
+        self.names: tuple[str, ...] = ()
+        self._trim = trim or Trim()
+        self._exit = contextlib.ExitStack()
+        if pipe is None and video.open_clip(path).frame_paths:
+            frames = self._open_folder(fps)
+        else:
+            frames = self._open_video(pipe)
+        first = next(frames, None)
+        if first is None:
+            self.close()
+            raise InputError(f"{path}: no frame lies between this start and end")
+        self.size = first.shape[:2]
+        self.dtype = first.dtype
+        self._frames = itertools.chain([first], frames)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._exit.close()
+
+    def timeline(self, num_frames: int) -> Timeline:
+        """Return when the first frames are shown; they have been read."""
+        times = self.times[:num_frames]
+        end = times[-1] + self.last_duration
+        if num_frames < len(self.times):
+            end = self.times[num_frames]
+        return Timeline(times, end, self.time_base, self.fps)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield the frames, RGB, [H, W, 3].
+
+        Raises:
+            InputError: if a frame is damaged or of another size or depth, or if the
+                video ends early; the frames before it were yielded.
+        """
+        for index, frame in enumerate(self._frames):
+            name = self.names[index] if self.names else f"frame {index}"
+            images.check_size(frame, self.size, f"{self.path}: {name}")
+            if frame.dtype != self.dtype:
+                raise InputError(
+                    f"{self.path}: {name} is {frame.dtype} but the first frame is "
+                    f"{self.dtype}; all frames of a clip must have one depth"
+                )
+            yield frame
+
+    def _open_folder(self, fps: Fraction) -> Iterator[np.ndarray]:
+        self.fps, self.time_base = fps, 1 / fps
+        trim = self._trim
+        last = None if trim.end is None else _ceil(trim.end * fps)
+        paths = video.open_clip(self.path).frame_paths[_ceil(trim.start * fps) : last]
+        paths = paths[: trim.max_frames]
+        self.names = tuple(path.name for path in paths)
+        self.num_frames = len(paths)
+        for index, path in enumerate(paths):
+            self.times.append(index)
+            yield images.read_image(path, any_depth=True)
+
+    def _open_video(self, pipe: BinaryIO | None) -> Iterator[np.ndarray]:
+        container, stream = self._exit.enter_context(
+            video.open_container(self.path, pipe)
+        )
+        trim = self._trim
+        assert stream.time_base is not None
+        self.fps = video.frame_rate(stream)
+        self.time_base = stream.time_base
+        beginning = Fraction(container.start_time or 0, av.time_base)
+        self.origin = beginning + trim.start
+        self.end = None if trim.end is None else beginning + trim.end
+        self.num_frames = self._count(stream)
+        if stream.sample_aspect_ratio:
+            self.pixel_aspect = stream.sample_aspect_ratio
+        if trim.start > _SEEK_MARGIN and any(
+            name in container.format.name for name in _SEEKABLE
+        ):
+            target = self.origin - _SEEK_MARGIN
+            container.seek(int(target * av.time_base), backward=True)
+        is_first = True
+        for frame, time in self._timed(container, stream):
+            if is_first:
+                self._read_tags(frame)
+                is_first = False
+            self.times.append(time)
+            yield video.to_rgb(frame, any_depth=True)
+            if len(self.times) == trim.max_frames:
+                return
+
+    def _timed(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Yield the wanted frames with their times; repair missing or equal ones."""
+        offset = round(self.origin / self.time_base)
+        usual = max(1, round(1 / (self.fps * self.time_base)))
+        before = None
+        for frame in video.decode_stream(self.path, container, stream):
+            time = frame.pts
+            if time is None:
+                time = offset if before is None else before + usual
+            if before is not None and time <= before:
+                time = before + 1
+            before = time
+            if time * self.time_base < self.origin and self._trim.start:
+                continue
+            if self.end is not None and time * self.time_base >= self.end:
+                return
+            self.last_duration = int(frame.duration or 0) or usual
+            yield frame, time - offset
+
+    def _count(self, stream: VideoStream) -> int | None:
+        num_frames, trim = video.count_frames(stream), self._trim
+        if num_frames is not None:
+            first = _ceil(trim.start * self.fps)
+            if trim.end is not None:
+                num_frames = min(num_frames, _ceil(trim.end * self.fps))
+            num_frames = max(1, num_frames - first)
+            return min(num_frames, trim.max_frames or num_frames)
+        return trim.max_frames
+
+    def _read_tags(self, frame: VideoFrame) -> None:
+        self.is_interlaced = frame.interlaced_frame
+        if round(frame.rotation / 90) % 2:
+            self.pixel_aspect = 1 / self.pixel_aspect
+        matrix = video.matrix_of(frame)
+        if matrix is None:
+            return
+        is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(
+            "yuvj"
+        )
+        self.colors = Colors(
+            matrix=matrix,
+            range=int(ColorRange.JPEG if is_full else ColorRange.MPEG),
+            primaries=int(frame.color_primaries),
+            transfer=int(frame.color_trc),
+        )
+
+
+def _ceil(number: Fraction) -> int:
+    return -(-number.numerator // number.denominator)
