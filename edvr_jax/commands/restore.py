@@ -19,7 +19,7 @@ from edvr_jax import weights
 from edvr_jax.commands import output as output_lib
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED
-from edvr_jax.restore import encoder, job, parts, remux
+from edvr_jax.restore import copying, encoder, job, parts
 from edvr_jax.restore.network import Network, create_networks
 from edvr_jax.restore.picture import Compare
 from edvr_jax.restore.source import Source, Trim
@@ -223,6 +223,7 @@ class Restore:
             ),
             fps=Fraction(self.fps).limit_denominator(1001),
             pipe=sys.stdin.buffer if str(self.input) == PIPE else None,
+            output_without_times=self._output_without_times(),
         )
         if source.is_interlaced:
             _say(
@@ -230,6 +231,12 @@ class Restore:
                 " deinterlace it first for a better result"
             )
         return source
+
+    def _output_without_times(self) -> Path | None:
+        if str(self.output) == PIPE:
+            return self.output
+        container = encoder.CONTAINERS.get(self.output.suffix.lower())
+        return None if container is None or container.keeps_times else self.output
 
     def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> job.Look:
         height, width = source.size
@@ -259,14 +266,15 @@ class Restore:
             pixel_aspect=source.pixel_aspect,
         )
 
-    def _original(self, source: Source) -> remux.Original | None:
+    def _original(self, source: Source) -> copying.Original | None:
         """What is copied beside the picture."""
         if self.streams == "video" or source.names or str(self.input) == PIPE:
             return None
-        for note in remux.check_streams(self.output, self.input):
+        streams, notes = copying.choose_streams(self.output, self.input)
+        for note in notes:
             _say(f"note: {note}")
         is_cut = any(x is not None for x in (self.start, self.end, self.preview))
-        return remux.Original(self.input, source.origin, is_cut)
+        return copying.Original(self.input, streams, source.origin, is_cut)
 
     def _settings(
         self,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -184,6 +184,24 @@ def lossless(encoding: Encoding) -> Encoding:
     pix_fmt = "gbrp16le" if encoding.is_deep else "bgr0"
     rgb = Colors(matrix=0, range=2)
     return Encoding(_LOSSLESS, pix_fmt, (), rgb, encoding.pixel_aspect)
+
+
+def open_output(target: Any, container: Container) -> OutputContainer:
+    """Open a file for writing.
+
+    Args:
+        target: A path, or a file object.
+        container: Its format.
+    """
+    return cast(
+        OutputContainer,
+        av.open(
+            target,
+            "w",
+            format=container.muxer,
+            container_options=dict(container.options),
+        ),
+    )
 
 
 def _create_context(codec: str) -> VideoCodecContext:

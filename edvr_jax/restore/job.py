@@ -13,21 +13,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-import av
 import numpy as np
-from av.container import OutputContainer
 from av.error import FFmpegError
 
 from edvr_jax import files
 from edvr_jax.errors import InputError, OutputError
 from edvr_jax.restore import encoder, picture
 from edvr_jax.restore.ahead import ahead
+from edvr_jax.restore.copying import Original
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
 from edvr_jax.restore.parts import FrameParts, VideoParts
 from edvr_jax.restore.picture import Compare
-from edvr_jax.restore.remux import Original, write_video
+from edvr_jax.restore.remux import write_video
 from edvr_jax.restore.source import Source
 from edvr_jax.restore.stream import Restorer
 from edvr_jax.restore.work import WorkFolder
@@ -262,17 +261,8 @@ class Pipe:
         self.num_frames = 0
         self.num_written = 0
         self._encoding, self._fps = encoding, fps
-        container = CONTAINERS[".y4m"]
         with _report_pipe():
-            self._container = cast(
-                OutputContainer,
-                av.open(
-                    file,
-                    "w",
-                    format=container.muxer,
-                    container_options=dict(container.options),
-                ),
-            )
+            self._container = encoder.open_output(file, CONTAINERS[".y4m"])
         self._stream = encoder.add_stream(
             self._container, encoding, look.written_size, fps=fps, time_base=1 / fps
         )

@@ -26,6 +26,7 @@ from edvr_jax.errors import InputError
 from edvr_jax.restore import encoder
 from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.source import Timeline
+from edvr_jax.restore.spool import Spool
 
 # A part holds about so many pixels: what a kill may cost, against the key frame that
 # each part begins with.
@@ -49,7 +50,9 @@ class VideoParts:
     Attributes:
         folder: Where the parts are.
         encoding: How frames are encoded.
-        num_frames: Frames in finished parts.
+        num_frames: Frames that need not be restored again after a kill, as of when the
+            parts were opened.
+        num_written: Frames written so far.
     """
 
     def __init__(
@@ -86,19 +89,18 @@ class VideoParts:
         with files.report_failure(path):
             for part in (self._unfinished, self._short):
                 part.unlink(missing_ok=True)
-        self._num_parts = 0
-        while self._part(self._num_parts).exists():
-            self._num_parts += 1
-
-    @property
-    def num_frames(self) -> int:
-        """Frames in finished parts."""
-        return self._num_parts * self._length
+            self._num_parts = 0
+            while self._part(self._num_parts).exists():
+                self._num_parts += 1
+            self._spool = Spool(folder, self._num_parts)
+        for image, time in self._spool.load():
+            self._encode(image, time)
+        self.num_frames = self.num_written
 
     @property
     def num_written(self) -> int:
         """Frames written so far, in an unfinished part too."""
-        return self.num_frames + self._num_in_part
+        return self._num_parts * self._length + self._num_in_part
 
     def write(self, image: np.ndarray, *, time: int) -> None:
         """Append a frame, RGB, [H, W, 3], of the encoding's type, shown at a time.
@@ -106,6 +108,17 @@ class VideoParts:
         Raises:
             InputError: if the disk is full.
         """
+        self._encode(image, time)
+        with files.report_failure(self._path):
+            if self._num_in_part < self._length:
+                self._spool.add(image, time)
+                return
+            self._finish(self._part(self._num_parts))
+            self._num_parts += 1
+            self._num_in_part = 0
+            self._spool = Spool(self.folder, self._num_parts)
+
+    def _encode(self, image: np.ndarray, time: int) -> None:
         with files.report_failure(self._path, FFmpegError):
             if self._container is None:
                 self._open()
@@ -120,10 +133,6 @@ class VideoParts:
             )
             self._container.mux(packets)
             self._num_in_part += 1
-        if self._num_in_part == self._length:
-            self._finish(self._part(self._num_parts))
-            self._num_parts += 1
-            self._num_in_part = 0
 
     def finish(self) -> None:
         """End the last part, which may be short; nothing can be written after it."""
@@ -155,6 +164,10 @@ class VideoParts:
             packet.pts, packet.duration = timeline.span(rank)
             # Decoding times rise and are not after the times shown.
             packet.dts = timeline.before(index, delay)
+            if index == len(timeline.times) - 1:
+                # MP4 adds up the steps of decoding to a stream's duration.
+                lag = timeline.times[0] - timeline.before(0, delay)
+                packet.duration = max(1, timeline.end - packet.dts - lag)
             yield packet
 
     def images(self) -> Iterator[np.ndarray]:

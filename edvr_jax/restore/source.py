@@ -95,22 +95,6 @@ class Timeline:
             return self.times[index - delay]
         return self.times[0] - (delay - index) * self.span(0)[1]
 
-    def with_constant_rate(self, path: Path) -> "Timeline":
-        """Return the same for a file format with one frame rate.
-
-        Raises:
-            InputError: if a frame is off by more than half of one.
-        """
-        frame = 1 / (self.fps * self.time_base)
-        for index, time in enumerate(self.times):
-            if abs(time - self.times[0] - index * frame) > max(1, frame / 2):
-                raise InputError(
-                    f"{path}: this format has one frame rate, but the frames are shown "
-                    "for varying times; write .mp4 or .mkv"
-                )
-        count = len(self.times)
-        return Timeline(range(count), count, 1 / self.fps, self.fps)
-
 
 class Source:
     """A clip that is read once, from its first frame; close it when done.
@@ -140,6 +124,7 @@ class Source:
         *,
         fps: Fraction = Fraction(25),
         pipe: BinaryIO | None = None,
+        output_without_times: Path | None = None,
     ):
         """Open a clip and read its first frame.
 
@@ -148,6 +133,8 @@ class Source:
             trim: What part of it is wanted; None is all.
             fps: Frames per second of a folder.
             pipe: What to read YUV4MPEG2 from, instead of the path.
+            output_without_times: An output whose format has only a frame rate; frames
+                are counted, and must be shown for equal times.
 
         Raises:
             InputError: if there is nothing that can be read as a clip.
@@ -163,6 +150,7 @@ class Source:
         self.is_interlaced = False
         self.names: tuple[str, ...] = ()
         self._trim = trim or Trim()
+        self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
         if pipe is None and video.open_clip(path).frame_paths:
             frames = self._open_folder(fps)
@@ -228,7 +216,7 @@ class Source:
         beginning = Fraction(container.start_time or 0, av.time_base)
         self.origin = beginning + trim.start
         self.end = None if trim.end is None else beginning + trim.end
-        self.num_frames = self._count(stream)
+        self.num_frames = self._estimate(stream)
         if stream.sample_aspect_ratio:
             self.pixel_aspect = stream.sample_aspect_ratio
         if trim.start > _SEEK_MARGIN and any(
@@ -236,8 +224,11 @@ class Source:
         ):
             target = self.origin - _SEEK_MARGIN
             container.seek(int(target * av.time_base), backward=True)
+        shown = self._timed(container, stream)
+        if self._without_times is not None:
+            shown = self._counted(shown, stream.time_base)
         is_first = True
-        for frame, time in self._timed(container, stream):
+        for frame, time, self.last_duration in shown:
             if is_first:
                 self._read_tags(frame)
                 is_first = False
@@ -248,10 +239,15 @@ class Source:
 
     def _timed(
         self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[tuple[VideoFrame, int]]:
-        """Yield the wanted frames with their times; repair missing or equal ones."""
-        offset = round(self.origin / self.time_base)
-        usual = max(1, round(1 / (self.fps * self.time_base)))
+    ) -> Iterator[tuple[VideoFrame, int, int]]:
+        """Yield the wanted frames, when each is shown and how long as far as known.
+
+        In units of the stream; missing and equal times are repaired.
+        """
+        unit = stream.time_base
+        assert unit is not None
+        offset = round(self.origin / unit)
+        usual = max(1, round(1 / (self.fps * unit)))
         before = None
         for frame in video.decode_stream(self.path, container, stream):
             time = frame.pts
@@ -260,14 +256,34 @@ class Source:
             if before is not None and time <= before:
                 time = before + 1
             before = time
-            if time * self.time_base < self.origin and self._trim.start:
+            if time * unit < self.origin and self._trim.start:
                 continue
-            if self.end is not None and time * self.time_base >= self.end:
+            if self.end is not None and time * unit >= self.end:
                 return
-            self.last_duration = int(frame.duration or 0) or usual
-            yield frame, time - offset
+            yield frame, time - offset, int(frame.duration or 0) or usual
 
-    def _count(self, stream: VideoStream) -> int | None:
+    def _counted(
+        self, shown: Iterator[tuple[VideoFrame, int, int]], unit: Fraction
+    ) -> Iterator[tuple[VideoFrame, int, int]]:
+        """Count frames instead of timing them.
+
+        Raises:
+            InputError: if one is off by more than half of a frame.
+        """
+        step = 1 / (self.fps * unit)
+        self.time_base = 1 / self.fps
+        first = None
+        for index, (frame, time, _) in enumerate(shown):
+            first = time if first is None else first
+            if abs(time - first - index * step) > max(1, step / 2):
+                raise InputError(
+                    f"{self._without_times}: this format has one frame rate, but frame "
+                    f"{index} of {self.path} is not shown when its turn is; write .mp4 "
+                    "or .mkv"
+                )
+            yield frame, index, 1
+
+    def _estimate(self, stream: VideoStream) -> int | None:
         num_frames, trim = video.count_frames(stream), self._trim
         if num_frames is not None:
             first = _ceil(trim.start * self.fps)

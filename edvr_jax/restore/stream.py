@@ -126,6 +126,8 @@ class Restorer:
         enlargement = 1
         for network in networks:
             margin = _overlap(network.config, overlap, enlargement)
+            if isinstance(tile, int):
+                tiles.check_tile(tile * enlargement, margin)
             self.stages.append(
                 Stage(
                     network,

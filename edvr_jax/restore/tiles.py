@@ -90,11 +90,8 @@ def make_plan(
         InputError: if nothing of a tile is left between its margins.
     """
     multiple = config.size_multiple
-    if tile is not None and tile <= 2 * overlap:
-        raise InputError(
-            f"tiles of {tile} pixels with margins of {overlap} on each side leave "
-            f"nothing; give more than {2 * overlap}, or a smaller overlap"
-        )
+    if tile is not None:
+        check_tile(tile, overlap)
     sides, spans = [], []
     for length in frame_size:
         padded = _round_up(length, multiple)
@@ -108,6 +105,19 @@ def make_plan(
     )
     height, width = sides
     return Plan(frame_size, (height, width), tiles, batch, keeps_features)
+
+
+def check_tile(tile: int, overlap: int) -> None:
+    """Check that something of a tile is left between its margins.
+
+    Raises:
+        InputError: if not.
+    """
+    if overlap < 0 or tile <= 2 * overlap:
+        raise InputError(
+            f"tiles of {tile} pixels with margins of {overlap} on each side leave "
+            f"nothing; give more than {2 * overlap}, or a smaller overlap"
+        )
 
 
 def _round_up(number: int, multiple: int) -> int:
