@@ -73,7 +73,7 @@ CONTAINERS = {
 }
 # Pixel formats in the order in which one is chosen: 4:2:0 plays everywhere, but halves
 # both sides, so that an odd one would lose a row or column.
-_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "rgb8", "yuvj420p")
+_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "pal8", "yuvj420p")
 _DEEP_FORMATS = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "gbrp16le")
 _NO_LIST = (*_FORMATS[:3], *_DEEP_FORMATS[:3])  # of an encoder that lists none
 # Encoders that need more than a crf for constant quality, or to be silent.
@@ -179,8 +179,10 @@ def choose_encoding(
     return encoding
 
 
-def lossless(encoding: Encoding) -> Encoding:
-    """Return an encoding that keeps the frames that another is made of at the end."""
+def of_parts(path: Path, encoding: Encoding) -> Encoding:
+    """Return how the parts of a file are encoded: losslessly if it is encoded last."""
+    if not CONTAINERS[path.suffix.lower()].is_encoded_last:
+        return encoding
     pix_fmt = "gbrp16le" if encoding.is_deep else "bgr0"
     rgb = Colors(matrix=0, range=2)
     return Encoding(_LOSSLESS, pix_fmt, (), rgb, encoding.pixel_aspect)

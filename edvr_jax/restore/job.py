@@ -154,6 +154,25 @@ class Job:
         """
         start = time.perf_counter()
         remembered = self._work.begin(settings, resume=resume, overwrite=overwrite)
+        try:
+            sink, first, stages = self._restore(remembered, progress)
+            self._finish(sink)
+        except OutputError as error:
+            if not self._work.has_parts:
+                raise
+            raise OutputError(
+                f"{error}; what was restored is kept, --resume goes on with it"
+            ) from None
+        finally:
+            self._source.close()
+            self._work.remove_if_empty()
+        seconds = time.perf_counter() - start
+        return Result(sink.num_written, sink.num_written - first, seconds, stages)
+
+    def _restore(
+        self, remembered: dict[str, Any], progress: Progress
+    ) -> tuple[VideoParts | FrameParts, int, dict[str, float]]:
+        """Restore what is missing; what came before, and seconds of each kind."""
         self._restorer.set_plans(
             self._source.size, remembered.get("plans"), self._remember
         )
@@ -166,17 +185,10 @@ class Job:
             )
         except KeyboardInterrupt:
             raise Stopped(sink.num_written, self._keep_partial(sink)) from None
-        except OutputError as error:
-            if sink.num_frames:
-                raise OutputError(
-                    f"{error}; {sink.num_frames} restored frames are kept, --resume "
-                    "goes on with them"
-                ) from None
-            self._work.remove()
+        except OutputError:
             raise
         except InputError as error:
             if not sink.num_written:
-                self._work.remove()
                 raise
             partial = self._give_up(sink)
             raise InputError(
@@ -185,10 +197,7 @@ class Job:
             ) from None
         finally:
             sink.close()
-            self._source.close()
-        self._finish(sink)
-        seconds = time.perf_counter() - start
-        return Result(sink.num_written, sink.num_written - first, seconds, stages)
+        return sink, first, stages
 
     def _remember(self) -> None:
         self._work.remember({"plans": self._restorer.plans})
@@ -198,13 +207,10 @@ class Job:
             return FrameParts(
                 self._work.parts, self._output, self._source.names, self._image_format
             )
-        container = CONTAINERS[self._output.suffix.lower()]
         return VideoParts(
             self._work.parts,
             self._output,
-            encoder.lossless(self._encoding)
-            if container.is_encoded_last
-            else self._encoding,
+            encoder.of_parts(self._output, self._encoding),
             self._look.written_size,
             fps=self._source.fps,
             time_base=self._source.time_base,
@@ -222,7 +228,6 @@ class Job:
     def _keep_partial(self, sink: VideoParts | FrameParts) -> Path | None:
         """Write a video of what was restored so far; a folder's frames lie there."""
         if not sink.num_written:
-            self._work.remove()
             return None
         if isinstance(sink, FrameParts):
             return sink.folder

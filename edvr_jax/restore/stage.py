@@ -102,6 +102,11 @@ class Stage:
         """Devices that share the tiles."""
         return len(self._devices)
 
+    @property
+    def is_on_cpu(self) -> bool:
+        """The devices are processors."""
+        return self._devices[0].platform == "cpu"
+
     def device(self, tile: int) -> Any:
         """Return the device of a tile."""
         return self._devices[tile % len(self._devices)]
@@ -242,8 +247,8 @@ class _Pass:
             jax.block_until_ready([self._latest, *(job.restored for job in self._jobs)])
 
     def _num_ahead(self) -> int:
-        plan = self._stage.plan
-        return min(len(plan.tiles), 2 * self._stage.num_devices) if plan else 0
+        # On CPU two tiles at once would take twice the memory and be no faster.
+        return 0 if self._stage.is_on_cpu else 2 * self._stage.num_devices
 
     def _next_batch(self) -> _Batch | None:
         windows: list[list[_Frame] | None] = []

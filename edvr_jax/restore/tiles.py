@@ -23,7 +23,9 @@ from edvr_jax.errors import InputError
 # shows the error that is left.
 OVERLAP = 32
 # Share of the free memory that a stream may plan with.
-_SHARE = 0.6
+_SHARE = 0.5
+# Larger tiles do not make a CPU faster.
+_CPU_BYTES = 4 * 2**30
 # Windows computed in one call on accelerators: until so many pixels of features.
 _BATCH_PIXELS = 2**17
 _MAX_BATCH = 8
@@ -168,18 +170,16 @@ def fit_plan(
         A plan whose tiles are no fewer than the devices, as far as frames are large
         enough for it.
     """
-    budget = min(free_memory(device) for device in devices) * _SHARE
+    free = min(free_memory(device) for device in devices) * _SHARE
     on_cpu = devices[0].platform == "cpu"
     pixels = frame_size[0] * frame_size[1]
-    # The frames themselves and two outputs, on the host; it is the device on CPU.
-    frames = pixels * 4 * (config.num_frames + 1 + 6 * config.output_scale**2)
-    # Kept features may take half of what is left; a network needs the other half.
-    budget = max(budget - (frames if on_cpu else 0), budget / 4)
+    if on_cpu:
+        # Frames and two outputs lie there too.
+        frames = pixels * 4 * (config.num_frames + 1 + 6 * config.output_scale**2)
+        free = max(free - frames, free / 4)
+    budget = min(free, _CPU_BYTES) if on_cpu else free / 2
     kept = pixels * feature_bytes(config) * (config.num_frames + 1)
-    if not on_cpu:
-        kept //= len(devices)
-    keeps_features = kept <= budget / 2
-    budget -= kept if keeps_features else 0
+    keeps_features = kept / (1 if on_cpu else len(devices)) <= free - budget
     tile_pixels = int(budget / working_bytes(config))
     make = functools.partial(
         make_plan, config, frame_size, overlap=overlap, keeps_features=keeps_features
@@ -229,13 +229,13 @@ def feature_bytes(config: ModelConfig) -> float:
 def working_bytes(config: ModelConfig) -> float:
     """Return the bytes that restoring a window takes, per pixel of the tile.
 
-    A fit to what XLA plans on CPU for EDVR-M, -L and the small network, 10 % above or
-    1 % below it: features, and the positions and weights of the samples of every tap
-    and group, for all frames of the window; or the enlarged features of one frame.
+    A fit to what XLA plans on CPU for EDVR-M, -L and the small network, up to 5 %
+    above it: features, and the positions and weights of the samples of every tap and
+    group, for all frames of the window; or the enlarged features of one frame, twice.
     """
     features, taps = config.num_features, 9 * config.deformable_groups
-    window = 4 * config.num_frames * (5 * features + 7 * taps)
-    enlarged = 4 * 3 * 64 * (16 if config.hr_in else config.scale**2)
+    window = 4 * config.num_frames * (5 * features + 6.5 * taps)
+    enlarged = 4 * (2 * 64 * (16 if config.hr_in else config.scale**2) + 2 * features)
     return max(window, enlarged) / _shrinkage(config)
 
 

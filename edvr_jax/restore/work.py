@@ -82,6 +82,17 @@ class WorkFolder:
         if found is not None:
             self._write({**found, "remembered": dict(facts)})
 
+    @property
+    def has_parts(self) -> bool:
+        """Something was restored that can be resumed."""
+        names = [path.name for path in self.parts.glob("*")]
+        return any(not name.startswith(("unfinished", ".")) for name in names)
+
+    def remove_if_empty(self) -> None:
+        """Delete the folder of a job that has restored nothing."""
+        if self._path.exists() and not self.has_parts:
+            self.remove(keep_partial=True)
+
     def remove(self, *, keep_partial: bool = False) -> None:
         """Delete the folder, and what a stopped job has left beside the output."""
         with files.report_failure(self.output):

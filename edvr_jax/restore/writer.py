@@ -1,4 +1,4 @@
-"""Write a clip as a video file (H.264 by PyAV) or as a folder of PNG frames.
+"""Write a clip as a video file (PyAV) or as a folder of PNG frames.
 
 The output appears under its name only when it is complete: it grows under a
 temporary name beside it, which is removed if anything goes wrong.
@@ -19,16 +19,15 @@ from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
 from edvr_jax.restore.encoder import (
     CONTAINERS,
-    DEFAULT_CRF,
     Encoding,
     choose_encoding,
+    of_parts,
 )
 from edvr_jax.restore.parts import FrameParts, VideoParts
 from edvr_jax.restore.remux import write_video
 from edvr_jax.restore.source import Timeline
 
 DEFAULT_FPS = Fraction(25)
-MAX_CRF = 51
 
 
 @contextlib.contextmanager
@@ -37,17 +36,17 @@ def open_writer(
     fps: Fraction | None = None,
     *,
     names: Sequence[str] = (),
-    crf: int = DEFAULT_CRF,
+    crf: int | None = None,
     overwrite: bool = False,
 ) -> Iterator["Writer"]:
     """Open a clip for writing; it is complete, or not there, after the ``with``.
 
     Args:
-        path: A video file (.mp4, .m4v, .mov, .mkv), or else a folder for PNG frames.
+        path: A video file (.mp4, .mkv, .webm, ...), or else a folder for PNG frames.
         fps: Frames per second of a video, kept exactly; None is 25.
         names: File names for a folder's frames (their suffix becomes .png); without
             them, and after the last of them, frames are numbered from 00000000.png.
-        crf: Quality of a video, 0 (best) to 51.
+        crf: Quality of a video, 0 is best; None is 17 where the encoder has it.
         overwrite: Replace what is there; of folders, only one of images.
 
     Yields:
@@ -58,8 +57,6 @@ def open_writer(
     """
     path, fps = Path(path), fps or DEFAULT_FPS
     is_video = check_output(path, overwrite=overwrite)
-    if not 0 <= crf <= MAX_CRF:
-        raise InputError(f"crf must be in 0..{MAX_CRF}, got {crf}")
     with files.replacing(path) as temporary:
         work = temporary.with_name(f"{temporary.name}.parts") if is_video else temporary
         with files.report_failure(path):
@@ -118,7 +115,12 @@ class Writer:
     """
 
     def __init__(
-        self, work: Path, path: Path, fps: Fraction, names: Sequence[str], crf: int
+        self,
+        work: Path,
+        path: Path,
+        fps: Fraction,
+        names: Sequence[str],
+        crf: int | None,
     ):
         self.num_frames = 0
         self.size = (0, 0)
@@ -147,7 +149,7 @@ class Writer:
             self._parts = VideoParts(
                 self._work,
                 self._path,
-                self._encoding,
+                of_parts(self._path, self._encoding),
                 self.size,
                 fps=self._fps,
                 time_base=1 / self._fps,

@@ -1,7 +1,6 @@
 """``edvr restore`` on tiny clips with a tiny network, and on everything unreadable."""
 
 import contextlib
-import dataclasses
 import os
 from fractions import Fraction
 
@@ -23,26 +22,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 FPS = Fraction(30000, 1001)
 HEIGHT, WIDTH = 25, 33
-
-
-@pytest.fixture(scope="module")
-def save_network(tmp_path_factory, tiny_config, random_params):
-    """Function that writes weights which do little more than bilinear upsampling."""
-
-    def save(name, **change):
-        change = {"scale": 2, "with_tsa": False, **change}
-        config = dataclasses.replace(tiny_config, **change)
-        params = random_params(config, scale=0.05)
-        path = tmp_path_factory.mktemp("weights") / name
-        weights.save_weights(path, config, params, origin="", license="")
-        return str(path)
-
-    return save
-
-
-@pytest.fixture(scope="module")
-def tiny(save_network):
-    return save_network("tiny.safetensors")
 
 
 def make_frames(num_frames, height=HEIGHT, width=WIDTH):

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from edvr_jax.config import CascadeConfig
+from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.data.windows import PADDING_MODES, window_indices
 from edvr_jax.errors import InputError
 from edvr_jax.models.cascade import create_model
-from edvr_jax.restore.stream import restore_frames
+from edvr_jax.restore.network import create_networks
+from edvr_jax.restore.stream import Restorer, restore_frames
 from edvr_jax.restore.windows import iter_windows
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -160,6 +161,112 @@ def test_cascade_equals_the_module_inside_the_clip(small_config, make_network):
         np.testing.assert_allclose(restored[index], expected, atol=ATOL)
     (middle,) = restore_frames(config, params, frames, only=[3])
     np.testing.assert_array_equal(middle, restored[3])
+
+
+def test_chain_of_networks_is_one_stream_after_the_other(small_config, make_network):
+    config = dataclasses.replace(small_config, scale=2)
+    params, _ = make_network(config)
+    frames = make_frames(6)
+    network = create_networks(config, params)[0]
+    chain = list(Restorer([network, network])(frames))
+    first = [np.clip(x, 0, 1) for x in restore_frames(config, params, frames)]
+    second = list(restore_frames(config, params, first))
+    np.testing.assert_allclose(chain, second, atol=ATOL)
+    # A job that is resumed asks for the last frames only.
+    rest = list(Restorer([network, network])(frames, only=range(4, 1000)))
+    np.testing.assert_array_equal(rest, chain[4:])
+
+
+def test_ensemble_is_the_mean_over_flips(five_frames):
+    config, params, _ = five_frames
+    frames = make_frames(6)
+    restored = list(restore_frames(config, params, frames, ensemble=True))
+    members = []
+    for axes in ((), (1,), (2,), (1, 2)):
+        flipped = np.flip(frames, axes)
+        member = np.stack(list(restore_frames(config, params, flipped)))
+        members.append(np.flip(member, axes))
+    np.testing.assert_allclose(restored, np.mean(members, axis=0), atol=ATOL)
+    assert np.abs(members[0] - members[1]).max() > 100 * ATOL
+
+
+def test_no_window_reaches_across_a_cut(five_frames):
+    config, params, _ = five_frames
+    dark, bright = make_frames(5) / 4, 1 - make_frames(7) / 4
+    film = np.concatenate([dark, bright])
+    restored = list(restore_frames(config, params, film, scene_cuts=True))
+    apart = [
+        image
+        for scene in (dark, bright)
+        for image in restore_frames(config, params, scene)
+    ]
+    np.testing.assert_array_equal(restored, apart)
+    across = list(restore_frames(config, params, film))
+    assert np.abs(across[5] - apart[5]).max() > 100 * ATOL
+    last = restore_frames(config, params, film, scene_cuts=True, only=range(4, 99))
+    np.testing.assert_array_equal(list(last), apart[4:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_levels_in_and_out(five_frames, dtype):
+    config, params, _ = five_frames
+    largest = np.iinfo(dtype).max
+    frames = np.rint(make_frames(5) * largest).astype(dtype)
+    real = restore_frames(config, params, frames.astype(np.float64) / largest)
+    restored = list(restore_frames(config, params, frames, dtype=dtype))
+    assert {image.dtype for image in restored} == {np.dtype(dtype)}
+    expected = np.clip(np.stack(list(real)), 0, 1).astype(np.float64) * largest
+    # Half a level, and the rounding of float32 in the network.
+    np.testing.assert_allclose(restored, expected, atol=0.5 + 1e-6 * largest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"with_tsa": False},
+        {"with_predeblur": True},
+        {"hr_in": True, "scale": 1},
+        {"hr_in": True, "scale": 1, "with_predeblur": True},
+        {"cascade": True},
+    ],
+    ids=["m", "without tsa", "predeblur", "hr_in", "deblur", "two stages"],
+)
+def test_real_clip_in_full_width(fixtures, make_network, change):
+    """30 frames that pan over a photograph, EDVR-M with random weights."""
+    photo = np.load(fixtures / "psnr_ssim.npz")["a_rgb"][0]
+    starts = [(i, 2 * i) for i in range(30)]
+    frames = np.stack([photo[y : y + 48, x : x + 64] for y, x in starts])
+    options = {key: value for key, value in change.items() if key != "cascade"}
+    config = ModelConfig(**options)
+    if "cascade" in change:
+        stage2 = ModelConfig(hr_in=True, scale=1, num_reconstruct_blocks=4)
+        config = CascadeConfig(ModelConfig(scale=2, num_reconstruct_blocks=4), stage2)
+    params, _ = make_network(config)
+    params = jax.tree.map(lambda x: x * np.float32(0.3), params)
+    for padding in PADDING_MODES:
+        restored = list(restore_frames(config, params, frames, padding=padding))
+        expected = windowed(config, params, frames / np.float32(255), padding)
+        assert np.isfinite(restored).all()
+        np.testing.assert_allclose(restored, expected, atol=ATOL)
+
+
+def windowed(config, params, frames, padding):
+    """The network on windows built by hand, stage by stage."""
+    if isinstance(config, CascadeConfig):
+        first = windowed(config.stage1, params["stage1"], frames, padding)
+        first = np.clip(first, 0, 1)
+        return windowed(config.stage2, params["stage2"], first, padding)
+    model = create_model(config)
+    apply = jax.jit(lambda windows: model.apply({"params": params}, windows))
+    count, num_frames = len(frames), config.num_frames
+    return np.stack(
+        [
+            apply(frames[window_indices(i, count, num_frames, padding)][None])[0]
+            for i in range(count)
+        ]
+    )
 
 
 @pytest.mark.parametrize(

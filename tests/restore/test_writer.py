@@ -163,7 +163,7 @@ def test_unwritable_folder(name):
 def test_no_frames_and_bad_crf(tmp_path):
     with pytest.raises(InputError, match="there are no frames to write"):
         write(tmp_path / "out.mp4", [])
-    with pytest.raises(InputError, match=r"crf must be in 0\.\.51, got 99"):
+    with pytest.raises(InputError, match=r"crf of libx264 must be in 0\.\.51, got 99"):
         write(tmp_path / "out.mp4", make_frames(1), crf=99)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,27 @@
+"""Weights files of tiny networks."""
+
+import dataclasses
+
+import pytest
+
+from edvr_jax import weights
+
+
+@pytest.fixture(scope="session")
+def save_network(tmp_path_factory, tiny_config, random_params):
+    """Function that writes weights which do little more than bilinear upsampling."""
+
+    def save(name, *, strength=0.05, **change):
+        change = {"scale": 2, "with_tsa": False, **change}
+        config = dataclasses.replace(tiny_config, **change)
+        params = random_params(config, scale=strength)
+        path = tmp_path_factory.mktemp("weights") / name
+        weights.save_weights(path, config, params, origin="", license="")
+        return str(path)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny(save_network):
+    return save_network("tiny.safetensors")

@@ -1,0 +1,188 @@
+"""Restorations that are killed, interrupted, resumed: the frames stay the same."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from edvr_jax.commands.restore import Restore
+from edvr_jax.data.video import open_clip
+from edvr_jax.errors import InputError
+from tests import videos
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+# Small parts, many of which a short film has, and frames saved often.
+PRELUDE = """
+from edvr_jax.restore import parts, spool
+parts._MAX_FRAMES = 8
+spool.INTERVAL = 0.1
+"""
+NUM_FRAMES = 60
+REPORT_PEAK = """
+import atexit, resource
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+atexit.register(lambda: print(peak()))
+"""
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    frames = videos.moving_bars(NUM_FRAMES, 80, 96)
+    frames[30:] = 255 - frames[30:]  # a cut
+    videos.write_film(path, frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(film, tiny, tmp_path_factory):
+    """Function that restores the film at one go, into a suffix's format."""
+    done = {}
+
+    def restore(suffix):
+        if suffix not in done:
+            target = tmp_path_factory.mktemp("undisturbed") / f"out{suffix}"
+            finish(start(film, target, tiny))
+            done[suffix] = target
+        return done[suffix]
+
+    return restore
+
+
+def start(source, target, weights, *options):
+    return videos.start_edvr(
+        *("restore", source, target, "--weights", weights, *options),
+        prelude=PRELUDE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process, code=0):
+    """Wait for the end of a process; returns its lines on stderr."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors
+    return errors.decode().splitlines()
+
+
+def work_folder(target):
+    return target.with_name(f".{target.name}.restoring")
+
+
+def wait_for_progress(process, target, before):
+    """Wait until there is another file than before in the job's folder."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        names = {path.name for path in (work_folder(target) / "parts").glob("*")}
+        if names - before - {"unfinished.nut"}:
+            return names
+        time.sleep(0.01)
+    raise AssertionError(process.stderr.read())
+
+
+def kill_and_resume(film, target, weights, *, num_kills):
+    """Kill a job so often after it has made progress, then let it end."""
+    moments = random.Random(target.name)
+    seen, kills = set(), 0
+    for _ in range(num_kills):
+        process = start(film, target, weights, "--resume")
+        seen |= wait_for_progress(process, target, seen)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate()
+    finish(start(film, target, weights, "--resume"))
+    assert not work_folder(target).exists()
+    return kills
+
+
+def assert_same_frames(target, expected):
+    frames, wanted = list(open_clip(target)), list(open_clip(expected))
+    assert len(frames) == len(wanted) == NUM_FRAMES
+    np.testing.assert_array_equal(frames, wanted)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ""], ids=["video", "frames"])
+def test_killed_job_ends_with_the_same_frames(
+    film, tiny, undisturbed, tmp_path, suffix
+):
+    target = tmp_path / f"out{suffix}"
+    assert kill_and_resume(film, target, tiny, num_kills=2) == 2
+    assert_same_frames(target, undisturbed(suffix))
+    if suffix:
+        before, after = videos.describe(film), videos.describe(target)
+        assert after["audio"] == before["audio"]
+        for kind, seconds in before["durations"].items():
+            assert abs(after["durations"][kind] - seconds) < 0.04
+
+
+@pytest.mark.slow
+def test_killed_five_times(film, tiny, undisturbed, tmp_path):
+    target = tmp_path / "out.mp4"
+    assert kill_and_resume(film, target, tiny, num_kills=5) == 5
+    assert_same_frames(target, undisturbed(".mp4"))
+    assert target.read_bytes() == undisturbed(".mp4").read_bytes()
+
+
+def test_interrupted_job_leaves_a_video_that_plays(film, tiny, undisturbed, tmp_path):
+    target = tmp_path / "out.mp4"
+    process = start(film, target, tiny)
+    wait_for_progress(process, target, set())
+    process.send_signal(signal.SIGINT)
+    line = finish(process, 130)[-1]
+    partial = tmp_path / "out.partial.mp4"
+    count = len(videos.describe(partial)["times"])
+    assert line == (
+        f"interrupted: the first {count} frames are in {partial}; the same command "
+        "with --resume goes on"
+    )
+    assert 0 < count < NUM_FRAMES
+    assert not target.exists()
+    seconds = videos.describe(partial)["durations"]
+    assert abs(seconds["audio"] - seconds["video"]) < 0.04
+    # Only --resume or --overwrite touch what is there, and with the same settings.
+    with pytest.raises(InputError, match="an unfinished job is there; pass --resume"):
+        Restore(film, target, weights=(tiny,)).run()
+    with pytest.raises(InputError, match=r"other settings \(.*crf: None -> 20"):
+        Restore(film, target, weights=(tiny,), crf=20, resume=True).run()
+    finish(start(film, target, tiny, "--resume"))
+    assert_same_frames(target, undisturbed(".mp4"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_interrupt_before_the_first_frame_leaves_nothing(film, tiny, tmp_path):
+    process = start(film, tmp_path / "out.mp4", tiny)
+    deadline = time.monotonic() + 200
+    while not work_folder(tmp_path / "out.mp4").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    line = finish(process, 130)[-1]
+    if line.endswith("was not written"):  # else it was quicker than the signal
+        assert os.listdir(tmp_path) == []
+
+
+def test_resume_without_a_job_begins_one(film, tiny, tmp_path):
+    restore = Restore(film, tmp_path / "o.mp4", weights=(tiny,), preview=2, resume=True)
+    assert restore.run() is None
+    assert len(videos.describe(tmp_path / "o.mp4")["times"]) == 2
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_clip(tiny, tmp_path):
+    peaks = []
+    for count in (30, 300):
+        source = tmp_path / f"{count}.mp4"
+        videos.write_film(source, videos.moving_bars(count, 64, 64))
+        target = tmp_path / f"out{count}.mp4"
+        options = ["restore", source, target, "--weights", tiny]
+        with videos.start_edvr(*options, prelude=REPORT_PEAK, stdout=-1) as process:
+            peaks.append(int(process.communicate(timeout=500)[0].split()[-1]))
+    # Measured: see docs/restore.md.
+    assert peaks[1] < 1.05 * peaks[0], peaks

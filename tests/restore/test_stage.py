@@ -1,0 +1,140 @@
+"""Tiles, batches, devices, lack of memory: the frames stay the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from edvr_jax.errors import InputError
+from edvr_jax.restore import tiles
+from edvr_jax.restore.network import create_networks
+from edvr_jax.restore.stream import Restorer, restore_frames
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+# A tile's margin is larger than what this network sees.
+OVERLAP = 32
+
+
+@pytest.fixture(scope="module")
+def network(tiny_config, random_params):
+    config = dataclasses.replace(tiny_config, scale=2, with_tsa=False)
+    return config, random_params(config, scale=0.05)
+
+
+def make_frames(count, height=90, width=109):
+    shape = (count, height, width, 3)
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(network):
+    return list(restore_frames(*network, make_frames(5)))
+
+
+def test_tiles_on_several_devices_leave_no_seams(network, expected):
+    restored = restore_frames(*network, make_frames(5), tile=80, overlap=OVERLAP)
+    # Measured 4e-7: another order of sums.
+    np.testing.assert_allclose(list(restored), expected, atol=1e-5)
+
+
+def test_too_narrow_margins_are_seen(network, expected):
+    # Else the test above could not see a wrong tile.
+    restored = restore_frames(*network, make_frames(5), tile=40, overlap=0)
+    assert np.abs(np.stack(list(restored)) - expected).max() > 1e-3
+
+
+class Memory:
+    """Networks on a device with room for so many bytes; counts what fails."""
+
+    def __init__(self, networks, room, *, is_late):
+        self.room, self.is_late, self.num_failures = room, is_late, 0
+        self.networks = [self._limit(network) for network in networks]
+
+    def _limit(self, network):
+        def reconstruct(params, windows, frames):
+            self.latest = frames.size
+            if frames.size <= self.room:
+                return network.reconstruct(params, windows, frames)
+            self.num_failures += 1
+            if self.is_late:
+                return Late()
+            raise out_of_memory()
+
+        return dataclasses.replace(network, reconstruct=reconstruct)
+
+
+def out_of_memory():
+    return jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+
+
+class Late:
+    """A result that fails when it is fetched, as on an accelerator."""
+
+    def astype(self, dtype):
+        return self
+
+    def __array__(self, *args, **kwargs):
+        raise out_of_memory()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_out_of_memory_takes_smaller_tiles_and_loses_no_frame(
+    network, expected, is_late, monkeypatch
+):
+    memory = Memory(create_networks(*network), 80 * 84 * 3, is_late=is_late)
+    monkeypatch.setattr(
+        "edvr_jax.restore.stage.to_levels", lambda x, dtype: x.astype(dtype)
+    )
+    lines = []
+    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP, log=lines.append)
+    restored = list(restorer(make_frames(5)))
+    np.testing.assert_allclose(restored, expected, atol=1e-5)
+    assert memory.num_failures > 0
+    height, width = restorer.stages[0].plan.tile_size
+    assert lines[-1] == f"out of memory; going on with tiles of {width}x{height}"
+    assert height * width <= 80 * 84
+
+
+def test_out_of_memory_with_the_smallest_tiles_is_said(network):
+    memory = Memory(create_networks(*network), 0, is_late=False)
+    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
+    with pytest.raises(InputError, match="out of memory even with tiles of 68x68"):
+        list(restorer(make_frames(3)))
+
+
+def test_other_failures_are_not_taken_for_lack_of_memory(network):
+    def reconstruct(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    networks = [
+        dataclasses.replace(n, reconstruct=reconstruct)
+        for n in create_networks(*network)
+    ]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        list(Restorer(networks)(make_frames(3)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch": 2}, {"keeps_features": False}, {"batch": 3}]
+)
+@pytest.mark.parametrize("only", [None, {0, 3}])
+def test_batches_and_features_that_are_not_kept(network, expected, changes, only):
+    restorer = Restorer(create_networks(*network))
+    (stage,) = restorer.stages
+    stage.plan = dataclasses.replace(
+        tiles.make_plan(network[0], (90, 109), tile=None, overlap=0), **changes
+    )
+    restored = list(restorer(make_frames(5), only=only))
+    wanted = [image for i, image in enumerate(expected) if only is None or i in only]
+    np.testing.assert_allclose(restored, wanted, atol=1e-5)
+
+
+def test_plans_survive_json_and_are_taken_up(network):
+    first = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
+    first.set_plans((90, 109), None, lambda: None)
+    second = Restorer(create_networks(*network))
+    second.set_plans((90, 109), first.plans, lambda: None)
+    assert second.stages[0].plan == first.stages[0].plan
+    assert second.plans == first.plans

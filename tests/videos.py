@@ -1,0 +1,175 @@
+"""Videos as people have them, made by PyAV."""
+
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+
+RATE = 48000
+
+
+def moving_bars(count, height=48, width=64):
+    """Frames whose content moves and tells them apart, [count, H, W, 3] uint8."""
+    y, x, t = np.meshgrid(
+        np.arange(height), np.arange(width), np.arange(count), indexing="ij"
+    )
+    rgb = [60 + 2 * ((x + 3 * t) % 64), 40 + 3 * (y % 48), 90 + 4 * ((x - t) % 16)]
+    return np.moveaxis(np.stack(rgb, -1), 2, 0).astype(np.uint8)
+
+
+def write_film(
+    path,
+    frames,
+    *,
+    times=None,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    rotation=0,
+    with_sound=True,
+    subtitles=False,
+    colors=None,
+):
+    """Write a film with sound, chapters and a title.
+
+    Args:
+        path: The file.
+        frames: [T, H, W, 3], uint8, or uint16 for more than 8 bits.
+        times: When each is shown, in thousandths of a second; None is 25 per second.
+        codec: Encoder.
+        pix_fmt: Pixel format.
+        rotation: Degrees that a player turns the picture.
+        with_sound: Add a tone as long as the picture.
+        subtitles: Add a subtitle (Matroska).
+        colors: FFmpeg's numbers of matrix, range, primaries and transfer.
+    """
+    times = [40 * i for i in range(len(frames))] if times is None else times
+    layout = "rgb48le" if frames.dtype == np.uint16 else "rgb24"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream(codec, 25, options=_quality(codec))
+        picture.height, picture.width = frames.shape[1:3]
+        picture.pix_fmt = pix_fmt
+        context = picture.codec_context
+        context.time_base = Fraction(1, 1000)
+        matrix = {}
+        if colors is not None:
+            context.colorspace, context.color_range = colors[:2]
+            context.color_primaries, context.color_trc = colors[2:]
+            matrix = {"dst_colorspace": colors[0], "dst_color_range": colors[1]}
+        if rotation:
+            picture.set_display_rotation(-rotation)
+        sound = container.add_stream("aac", RATE, layout="mono") if with_sound else None
+        text = _subtitles(path) if subtitles else None
+        words = text and container.add_stream_from_template(text.streams[0])
+        container.metadata["title"] = "My film"
+        if sound is not None:
+            sound.metadata["language"] = "deu"
+        if container.format.name in ("mp4", "mov", "matroska"):
+            container.set_chapters([chapter(0, 400), chapter(400, 40 * len(frames))])
+        for time, image in zip(times, frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), layout)
+            frame = frame.reformat(format=pix_fmt, **matrix)
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        if sound is not None:
+            _write_tone(container, sound, times[-1] + 40)
+        if text is not None:
+            for packet in text.demux():
+                if packet.size:
+                    packet.stream = words
+                    container.mux_one(packet)
+
+
+def _subtitles(path):
+    file = path.with_suffix(".srt")
+    file.write_text("1\n00:00:00,100 --> 00:00:00,400\nHello\n")
+    return av.open(str(file))
+
+
+def _quality(codec):
+    return {
+        "libx264": {"crf": "1"},
+        "libx265": {"crf": "1", "x265-params": "log-level=error"},
+    }.get(codec, {})
+
+
+def chapter(start, end):
+    """A chapter from and to a time in thousandths of a second."""
+    return {
+        "id": start,
+        "start": start,
+        "end": end,
+        "time_base": Fraction(1, 1000),
+        "metadata": {"title": f"from {start}"},
+    }
+
+
+def _write_tone(container, stream, milliseconds):
+    for start in range(0, milliseconds * RATE // 1000, 1024):
+        wave = np.sin(np.arange(start, start + 1024) * 0.06).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, start
+        frame.time_base = Fraction(1, RATE)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def describe(path):
+    """Times and size of the frames, packets of other streams, chapters, tags."""
+    with av.open(str(path)) as container:
+        picture = container.streams.video[0]
+        found = {
+            "title": container.metadata.get("title"),
+            "chapters": [
+                (
+                    float(c["start"] * c["time_base"]),
+                    float(c["end"] * c["time_base"]),
+                    c["metadata"].get("title"),
+                )
+                for c in container.chapters()
+            ],
+            "languages": [s.language for s in container.streams.audio],
+            "pix_fmt": picture.codec_context.pix_fmt,
+            "codec": picture.codec_context.name,
+            "durations": {
+                s.type: float(s.duration * s.time_base)
+                for s in container.streams
+                if s.duration and s.type in ("video", "audio")
+            },
+        }
+        frames = list(container.decode(picture))
+        first = frames[0]
+        found["times"] = [round(float(frame.time), 3) for frame in frames]
+        found["size"] = (first.height, first.width)
+        found["rotation"] = first.rotation
+        found["colors"] = tuple(
+            int(x)
+            for x in (
+                first.colorspace,
+                first.color_range,
+                first.color_primaries,
+                first.color_trc,
+            )
+        )
+    for kind in ("audio", "subtitles"):
+        with av.open(str(path)) as container:
+            streams = getattr(container.streams, kind)
+            found[kind] = [
+                bytes(p) for p in container.demux(streams) if streams and p.size
+            ]
+    return found
+
+
+def start_edvr(*arguments, prelude="", **options):
+    """Start the command in a process of its own.
+
+    Args:
+        *arguments: Of the command.
+        prelude: Python to run before it.
+        **options: Of subprocess.Popen.
+    """
+    program = f"{prelude}\nfrom edvr_jax.cli import main\nraise SystemExit(main())"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, **options)
