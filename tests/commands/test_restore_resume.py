@@ -175,14 +175,19 @@ def test_resume_without_a_job_begins_one(film, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_clip(tiny, tmp_path):
-    peaks = []
-    for count in (30, 300):
-        source = tmp_path / f"{count}.mp4"
-        videos.write_film(source, videos.moving_bars(count, 64, 64))
-        target = tmp_path / f"out{count}.mp4"
-        options = ["restore", source, target, "--weights", tiny]
-        with videos.start_edvr(*options, prelude=REPORT_PEAK, stdout=-1) as process:
-            peaks.append(int(process.communicate(timeout=500)[0].split()[-1]))
-    # Measured: see docs/restore.md.
-    assert peaks[1] < 1.05 * peaks[0], peaks
+def test_memory_does_not_grow_with_the_clip(tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    peaks = {30: [], 300: []}
+    for attempt in range(3):  # the first one compiles
+        for count, found in peaks.items():
+            source = tmp_path / f"{count}.mp4"
+            videos.write_film(source, videos.moving_bars(count, 64, 64))
+            target = tmp_path / f"out{count}-{attempt}.mp4"
+            options = ["restore", source, target, "--weights", tiny]
+            # Both films have several parts, as 30 frames of 1080p have.
+            prelude = PRELUDE + REPORT_PEAK
+            with videos.start_edvr(*options, prelude=prelude, stdout=-1) as process:
+                lines = process.communicate(timeout=500)[0].splitlines()
+            found.append(int(lines[-1]))
+    # Measured 419 and 416 MB; two runs differ by 3 %.
+    assert min(peaks[300]) < 1.05 * min(peaks[30]), peaks
