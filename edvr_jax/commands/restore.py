@@ -17,6 +17,7 @@ import tyro
 import edvr_jax.export as export_lib
 from edvr_jax import weights
 from edvr_jax.commands import output as output_lib
+from edvr_jax.data.images import list_images
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore import copying, encoder, job, parts
@@ -298,20 +299,20 @@ class Restore:
 
 
 def _identify(path: Path) -> dict[str, Any]:
+    """What tells an input from another one, or from itself after a change."""
     if str(path) == PIPE:
         return {"path": PIPE}
-    facts = path.stat()
+    found = list_images(path) if path.is_dir() else [path]
+    facts = [file.stat() for file in found]
     return {
         "path": str(path.resolve()),
-        "bytes": facts.st_size if path.is_file() else None,
-        "changed": facts.st_mtime if path.is_file() else None,
+        "bytes": sum(fact.st_size for fact in facts),
+        "changed": max(fact.st_mtime for fact in facts),
     }
 
 
-def _progress(
-    frames: Iterator[np.ndarray], first: int, count: int | None
-) -> Iterable[np.ndarray]:
-    return tqdm.tqdm(frames, initial=first, total=count, unit="frame", disable=None)
+def _progress(written: Iterator[Any], first: int, count: int | None) -> Iterable[Any]:
+    return tqdm.tqdm(written, initial=first, total=count, unit="frame", disable=None)
 
 
 def _say(line: str) -> None:

@@ -33,7 +33,7 @@ from edvr_jax.restore.work import WorkFolder
 
 T = TypeVar("T")
 
-Progress = Callable[[Iterator[np.ndarray], int, int | None], Iterable[np.ndarray]]
+Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +143,9 @@ class Job:
 
         Args:
             settings: All that the output depends on, ready for JSON.
-            progress: Called with the restored frames, the number of those that were
-                there before, and that of all if it is known; passes the frames on.
+            progress: Called with an iterator that yields after each frame, the number
+                of frames that were there before, and that of all if it is known;
+                passes the iterator on.
             resume: Go on with an unfinished job.
             overwrite: Replace the output, and an unfinished job.
 
@@ -321,6 +322,7 @@ def restore_into(
         InputError: if the clip is damaged, after the frames before were restored.
     """
     decoding, waiting, restoring = _Stopwatch(), _Stopwatch(), _Stopwatch()
+    given, encoding = _Stopwatch(), _Stopwatch()
     first = sink.num_frames
     inputs: collections.deque[np.ndarray] = collections.deque()
 
@@ -335,27 +337,32 @@ def restore_into(
         except InputError as error:  # the frames before it are a clip
             damage.append(error)
 
-    frames = ahead(read())
-    only = range(first, sys.maxsize) if first else None
-    restored = ahead(restoring.watch(restorer(waiting.watch(frames), only=only)))
-    encoding = 0.0
-    with contextlib.closing(frames), contextlib.closing(restored):
-        for image in progress(restored, first, source.num_frames):
-            start = time.perf_counter()
+    def write() -> Iterator[int]:
+        for image in given.watch(restored):
             image = picture.resize(image, look.size)
             if look.compare:
                 image = picture.compare(inputs.popleft(), image, look.compare)
             sink.write(image, time=source.times[sink.num_written])
-            encoding += time.perf_counter() - start
+            yield sink.num_written
+
+    frames = ahead(read())
+    only = range(first, sys.maxsize) if first else None
+    restored = ahead(restoring.watch(restorer(waiting.watch(frames), only=only)))
+    # Not in this thread, so that Ctrl-C strikes between two frames.
+    written = ahead(encoding.watch(write()))
+    closing = contextlib.closing
+    with closing(frames), closing(restored), closing(written):
+        for _ in progress(written, first, source.num_frames):
+            pass
     if damage:
         raise damage[0]
     start = time.perf_counter()
     sink.finish()
-    encoding += time.perf_counter() - start
+    finishing = time.perf_counter() - start
     return {
         "decode": decoding.seconds,
         "restore": restoring.seconds - waiting.seconds,
-        "encode": encoding,
+        "encode": encoding.seconds - given.seconds + finishing,
     }
 
 

@@ -107,7 +107,13 @@ def assert_same_frames(target, expected):
     np.testing.assert_array_equal(frames, wanted)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ""], ids=["video", "frames"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        pytest.param(".mp4", id="video"),
+        pytest.param("", id="frames", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_job_ends_with_the_same_frames(
     film, tiny, undisturbed, tmp_path, suffix
 ):
