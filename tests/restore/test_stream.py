@@ -237,7 +237,7 @@ def test_real_clip_in_full_width(fixtures, make_network, change):
     """30 frames that pan over a photograph, EDVR-M with random weights."""
     photo = np.load(fixtures / "psnr_ssim.npz")["a_rgb"][0]
     starts = [(i, 2 * i) for i in range(30)]
-    frames = np.stack([photo[y : y + 48, x : x + 64] for y, x in starts])
+    frames = np.stack([photo[y : y + 32, x : x + 48] for y, x in starts])
     options = {key: value for key, value in change.items() if key != "cascade"}
     config = ModelConfig(**options)
     if "cascade" in change:
@@ -246,8 +246,10 @@ def test_real_clip_in_full_width(fixtures, make_network, change):
     params, _ = make_network(config)
     params = jax.tree.map(lambda x: x * np.float32(0.3), params)
     for padding in PADDING_MODES:
-        restored = list(restore_frames(config, params, frames, padding=padding))
-        expected = windowed(config, params, frames / np.float32(255), padding)
+        # Paddings differ at the ends only.
+        clip = frames if padding == "reflection" else frames[:8]
+        restored = list(restore_frames(config, params, clip, padding=padding))
+        expected = windowed(config, params, clip / np.float32(255), padding)
         assert np.isfinite(restored).all()
         np.testing.assert_allclose(restored, expected, atol=ATOL)
 
