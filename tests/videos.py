@@ -5,6 +5,7 @@ import sys
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 
 RATE = 48000
@@ -114,6 +115,15 @@ def _write_tone(container, stream, milliseconds):
         frame.time_base = Fraction(1, RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def write_folder(folder, frames, names=None):
+    """Write frames, RGB, as the images of a new folder, which is returned."""
+    folder.mkdir()
+    for index, frame in enumerate(frames):
+        name = names[index] if names else f"{index}.png"
+        cv2.imwrite(str(folder / name), frame[..., ::-1])
+    return folder
 
 
 def describe(path):

@@ -9,6 +9,7 @@ import tyro
 
 import edvr_jax.export as export_lib
 from edvr_jax import weights
+from edvr_jax.commands import output
 from edvr_jax.errors import InputError
 
 
@@ -36,10 +37,7 @@ class Export:
 
     def run(self) -> int | None:
         """Write the artefact and say how large it is."""
-        if self.output.exists() and not self.overwrite:
-            raise InputError(
-                f"{self.output}: exists already; pass --overwrite to replace it"
-            )
+        output.check_new(self.output, overwrite=self.overwrite)
         if not self.platforms:
             raise InputError("name at least one platform")
         config, params = weights.load_weights(self.weights)

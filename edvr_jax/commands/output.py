@@ -41,6 +41,18 @@ def check_writable(path: Path | None) -> None:
         raise InputError(f"{path}: its folder does not exist; create it first")
 
 
+def check_new(path: Path | None, *, overwrite: bool) -> None:
+    """Find out before the work that a file can be written and replaces none.
+
+    Raises:
+        InputError: if it exists and may not be replaced, or as
+            :func:`check_writable`.
+    """
+    check_writable(path)
+    if path is not None and path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; pass --overwrite to replace it")
+
+
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all.
 

@@ -125,7 +125,6 @@ class Restore:
     def _run(self) -> None:
         start = time.perf_counter()
         is_video = self._check_paths()
-        output_lib.check_writable(self.report)
         networks, names = self._load()
         restorer = self._create_restorer(networks)
         source = self._open_source()
@@ -171,10 +170,7 @@ class Restore:
         is_pipe = PIPE in (str(self.input), str(self.output))
         if is_pipe and self.resume:
             raise InputError("a pipe cannot be resumed; give files")
-        if self.report is not None and self.report.exists() and not self.overwrite:
-            raise InputError(
-                f"{self.report}: exists already; pass --overwrite to replace it"
-            )
+        output_lib.check_new(self.report, overwrite=self.overwrite)
         if str(self.output) == PIPE:
             return True
         if str(self.input) != PIPE:

@@ -36,7 +36,6 @@ _MIN_FRAMES, _MAX_FRAMES = 8, 240
 # write packets that MOV does not change either.
 _MUXERS = {"nut": ".nut", "mov": ".mov"}
 
-IMAGE_FORMATS = (".png", ".tif", ".tiff", ".webp", ".jpg")
 _IMAGE_OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
@@ -247,7 +246,7 @@ class FrameParts:
             path: The output, as the user knows it.
             names: Names of the frames, their suffix does not matter; after the last of
                 them frames are numbered.
-            suffix: Format of the images, one of ``IMAGE_FORMATS``.
+            suffix: Format of the images: .png, .tif, .tiff, .webp or .jpg.
 
         Raises:
             InputError: if two frames would have one name.

@@ -130,11 +130,17 @@ class _OutOfMemory(Exception):
     pass
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or (
-        isinstance(error, jax.errors.JaxRuntimeError)
-        and "RESOURCE_EXHAUSTED" in str(error)
-    )
+@contextlib.contextmanager
+def _noticing_lack_of_memory() -> Iterator[None]:
+    """Tell lack of memory on the host or a device from all other failures."""
+    try:
+        yield
+    except MemoryError as error:
+        raise _OutOfMemory from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise _OutOfMemory from error
+        raise
 
 
 class _Frame:
@@ -276,12 +282,8 @@ class _Pass:
         # Programs are compiled for whole batches.
         windows += windows[-1:] * (plan.batch - len(windows))
         for index, tile in enumerate(plan.tiles):
-            try:
+            with _noticing_lack_of_memory():
                 restored = self._restore_tile(plan, index, windows)
-            except Exception as error:
-                if _is_out_of_memory(error):
-                    raise _OutOfMemory from error
-                raise
             yield _Job(batch, tile, restored)
 
     def _restore_tile(
@@ -318,13 +320,8 @@ class _Pass:
     def _finish(self, job: _Job) -> Iterator[np.ndarray | None]:
         batch = job.batch
         if job.tile is not None:
-            try:
-                restored = np.asarray(job.restored)
-                self._paste(batch, job.tile, restored)
-            except Exception as error:
-                if _is_out_of_memory(error):
-                    raise _OutOfMemory from error
-                raise
+            with _noticing_lack_of_memory():
+                self._paste(batch, job.tile, np.asarray(job.restored))
             batch.num_missing -= 1
             if batch.num_missing:
                 return

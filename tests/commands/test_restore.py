@@ -17,6 +17,7 @@ from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
 from edvr_jax.restore.stream import restore_frames
 from edvr_jax.restore.writer import open_writer
+from tests.videos import write_folder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -28,14 +29,6 @@ def make_frames(num_frames, height=HEIGHT, width=WIDTH):
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (num_frames, 5, 6, 3), np.uint8)
     return [cv2.resize(frame, (width, height)) for frame in small]
-
-
-def write_folder(folder, frames, names=None):
-    folder.mkdir()
-    for index, frame in enumerate(frames):
-        name = names[index] if names else f"{index}.png"
-        cv2.imwrite(str(folder / name), frame[..., ::-1])
-    return folder
 
 
 def run(source, target, weights_path, **options):

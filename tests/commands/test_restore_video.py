@@ -198,11 +198,8 @@ def test_impossible_wishes_leave_nothing(tmp_path, same, options, message):
 
 
 def test_any_scale_and_comparisons(tmp_path, same, save_network):
-    source = tmp_path / "in"
-    source.mkdir()
     frames = videos.moving_bars(2, 40, 60)
-    for index, frame in enumerate(frames):
-        cv2.imwrite(str(source / f"{index}.png"), frame[..., ::-1])
+    source = videos.write_folder(tmp_path / "in", frames)
     double = save_network("double.safetensors", scale=2, strength=0.001)
     for scale, size in ((1.5, (60, 90)), (3.0, (120, 180)), (0.5, (20, 30))):
         target = tmp_path / f"scale{scale}"
@@ -229,10 +226,7 @@ def test_any_scale_and_comparisons(tmp_path, same, save_network):
 
 
 def test_chain_and_second_stage(tmp_path, same, save_network):
-    source = tmp_path / "in"
-    source.mkdir()
-    for index, frame in enumerate(videos.moving_bars(4, 16, 16)):
-        cv2.imwrite(str(source / f"{index}.png"), frame[..., ::-1])
+    source = videos.write_folder(tmp_path / "in", videos.moving_bars(4, 16, 16))
     double = save_network("twice.safetensors", scale=2)
     stage2 = save_network("stage2.safetensors", scale=1, hr_in=True)
     Restore(source, tmp_path / "out", weights=(same, double), stage2=stage2).run()
@@ -358,10 +352,7 @@ def test_folder_that_cannot_be_listed(tmp_path, same):
 
 
 def test_artifact_restores_what_its_network_does(tmp_path, save_network, capsys):
-    source = tmp_path / "in"
-    source.mkdir()
-    for index, frame in enumerate(videos.moving_bars(3, 21, 30)):
-        cv2.imwrite(str(source / f"{index}.png"), frame[..., ::-1])
+    source = videos.write_folder(tmp_path / "in", videos.moving_bars(3, 21, 30))
     double = save_network("exported.safetensors", scale=2)
     artifact = tmp_path / "network.edvr"
     arguments = ["export", double, str(artifact)]
