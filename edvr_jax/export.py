@@ -1,20 +1,23 @@
 """Artefacts of jax.export: a network as one file that runs without its code.
 
 An artefact is a zip file: for each network the two halves of a stream as StableHLO
-(``jax.export``) for frames of any size and for CPU, CUDA and TPU, its parameters
-(safetensors), and ``manifest.json`` with configurations and versions. Its programs are
-executed as they are: load only files that you trust.
+(``jax.export``) for frames of any size and for one or more of CPU, CUDA and TPU, its
+parameters (safetensors), and ``manifest.json`` with the configurations, the platforms
+and the versions that made it. The same network and versions give the same bytes. Its
+programs are executed as they are: load only files that you trust.
 """
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import jax.export
@@ -23,7 +26,7 @@ import numpy as np
 import safetensors.numpy
 from flax import linen as nn
 
-from edvr_jax import files, weights
+from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig, from_dict
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
@@ -54,34 +57,45 @@ def save(
         path: The file.
         config: Architecture of the network, or of the two of a cascade.
         params: Its parameters.
-        platforms: Where it shall run.
+        platforms: Where it shall run, one or more of ``PLATFORMS``.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: if the parameters do not fit the configuration, or the file cannot
+            be written.
     """
+    params_lib.check_shapes(
+        {name: np.shape(value) for name, value in params_lib.flatten(params).items()},
+        params_lib.shapes(config),
+        source="params",
+    )
     networks = create_networks(config, params)
+    manifest = {
+        "format": _FORMAT,
+        "configs": [dataclasses.asdict(network.config) for network in networks],
+        "platforms": list(platforms),
+        "versions": versions(),
+    }
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        manifest = {
-            "format": _FORMAT,
-            "configs": [dataclasses.asdict(n.config) for n in networks],
-            "platforms": list(platforms),
-            "versions": versions(),
-            "weights": weights.fingerprint(params),
-        }
-        archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, _MANIFEST, json.dumps(manifest, indent=2).encode())
         for index, network in enumerate(networks):
             encode, reconstruct = _export(network.config, platforms)
-            archive.writestr(f"{index}/encode.bin", encode)
-            archive.writestr(f"{index}/reconstruct.bin", reconstruct)
+            _add(archive, f"{index}/encode.bin", encode)
+            _add(archive, f"{index}/reconstruct.bin", reconstruct)
             flat = params_lib.flatten(jax.device_get(network.params))
-            archive.writestr(
+            _add(
+                archive,
                 f"{index}/params.safetensors",
                 safetensors.numpy.save(
-                    {name: np.asarray(value) for name, value in flat.items()}
+                    {name: np.asarray(x, np.float32) for name, x in flat.items()}
                 ),
             )
     files.write(Path(path), buffer.getvalue())
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    # A ZipInfo has a fixed date, where a name alone would get that of today.
+    archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
 
 def _export(config: ModelConfig, platforms: Sequence[str]) -> tuple[bytes, bytes]:
@@ -98,18 +112,31 @@ def _export(config: ModelConfig, platforms: Sequence[str]) -> tuple[bytes, bytes
         f"1, {multiple}*h, {multiple}*w, {config.in_channels}"
     )
     frame = jax.ShapeDtypeStruct(shape, jnp.float32)
-    encode = _export_one(network_lib.encode, model, platforms)(params, frame)
-    (pyramid,) = jax.tree.unflatten(encode.out_tree, encode.out_avals)
-    pyramid = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pyramid)
-    windows = ((pyramid,) * config.num_frames,)
-    export = _export_one(network_lib.reconstruct, model, platforms)
-    reconstruct = export(params, windows, frame)
+    with _no_paths():
+        encode = _export_one(network_lib.encode, model, platforms)(params, frame)
+        (pyramid,) = jax.tree.unflatten(encode.out_tree, encode.out_avals)
+        pyramid = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pyramid)
+        windows = ((pyramid,) * config.num_frames,)
+        export = _export_one(network_lib.reconstruct, model, platforms)
+        reconstruct = export(params, windows, frame)
     return bytes(encode.serialize()), bytes(reconstruct.serialize())
 
 
 def _export_one(half: Any, model: nn.Module, platforms: Sequence[str]) -> Any:
     program = jax.jit(functools.partial(half, model))
     return jax.export.export(program, platforms=platforms)
+
+
+@contextlib.contextmanager
+def _no_paths() -> Iterator[None]:
+    """Keep the file names and lines of this machine out of programs."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def load(path: str | Path) -> tuple[list[Network], str]:
@@ -119,59 +146,101 @@ def load(path: str | Path) -> tuple[list[Network], str]:
         path: A file of :func:`save`.
 
     Returns:
-        Its networks, and the fingerprint of its weights.
+        Its networks, and the SHA-256 of the file.
 
     Raises:
-        InputError: if it is none, or not one for this version or this platform.
+        InputError: if it is none, or damaged, or not one for this version or this
+            platform.
     """
     path = Path(path)
+    platform = jax.export.default_export_platform()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return _load_networks(file, path, platform), digest
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _load_networks(file: IO[bytes], path: Path, platform: str) -> list[Network]:
+    try:
+        with zipfile.ZipFile(file) as archive:
             manifest = json.loads(archive.read(_MANIFEST))
             if manifest["format"] != _FORMAT:
-                raise InputError(f"{path}: made by another version; export it again")
-            platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+                reason = f"format {manifest['format']} instead of {_FORMAT}"
+                raise _cannot_run(path, manifest, reason)
             if platform not in manifest["platforms"]:
                 raise InputError(
                     f"{path}: exported for {', '.join(manifest['platforms'])}, but "
                     f"this machine runs {platform}; export it for that"
                 )
-            networks = [
-                _load_network(archive, index, config)
-                for index, config in enumerate(manifest["configs"])
+            if not manifest["configs"]:
+                raise ValueError("no networks")
+            return [
+                _load_network(archive, index, path, manifest)
+                for index in range(len(manifest["configs"]))
             ]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path}: not an artefact of edvr export ({error})") from None
-    return networks, manifest["weights"]
+    except (InputError, MemoryError):
+        raise
+    # A damaged file can fail in any way, in four libraries.
+    except Exception as error:
+        raise InputError(
+            f"{path}: not an artefact of edvr export, or damaged; export it again"
+        ) from error
+
+
+def _cannot_run(path: Path, manifest: Mapping[str, Any], reason: str) -> InputError:
+    """Make the error for an artefact of other versions."""
+    made, here = (
+        ", ".join(f"{name} {version}" for name, version in found.items())
+        for found in (manifest["versions"], versions())
+    )
+    return InputError(
+        f"{path}: {here} cannot run it ({reason}); it was made by {made}; export it "
+        "again"
+    )
 
 
 def _load_network(
-    archive: zipfile.ZipFile, index: int, config: dict[str, Any]
+    archive: zipfile.ZipFile, index: int, path: Path, manifest: Mapping[str, Any]
 ) -> Network:
     try:
-        encode, reconstruct = (
-            jax.jit(
-                jax.export.deserialize(
-                    bytearray(archive.read(f"{index}/{name}.bin"))
-                ).call
-            )
-            for name in ("encode", "reconstruct")
-        )
-    except ValueError as error:
-        text = str(error).splitlines()[0]
-        raise InputError(
-            f"{archive.filename}: JAX {jax.__version__} cannot run it ({text}); export "
-            "it again"
-        ) from None
-    flat = safetensors.numpy.load(archive.read(f"{index}/params.safetensors"))
-    return Network(
-        from_dict(ModelConfig, config),
-        params_lib.unflatten(flat),
-        functools.partial(_encode_each, encode),
-        functools.partial(_reconstruct_each, reconstruct),
+        config = from_dict(ModelConfig, manifest["configs"][index])
+    except InputError as error:
+        raise _cannot_run(path, manifest, str(error)) from None
+    encode, reconstruct = (
+        _load_program(archive.read(f"{index}/{name}.bin"), path, manifest)
+        for name in ("encode", "reconstruct")
     )
+    flat = safetensors.numpy.load(archive.read(f"{index}/params.safetensors"))
+    # What the program takes, whatever this version's network would.
+    (expected, _), _ = jax.tree.unflatten(encode.in_tree, encode.in_avals)
+    params_lib.check_shapes(
+        {name: value.shape for name, value in flat.items()},
+        {name: aval.shape for name, aval in params_lib.flatten(expected).items()},
+        source=str(path),
+    )
+    return Network(
+        config,
+        params_lib.unflatten(flat),
+        functools.partial(_encode_each, jax.jit(encode.call)),
+        functools.partial(_reconstruct_each, jax.jit(reconstruct.call)),
+    )
+
+
+def _load_program(
+    data: bytes, path: Path, manifest: Mapping[str, Any]
+) -> jax.export.Exported:
+    try:
+        program = jax.export.deserialize(bytearray(data))
+        # JAX would read the StableHLO only when the first frame is restored.
+        program.mlir_module()
+    except Exception as error:
+        if manifest["versions"] == versions():
+            raise
+        reason = str(error).partition("\n")[0]
+        raise _cannot_run(path, manifest, reason) from None
+    return program
 
 
 def _encode_each(encode: Any, params: Any, frames: jax.Array) -> Any:

@@ -18,8 +18,8 @@ class Export:
     """Write a network as an artefact of jax.export, for frames of any size.
 
     `edvr restore --artifact OUT` runs it. It holds the network's programs (StableHLO),
-    the parameters, and the versions it was made with; JAX promises to run it for six
-    months.
+    parameters and configuration, and the versions it was made with; JAX promises to
+    run it for six months.
 
     Attributes:
         weights: Name of weights that ship, or a .safetensors or .pth file.
