@@ -25,34 +25,45 @@ def write_film(
     frames,
     *,
     times=None,
+    clock=1000,
+    rate=None,
     codec="libx264",
+    options=None,
     pix_fmt="yuv420p",
     rotation=0,
+    display_matrix=None,
     with_sound=True,
     subtitles=False,
     colors=None,
 ):
-    """Write a film with sound, chapters and a title.
+    """Write a film with sound, a title and, if it is longer than 0.4 s, chapters.
 
     Args:
         path: The file.
         frames: [T, H, W, 3], uint8, or uint16 for more than 8 bits.
         times: When each is shown, in thousandths of a second; None is 25 per second.
+        clock: Units of the file's times in a second.
+        rate: Frames per second, exactly, instead of times and clock.
         codec: Encoder.
+        options: The encoder's; None is for high quality.
         pix_fmt: Pixel format.
         rotation: Degrees that a player turns the picture.
+        display_matrix: Instead, (a, b, c, d): it shows (x, y) at (ax + cy, bx + dy).
         with_sound: Add a tone as long as the picture.
         subtitles: Add a subtitle (Matroska).
         colors: FFmpeg's numbers of matrix, range, primaries and transfer.
     """
     times = [40 * i for i in range(len(frames))] if times is None else times
+    ticks = range(len(frames)) if rate else [time * clock // 1000 for time in times]
+    unit = 1 / Fraction(rate or clock)
     layout = "rgb48le" if frames.dtype == np.uint16 else "rgb24"
     with av.open(str(path), "w") as container:
-        picture = container.add_stream(codec, 25, options=_quality(codec))
+        options = _quality(codec) if options is None else options
+        picture = container.add_stream(codec, rate or 25, options=options)
         picture.height, picture.width = frames.shape[1:3]
         picture.pix_fmt = pix_fmt
         context = picture.codec_context
-        context.time_base = Fraction(1, 1000)
+        context.time_base = unit
         matrix = {}
         if colors is not None:
             context.colorspace, context.color_range = colors[:2]
@@ -60,18 +71,22 @@ def write_film(
             matrix = {"dst_colorspace": colors[0], "dst_color_range": colors[1]}
         if rotation:
             picture.set_display_rotation(-rotation)
+        if display_matrix is not None:
+            a, b, c, d = (number << 16 for number in display_matrix)
+            picture.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         sound = container.add_stream("aac", RATE, layout="mono") if with_sound else None
         text = _subtitles(path) if subtitles else None
         words = text and container.add_stream_from_template(text.streams[0])
         container.metadata["title"] = "My film"
         if sound is not None:
             sound.metadata["language"] = "deu"
-        if container.format.name in ("mp4", "mov", "matroska"):
+        with_chapters = container.format.name in ("mp4", "mov", "matroska")
+        if with_chapters and len(frames) > 10:
             container.set_chapters([chapter(0, 400), chapter(400, 40 * len(frames))])
-        for time, image in zip(times, frames, strict=True):
+        for tick, image in zip(ticks, frames, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), layout)
             frame = frame.reformat(format=pix_fmt, **matrix)
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            frame.pts, frame.time_base = tick, unit
             container.mux(picture.encode(frame))
         container.mux(picture.encode(None))
         if sound is not None:
@@ -115,6 +130,21 @@ def _write_tone(container, stream, milliseconds):
         frame.time_base = Fraction(1, RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def blank_packets(path, indices):
+    """Overwrite some packets of a film's picture with zeros."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    data = bytearray(path.read_bytes())
+    # MPEG-TS repeats a header every 188 bytes; that of a packet is in the first 40.
+    header = 40 if path.suffix == ".ts" else 0
+    for index in indices:
+        begin, size = packets[index].pos, packets[index].size
+        for position in range(begin, begin + size):
+            if position % 188 >= header:
+                data[position] = 0
+    path.write_bytes(data)
 
 
 def write_folder(folder, frames, names=None):

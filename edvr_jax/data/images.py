@@ -49,7 +49,8 @@ def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:
         any_depth: Give an image of 16 bits as uint16; else all are uint8.
 
     Raises:
-        InputError: if the file is missing or is no complete image.
+        InputError: if the file is missing, is no complete image or has pixels that are
+            neither of 8 nor of 16 bits.
     """
     try:
         data = path.read_bytes()
@@ -69,16 +70,33 @@ def decode_image(
         any_depth: Give an image of 16 bits as uint16; else all are uint8.
 
     Raises:
-        InputError: if it is no complete image.
+        InputError: if it is no complete image, or has pixels that are neither of 8 nor
+            of 16 bits.
     """
-    image = None
-    flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_ANYDEPTH if any_depth else 0)
-    if data:
-        with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    order = cv2.IMREAD_COLOR if any_depth else cv2.IMREAD_COLOR_RGB
+    image = _decode(data, order | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise InputError(f"{name}: not a complete image; replace this frame")
+        raise InputError(f"{name}: not a complete image with 8 or 16 bits; replace it")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"{name}: its pixels are {image.dtype}; save this frame with 8 or 16 bits "
+            "for each of red, green and blue"
+        )
+    if any_depth:
+        # Asked for RGB, OpenCV 5.0 does not set the pixels of a TIFF of 16 bits.
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    elif image.dtype == np.uint16:
+        image = _decode(data, order)
+        assert image is not None
     return image
+
+
+def _decode(data: bytes, flags: int) -> np.ndarray | None:
+    if not data:
+        return None
+    with contextlib.suppress(cv2.error):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -1,14 +1,15 @@
 """Read clips, one frame at a time: video files (PyAV) and folders of frames (OpenCV).
 
-Frames are RGB, [H, W, 3], upright (the rotation that phones store beside the picture is
-applied), uint8 unless more bits are asked for. YUV becomes RGB by the matrix and range
-that the file is tagged with; an untagged file is taken as BT.709 if it is high
-definition, else as BT.601, as players do.
+Frames are RGB, [H, W, 3], upright (the turn and the mirroring that phones store beside
+the picture are applied), uint8 unless more bits are asked for. YUV becomes RGB by the
+matrix and range that the file is tagged with; an untagged file is taken as BT.709 if it
+is high definition, else as BT.601, as players do.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -37,8 +40,13 @@ SWSCALE_FLAGS = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
-_PIPE_FORMAT = "yuv4mpegpipe"
+_PIPE = "yuv4mpegpipe"
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+# What swscale knows of ITU-T H.273, and names of what it does not.
+_MATRICES = (0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9)
+_OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
+# Every packet of these is a frame. VP8 has hidden frames, MPEG-4 omitted ones.
+_COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +91,11 @@ class Clip:
 
 
 def open_clip(path: str | Path) -> Clip:
-    """Open a video file or a folder of frames.
+    """Open a video file or a folder of frames; only the first frame is read.
 
     Args:
         path: A video file, or a folder whose images are the frames in natural
             order (frame2.png before frame10.png).
-
-    Returns:
-        The clip. Only its first frame has been read.
 
     Raises:
         InputError: if there is nothing there that can be read as a clip.
@@ -108,14 +113,11 @@ def open_clip(path: str | Path) -> Clip:
 
 
 def list_clips(folder: str | Path) -> list[Path]:
-    """List the clips of a folder in natural order.
+    """List the clips of a folder for :func:`open_clip`, in natural order.
 
     Args:
         folder: A folder of video files and of folders of frames; or itself a folder
             of frames or a video file, which then is the only clip.
-
-    Returns:
-        Paths for :func:`open_clip`, at least one.
 
     Raises:
         InputError: if the folder does not exist or holds no clip.
@@ -191,11 +193,9 @@ def open_container(
         InputError: if it is no video.
     """
     try:
-        container = (
-            av.open(str(path))
-            if file is None
-            else av.open(file, "r", format=_PIPE_FORMAT)
-        )
+        # FFmpeg would take a relative name such as "take-12:30.mp4" for a protocol's.
+        name, muxer = (str(path.absolute()), None) if file is None else (file, _PIPE)
+        container = av.open(name, "r", format=muxer, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         reason = error.strerror or "unknown format"
         raise InputError(
@@ -203,17 +203,13 @@ def open_container(
             "file or a folder of frames"
         ) from None
     with container:
-        streams = _without_pictures(container.streams.video)
+        is_cover = Disposition.attached_pic  # a picture stored as a video of one frame
+        streams = [s for s in container.streams.video if not s.disposition & is_cover]
         # FFmpeg renders text files as ANSI art.
         if not streams or container.format.name == "tty":
             raise InputError(f"{path}: no video stream in this file; give a video")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
-
-
-def _without_pictures(streams: Sequence[VideoStream]) -> list[VideoStream]:
-    """Leave cover pictures out, which are stored as videos of one frame."""
-    return [s for s in streams if not s.disposition & Disposition.attached_pic]
 
 
 def decode(path: Path) -> Iterator[VideoFrame]:
@@ -227,29 +223,96 @@ def decode(path: Path) -> Iterator[VideoFrame]:
 
 
 def decode_stream(
-    path: Path, container: InputContainer, stream: VideoStream
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    on_lost: Callable[[int], None] | None = None,
 ) -> Iterator[VideoFrame]:
-    """Decode an open video from where it is; see :func:`decode`."""
-    num_read = 0
-    last = None
+    """Decode an open video from where it is.
+
+    Args:
+        path: The file's name in messages.
+        container: The open file.
+        stream: Its video stream.
+        on_lost: Told at the end how many frames the decoder left out, if any; they are
+            not counted in interlaced videos, nor in every codec.
+
+    Raises:
+        InputError: if it is damaged, ends early or has colours that cannot be read;
+            the frames before were yielded.
+    """
+    count = _FrameCount()
     try:
-        for last in container.decode(stream):
-            yield last
-            num_read += 1
+        for packet in container.demux(stream):
+            count.add_packet(packet)
+            for frame in packet.decode():
+                _check_matrix(path, frame)
+                yield frame
+                count.add_frame(frame)
     except FFmpegError as error:
         raise InputError(
-            f"{path}: the video is damaged ({error.strerror}): {num_read} frames "
-            "were read; repair or cut the file"
+            f"{path}: the video is damaged ({error.strerror}): "
+            f"{count.describe(container)}; repair or cut the file"
         ) from None
-    if last is not None and _ends_early(container, stream, last, num_read):
+    if _ends_early(container, stream, count):
         raise InputError(
-            f"{path}: the video is truncated: {num_read} frames were read, but "
-            "its header announces more; copy the file again or cut it"
+            f"{path}: the video is truncated: {count.describe(container)}, but its "
+            "header announces more; copy the file again or cut it"
+        )
+    is_countable = stream.codec_context.codec.canonical_name in _COUNTABLE
+    # A packet of interlaced video may be half of a frame.
+    if on_lost and is_countable and not count.is_interlaced and count.num_missing > 0:
+        on_lost(count.num_missing)
+
+
+@dataclasses.dataclass
+class _FrameCount:
+    """Counts the frames of a video, and those of its packets that give none.
+
+    From a key frame on that begins the file or comes after frames that were read: after
+    a seek, or in a recording, the first frames may need others that are not there.
+    """
+
+    num_read: int = 0
+    num_missing: int = 0
+    start: float = math.inf
+    last: VideoFrame | None = None
+    is_interlaced: bool = False
+
+    def add_packet(self, packet: "Packet[VideoStream]") -> None:
+        time = packet.pts or 0
+        if self.start == math.inf and packet.is_keyframe:
+            is_first = time <= (packet.stream.start_time or 0)
+            self.start = time if is_first or self.num_read else math.inf
+        # An edit list discards frames; an empty packet asks for the last ones.
+        if packet.size and not packet.is_discard:
+            self.num_missing += time >= self.start
+
+    def add_frame(self, frame: VideoFrame) -> None:
+        self.num_read += 1
+        self.num_missing -= frame.pts is None or frame.pts >= self.start
+        self.last = frame
+        self.is_interlaced |= frame.interlaced_frame
+
+    def describe(self, container: InputContainer) -> str:
+        if self.last is None or self.last.time is None:
+            return f"{self.num_read} frames were read"
+        seconds = self.last.time - (container.start_time or 0) / av.time_base
+        return f"{self.num_read} frames were read, the last one at {seconds:.2f} s"
+
+
+def _check_matrix(path: Path, frame: VideoFrame) -> None:
+    matrix = matrix_of(frame)
+    if matrix is not None and matrix not in _MATRICES:
+        raise InputError(
+            f"{path}: its colours are stored by matrix {matrix} "
+            f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be read; "
+            "convert it to BT.709 first, with FFmpeg's filter zscale"
         )
 
 
 def _ends_early(
-    container: InputContainer, stream: VideoStream, last: VideoFrame, num_read: int
+    container: InputContainer, stream: VideoStream, count: _FrameCount
 ) -> bool:
     """Tell whether the last frame read lies well before the end in the header.
 
@@ -257,20 +320,43 @@ def _ends_early(
     count. Nor does a duration in every format: some are only guessed, and that of
     Matroska spans all streams. GIF and Y4M announce neither.
     """
-    if last.time is None:
-        return stream.frames > num_read
-    if stream.frames > num_read and stream.duration and stream.time_base:
+    last = count.last
+    if last is None or last.time is None:
+        return last is not None and stream.frames > count.num_read
+    if stream.frames > count.num_read and stream.duration and stream.time_base:
         end = ((stream.start_time or 0) + stream.duration) * stream.time_base
     elif "matroska" in container.format.name and len(container.streams) == 1:
         end = (container.duration or 0) / av.time_base
     else:
         return False
-    duration = max(1 / (stream.average_rate or Fraction(25)), _duration(last))
-    return end - last.time > 1.5 * duration
+    shown = (last.duration or 0) * (last.time_base or Fraction(0))
+    shown = max(1 / (stream.average_rate or Fraction(25)), shown)
+    return end - last.time > 1.5 * shown
 
 
-def _duration(frame: VideoFrame) -> Fraction:
-    return (frame.duration or 0) * (frame.time_base or Fraction(0))
+def orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Return how to show a decoded frame, by its display matrix.
+
+    It takes (x, y), y pointing down, to (a x + c y, b x + d y), and is stored as
+    (a, b, u), (c, d, v), (x, y, w). Source: FFmpeg, libavutil/display.h.
+
+    Returns:
+        Quarter turns counterclockwise, 0 to 3, the nearest; and whether left and right
+        change places before.
+    """
+    try:
+        # frame.side_data would keep the frame alive: each would hold the other.
+        side_data = SideDataContainer(frame)  # pyright: ignore
+    except ValueError:  # kinds that PyAV does not know, such as the EXIF of a JPEG
+        return round(frame.rotation / 90) % 4, False
+    matrix = side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    is_mirrored = a * d < b * c
+    # Where the x axis goes: it is (1, 0), or (-1, 0) once mirrored.
+    angle = math.atan2(b, -a) if is_mirrored else math.atan2(-b, a)
+    return round(angle / (math.pi / 2)) % 4, is_mirrored
 
 
 def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
@@ -287,8 +373,9 @@ def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
         src_colorspace=matrix_of(frame),
         interpolation=SWSCALE_FLAGS,
     )
-    # FFmpeg gives the angle counterclockwise, as np.rot90 takes it.
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    turns, is_mirrored = orientation(frame)
+    image = image[:, ::-1] if is_mirrored else image
+    return np.ascontiguousarray(np.rot90(image, turns))
 
 
 def bit_depth(pixel_format: VideoFormat) -> int:
@@ -302,5 +389,10 @@ def matrix_of(frame: VideoFrame) -> int | None:
         return None
     if frame.colorspace != _UNSPECIFIED_COLORSPACE:
         return int(frame.colorspace)
-    is_hd = frame.width >= 1280 or frame.height > 576
+    return guess_matrix(frame.height, frame.width)
+
+
+def guess_matrix(height: int, width: int) -> int:
+    """Return FFmpeg's number of the matrix that players take for an untagged file."""
+    is_hd = width >= 1280 or height > 576
     return int(Colorspace.ITU709 if is_hd else Colorspace.SMPTE170M)

@@ -1,7 +1,9 @@
 """Clips written here by PyAV and OpenCV, read back; and every way to be unreadable."""
 
+import functools
 import re
 import struct
+import sys
 from fractions import Fraction
 
 import av
@@ -10,37 +12,20 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
+from edvr_jax.data import video
 from edvr_jax.data.images import natural_key
 from edvr_jax.data.video import list_clips, open_clip
 from edvr_jax.errors import InputError
+from tests import videos
+from tests.videos import write_folder
 
 FPS = Fraction(30000, 1001)
+write_video = functools.partial(videos.write_film, with_sound=False)
 
 
 def make_frames(num_frames, height=24, width=32, seed=0):
     shape = (num_frames, height, width, 3)
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def write_video(path, frames, codec, pix_fmt, *, fps=FPS, muxer=None, matrix=None):
-    with av.open(str(path), "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = pix_fmt
-        if matrix is not None:
-            stream.codec_context.colorspace = matrix
-            stream.codec_context.color_range = ColorRange.MPEG
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
-def write_images(folder, frames, names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in zip(names, frames, strict=True):
-        cv2.imwrite(str(folder / name), frame[..., ::-1])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +42,7 @@ def test_video_has_its_frames_size_and_exact_rate(tmp_path, suffix, codec, pix_f
     path = tmp_path / f"clip.{suffix}"
     levels = np.full((7, 24, 32, 3), 1, np.uint8)
     levels *= np.arange(20, 230, 30, dtype=np.uint8)[:, None, None, None]
-    write_video(path, levels, codec, pix_fmt)
+    write_video(path, levels, rate=FPS, codec=codec, pix_fmt=pix_fmt)
     clip = open_clip(path)
     assert (clip.name, clip.fps, clip.size) == ("clip", FPS, (24, 32))
     frames = list(clip)
@@ -69,8 +54,9 @@ def test_video_has_its_frames_size_and_exact_rate(tmp_path, suffix, codec, pix_f
 
 def test_lossless_video_is_exact_and_can_be_read_twice(tmp_path):
     frames = make_frames(4, 25, 33)
-    write_video(tmp_path / "clip.mkv", frames, "ffv1", "bgr0")
-    clip = open_clip(tmp_path / "clip.mkv")
+    path = tmp_path / "clip.mkv"
+    write_video(path, frames, codec="ffv1", pix_fmt="bgr0")
+    clip = open_clip(path)
     np.testing.assert_array_equal(list(clip), frames)
     np.testing.assert_array_equal(list(clip), frames)
 
@@ -78,7 +64,7 @@ def test_lossless_video_is_exact_and_can_be_read_twice(tmp_path):
 def test_gif(tmp_path):
     frames = np.repeat(np.uint8([0, 255, 0])[:, None], 24 * 32 * 3, 1)
     frames = frames.reshape(3, 24, 32, 3)
-    write_video(tmp_path / "clip.gif", frames, "gif", "rgb8", fps=25)
+    write_video(tmp_path / "clip.gif", frames, rate=25, codec="gif", pix_fmt="rgb8")
     clip = open_clip(tmp_path / "clip.gif")
     assert clip.fps == 25
     # The 256-colour palette's white is 252.
@@ -88,34 +74,114 @@ def test_gif(tmp_path):
 @pytest.mark.parametrize("matrix", [Colorspace.ITU709, Colorspace.ITU601])
 def test_colours_follow_the_tagged_matrix(tmp_path, matrix):
     frames = np.broadcast_to(np.uint8([200, 40, 90]), (2, 24, 32, 3))
-    write_video(tmp_path / "clip.mp4", frames, "libx264", "yuv444p", matrix=matrix)
+    colors = (matrix, ColorRange.MPEG, 1, 1)
+    write_video(tmp_path / "clip.mp4", frames, pix_fmt="yuv444p", colors=colors)
     # Rounding of Y, Cb and Cr moves a channel by up to 2; the wrong matrix by 13.
     np.testing.assert_allclose(list(open_clip(tmp_path / "clip.mp4")), frames, atol=3)
 
 
-def test_rotation_is_applied(tmp_path):
-    path = tmp_path / "clip.mp4"
-    frames = np.zeros((2, 24, 32, 3), np.uint8)
-    frames[:, :12, :16] = 255  # top left is white
-    write_video(path, frames, "libx264", "yuv444p")
-    # The track header's matrix for "show me turned clockwise by 90 degrees".
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
-    one = 1 << 16
-    data[matrix : matrix + 36] = struct.pack(
-        ">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30
+@pytest.mark.parametrize(
+    ("number", "name"), [(8, "YCgCo"), (10, "bt2020c"), (14, "ICtCp")]
+)
+def test_colours_that_cannot_be_read(tmp_path, number, name):
+    options = {"x264-params": f"colormatrix={name}"}
+    write_video(tmp_path / "clip.mp4", make_frames(2), options=options)
+    message = rf"clip\.mp4: its colours are stored by matrix {number} .*zscale"
+    with pytest.raises(InputError, match=message):
+        open_clip(tmp_path / "clip.mp4")
+
+
+def apply_filters(image, filters):
+    graph = av.filter.Graph()
+    height, width = image.shape[:2]
+    given = graph.add_buffer(
+        width=width, height=height, format="rgb24", time_base=Fraction(1, 25)
     )
-    path.write_bytes(data)
-    clip = open_clip(path)
-    assert clip.size == (32, 24)
-    expected = np.rot90(frames[0], -1)  # top right is white
-    np.testing.assert_allclose(next(iter(clip)), expected, atol=8)
+    nodes = [graph.add(*name.split("=")) for name in filters]
+    graph.link_nodes(given, *nodes, graph.add("buffersink")).configure()
+    graph.push(av.VideoFrame.from_ndarray(image, "rgb24"))
+    return graph.pull().to_ndarray()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "filters"),  # those that FFmpeg itself inserts
+    [
+        ((1, 0, 0, 1), []),
+        ((-1, 0, 0, 1), ["hflip"]),
+        ((1, 0, 0, -1), ["vflip"]),
+        ((-1, 0, 0, -1), ["hflip", "vflip"]),
+        ((0, 1, -1, 0), ["transpose=clock"]),
+        ((0, -1, 1, 0), ["transpose=cclock"]),
+        ((0, 1, 1, 0), ["transpose=cclock_flip"]),
+        ((0, -1, -1, 0), ["transpose=clock_flip"]),
+    ],
+)
+def test_display_matrix_is_applied_as_ffmpeg_does(tmp_path, matrix, filters):
+    path = tmp_path / "clip.mp4"
+    write_video(path, make_frames(2), pix_fmt="yuv444p", display_matrix=matrix)
+    frame = next(video.decode(path))
+    stored = frame.to_ndarray(
+        format="rgb24",
+        src_colorspace=video.matrix_of(frame),
+        interpolation=video.SWSCALE_FLAGS,
+    )
+    expected = apply_filters(stored, filters)
+    np.testing.assert_array_equal(video.to_rgb(frame), expected)
+    assert open_clip(path).size == expected.shape[:2]
+
+
+def test_looking_at_the_orientation_does_not_keep_the_frame(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, make_frames(2), display_matrix=(0, 1, -1, 0))
+    frame = next(video.decode(path))
+    before = sys.getrefcount(frame)
+    assert video.orientation(frame) == (3, False)
+    assert sys.getrefcount(frame) == before
+
+
+def test_rotation_of_pictures_with_exif(tmp_path):
+    """PyAV gives such frames a rotation but no side data."""
+    data = cv2.imencode(".jpg", make_frames(1)[0])[1].tobytes()
+    # Orientation 6: turn it clockwise to show it.
+    tags = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 0x112, 3, 1, 6, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tags) + 8) + b"Exif\0\0" + tags
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", 25)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuvj420p"
+        packet = av.Packet(data[:2] + exif + data[2:])
+        packet.stream, packet.pts, packet.dts = stream, 0, 0
+        packet.time_base, packet.is_keyframe = Fraction(1, 25), True
+        container.mux(packet)
+    assert video.orientation(next(video.decode(tmp_path / "clip.mkv"))) == (3, False)
+    assert open_clip(tmp_path / "clip.mkv").size == (32, 24)
+
+
+def test_title_that_is_not_utf8(tmp_path):
+    path = tmp_path / "clip.avi"
+    write_video(path, make_frames(2), rate=25, codec="mpeg4")
+    path.write_bytes(path.read_bytes().replace(b"My film", b"My f\xe9lm"))
+    assert len(list(open_clip(path))) == 2
+    with video.open_container(path) as (container, _):
+        title = container.metadata["title"]
+    assert title == "My f\N{REPLACEMENT CHARACTER}lm"
+    # It can be written again.
+    with av.open(str(tmp_path / "copy.mkv"), "w") as container:
+        container.add_stream("ffv1", 25)
+        container.metadata["title"] = title
+        container.start_encoding()
+
+
+def test_name_with_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "take-12:30.mp4", make_frames(2))
+    clip = open_clip("take-12:30.mp4")
+    assert (clip.name, len(list(clip))) == ("take-12:30", 2)
 
 
 def test_folder_is_read_in_natural_order(tmp_path):
     names = ["f1.png", "f2.PNG", "f10.png"]
     frames = make_frames(3)
-    write_images(tmp_path / "clip", frames, names)
+    write_folder(tmp_path / "clip", frames, names)
     (tmp_path / "clip" / "notes.txt").write_text("not a frame")
     clip = open_clip(tmp_path / "clip")
     assert (clip.name, clip.fps, clip.num_frames) == ("clip", None, 3)
@@ -126,7 +192,7 @@ def test_folder_is_read_in_natural_order(tmp_path):
 @pytest.mark.parametrize("suffix", ["bmp", "tif", "webp", "jpg"])
 def test_folder_of_other_images(tmp_path, suffix):
     frames = np.full((2, 8, 16, 3), 90, np.uint8)
-    write_images(tmp_path / "clip", frames, [f"0.{suffix}", f"1.{suffix}"])
+    write_folder(tmp_path / "clip", frames, [f"0.{suffix}", f"1.{suffix}"])
     np.testing.assert_allclose(list(open_clip(tmp_path / "clip")), frames, atol=3)
 
 
@@ -137,8 +203,8 @@ def test_natural_key_mixes_digits_and_letters(tmp_path):
 
 
 def test_list_clips(tmp_path):
-    write_images(tmp_path / "clip10", make_frames(1), ["0.png"])
-    write_images(tmp_path / "clip9", make_frames(1), ["0.png"])
+    write_folder(tmp_path / "clip10", make_frames(1))
+    write_folder(tmp_path / "clip9", make_frames(1))
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "README.txt").write_text("")
@@ -179,15 +245,14 @@ def test_empty_folder_and_folder_without_images(tmp_path):
 
 
 def test_one_image_is_no_clip(tmp_path):
-    write_images(tmp_path, make_frames(1), ["a.png"])
-    with pytest.raises(InputError, match=r"a\.png: this is one image"):
-        open_clip(tmp_path / "a.png")
+    folder = write_folder(tmp_path / "clip", make_frames(1))
+    with pytest.raises(InputError, match=r"0\.png: this is one image"):
+        open_clip(folder / "0.png")
 
 
 def test_unequal_sizes_name_the_frame_and_both_sizes(tmp_path):
     frames = [*make_frames(2), make_frames(1, 20, 30)[0]]
-    write_images(tmp_path, frames, ["0.png", "1.png", "2.png"])
-    frames = iter(open_clip(tmp_path))
+    frames = iter(open_clip(write_folder(tmp_path / "clip", frames)))
     assert len([next(frames), next(frames)]) == 2
     message = re.escape("2.png is 30x20 but the first frame is 32x24")
     with pytest.raises(InputError, match=message):
@@ -195,14 +260,14 @@ def test_unequal_sizes_name_the_frame_and_both_sizes(tmp_path):
 
 
 def test_corrupt_image(tmp_path):
-    write_images(tmp_path, make_frames(2), ["0.png", "1.png"])
-    data = (tmp_path / "1.png").read_bytes()
-    (tmp_path / "1.png").write_bytes(data[: len(data) // 2])
+    folder = write_folder(tmp_path / "clip", make_frames(2))
+    data = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"1\.png: not a complete image"):
-        list(open_clip(tmp_path))
-    (tmp_path / "0.png").write_bytes(b"")
+        list(open_clip(folder))
+    (folder / "0.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"0\.png: not a complete image"):
-        open_clip(tmp_path)
+        open_clip(folder)
 
 
 def test_video_without_video_stream(tmp_path):
@@ -223,7 +288,7 @@ def test_video_without_video_stream(tmp_path):
 )
 def test_truncated_video_keeps_its_frames_then_raises(tmp_path, suffix, codec):
     path = tmp_path / f"clip.{suffix}"
-    write_video(path, make_frames(10), codec, "yuv420p")
+    write_video(path, make_frames(10), rate=FPS, codec=codec)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.7)])
     frames = []
@@ -234,9 +299,25 @@ def test_truncated_video_keeps_its_frames_then_raises(tmp_path, suffix, codec):
     assert str(path) in str(caught.value)
 
 
+def test_message_of_a_truncated_video_tells_the_time_after_a_seek(tmp_path):
+    path = tmp_path / "clip.mkv"
+    options = {"x264-params": "keyint=5:bframes=0"}
+    write_video(path, make_frames(30), options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.8)])
+    frames = []
+    with video.open_container(path) as (container, stream):
+        container.seek(int(0.5 * av.time_base))
+        with pytest.raises(InputError, match="the video is truncated") as caught:
+            frames.extend(video.decode_stream(path, container, stream))
+    assert frames[0].time > 0
+    message = f"{len(frames)} frames were read, the last one at {frames[-1].time:.2f} s"
+    assert message in str(caught.value)
+
+
 def test_video_cut_before_its_index(tmp_path):
     path = tmp_path / "clip.mp4"
-    write_video(path, make_frames(10), "libx264", "yuv420p")
+    write_video(path, make_frames(10))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"clip\.mp4: not a video that can be read"):
         open_clip(path)
@@ -244,5 +325,74 @@ def test_video_cut_before_its_index(tmp_path):
 
 @pytest.mark.parametrize("num_frames", [1, 2])
 def test_short_videos(tmp_path, num_frames):
-    write_video(tmp_path / "clip.mkv", make_frames(num_frames), "ffv1", "bgr0")
+    write_video(tmp_path / "clip.mkv", make_frames(num_frames), codec="ffv1")
     assert len(list(open_clip(tmp_path / "clip.mkv"))) == num_frames
+
+
+def read(path, *, start=None):
+    """Count the frames of a video, and collect what is told to be lost."""
+    lost = []
+    with video.open_container(path) as (container, stream):
+        if start is not None:
+            container.seek(int(start * av.time_base))
+        frames = video.decode_stream(path, container, stream, lost.append)
+        return sum(1 for _ in frames), lost
+
+
+@pytest.mark.parametrize("blank", [[10], [10, 11, 12], [5, 15, 25]])
+def test_lost_frames_are_told(tmp_path, blank):
+    path = tmp_path / "clip.ts"
+    write_video(path, videos.moving_bars(30, 96, 128), codec="libx265")
+    assert read(path) == (30, [])
+    videos.blank_packets(path, blank)
+    with video.open_container(path) as (container, stream):
+        num_packets = sum(packet.size > 0 for packet in container.demux(stream))
+    num_frames, lost = read(path)
+    assert 0 < num_frames < num_packets <= 30
+    assert lost == [num_packets - num_frames]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("b.mp4", "libx264", {"x264-params": "open-gop=1:keyint=20:bframes=3"}),
+        ("refresh.mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=20"}),
+        ("interlaced.ts", "libx264", {"x264-params": "interlaced=1:keyint=20"}),
+        ("b.avi", "libx264", {"x264-params": "bframes=3"}),
+        ("b.h264", "libx264", {"x264-params": "bframes=3"}),
+        ("b.mkv", "libx265", {"x265-params": "log-level=0:open-gop=1:keyint=20"}),
+        ("hidden.mkv", "libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "20"}),
+        ("hidden.webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "20"}),
+        ("a.mkv", "libsvtav1", {"preset": "12"}),
+        ("b.avi", "mpeg4", {"bf": "2"}),
+        ("b.ts", "mpeg2video", {"bf": "2"}),
+        ("a.mov", "mjpeg", {}),
+        ("a.gif", "gif", {}),
+    ],
+)
+def test_no_frames_of_a_whole_video_are_told_to_be_lost(tmp_path, name, codec, options):
+    path = tmp_path / name
+    pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
+    frames = videos.moving_bars(60, 96, 128)
+    write_video(path, frames, rate=25, codec=codec, pix_fmt=pix_fmt, options=options)
+    assert read(path) == (60, [])
+    if path.suffix in (".mp4", ".mkv"):
+        num_frames, lost = read(path, start=1)
+        assert num_frames > 20
+        assert lost == []
+
+
+def test_frames_cut_by_an_edit_list_are_not_lost(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, videos.moving_bars(30), rate=25)
+    with video.open_container(path) as (_, stream):
+        ten_frames = round(Fraction(10, 25) / stream.time_base)
+    # The edit's duration, in thousandths of a second, and beginning.
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12
+    duration, begin = struct.unpack_from(">2i", data, at)
+    struct.pack_into(">2i", data, at, duration - 400, begin + ten_frames)
+    path.write_bytes(data)
+    with video.open_container(path) as (container, stream):
+        assert any(packet.is_discard for packet in container.demux(stream))
+    assert read(path) == (20, [])
