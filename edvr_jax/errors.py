@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""The exceptions that mean "the user can fix this"."""
 
 
 class InputError(ValueError):
@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
 
-class OutputError(InputError):
+class ResourceError(InputError):
+    """The machine lacks what the work needs; with more of it, the work can go on."""
+
+
+class OutputError(ResourceError):
     """The disk, or a limit on it, refuses what is to be written."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from edvr_jax.errors import OutputError
+from edvr_jax.errors import InputError, OutputError
 
 
 @contextlib.contextmanager
@@ -30,13 +30,13 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{process}.partial")
     try:
         with report_failure(path):
-            _remove(temporary)  # of a process that was killed
+            remove(temporary)  # of a process that was killed
         yield temporary
         with report_failure(path):
-            _move_into_place(temporary, path)
+            put_in_place(temporary, path)
     finally:
         with contextlib.suppress(OSError):
-            _remove(temporary)
+            remove(temporary)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -70,22 +70,58 @@ def report_failure(path: Path, *others: type[Exception]) -> Iterator[None]:
         ) from None
 
 
-def _move_into_place(temporary: Path, path: Path) -> None:
-    """Give the finished output its name; an old folder is removed only after it."""
-    if not (path.is_dir() and temporary.is_dir()):
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name.
+
+    A power cut leaves all of a file under its name or nothing of it. An old folder is
+    removed only after the new one is there.
+
+    Args:
+        temporary: What is finished; stays where it is if that fails.
+        path: Its name, in the same file system.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    if not temporary.is_dir():
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    if path.is_dir() and temporary.is_dir():
+        old = temporary.with_suffix(".old")
+        path.replace(old)
+        try:
+            temporary.replace(path)
+        except OSError:
+            old.replace(path)
+            raise
+        remove(old)
+    else:
         temporary.replace(path)
-        return
-    old = temporary.with_suffix(".old")
-    path.replace(old)
-    try:
-        temporary.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    _remove(old)
+    _sync_folder(path.parent)
 
 
-def _remove(path: Path) -> None:
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, where the system can do it."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def check_absent(path: Path) -> None:
+    """Refuse to replace a file or folder.
+
+    Raises:
+        InputError: if there is one.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists already; pass --overwrite to replace it")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

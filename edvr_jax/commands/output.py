@@ -49,8 +49,8 @@ def check_new(path: Path | None, *, overwrite: bool) -> None:
             :func:`check_writable`.
     """
     check_writable(path)
-    if path is not None and path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; pass --overwrite to replace it")
+    if path is not None and not overwrite:
+        files.check_absent(path)
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +15,13 @@ import tyro
 import edvr_jax.export as export_lib
 from edvr_jax import weights
 from edvr_jax.commands import output as output_lib
+from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.data.images import list_images
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED
-from edvr_jax.restore import copying, encoder, job, parts
+from edvr_jax.restore import copying, encoder, job
 from edvr_jax.restore.network import Network, create_networks
-from edvr_jax.restore.picture import Compare
+from edvr_jax.restore.picture import Compare, Look
 from edvr_jax.restore.source import Source, Trim
 from edvr_jax.restore.stream import Restorer
 from edvr_jax.restore.writer import check_output
@@ -68,7 +67,8 @@ class Restore:
         pix_fmt: Pixel format by FFmpeg's name; by default the input's depth is kept.
         encoder_options: More for the encoder, as key=value.
         image_format: Format of a folder's frames.
-        fps: Frames per second of a folder of frames; a video keeps its own times.
+        fps: Frames per second of a folder of frames, a number or a ratio such as
+            30000/1001; a video keeps its own times.
         streams: Copy all other streams of a video, or give the picture alone.
         resume: Go on with a job that was stopped.
         overwrite: Replace an existing output.
@@ -98,7 +98,7 @@ class Restore:
     pix_fmt: str | None = None
     encoder_options: tuple[str, ...] = ()
     image_format: Literal["png", "tif", "webp", "jpg"] = "png"
-    fps: float = 25.0
+    fps: str = "25"
     streams: Literal["all", "video"] = "all"
     resume: bool = False
     overwrite: bool = False
@@ -123,28 +123,18 @@ class Restore:
         return None
 
     def _run(self) -> None:
-        start = time.perf_counter()
         is_video = self._check_paths()
         networks, names = self._load()
         restorer = self._create_restorer(networks)
         source = self._open_source()
         look = self._look(source, restorer, is_video=is_video)
         encoding = self._encoding(source, look) if is_video else None
-        deep_images = f".{self.image_format}" in parts.DEEP_IMAGE_FORMATS
-        restorer.dtype = (
-            encoding.dtype
-            if encoding
-            else source.dtype
-            if deep_images
-            else np.dtype(np.uint8)
-        )
         settings = self._settings(names, encoding, look)
         if str(self.output) == PIPE:
             assert encoding is not None
-            sink = job.Pipe(sys.stdout.buffer, encoding, look, source.fps)
-            stages = job.restore_into(sink, source, restorer, look, _progress)
-            seconds = time.perf_counter() - start
-            result = job.Result(sink.num_written, sink.num_written, seconds, stages)
+            result = job.restore_to_pipe(
+                source, sys.stdout.buffer, restorer, look, encoding, _progress
+            )
         else:
             result = job.Job(
                 source,
@@ -155,6 +145,11 @@ class Restore:
                 image_format=f".{self.image_format}",
                 original=self._original(source) if is_video else None,
             ).run(settings, _progress, resume=self.resume, overwrite=self.overwrite)
+        if source.num_lost:
+            _say(
+                f"note: {self.input} is damaged: {source.num_lost} of its frames "
+                "cannot be decoded and are not in the output"
+            )
         if self.report is not None:
             output_lib.write_json(
                 self.report, _report(result, settings, source, restorer)
@@ -167,6 +162,15 @@ class Restore:
 
     def _check_paths(self) -> bool:
         """Tell if a video is to be written; refuse what cannot work."""
+        given = {"weights": self.weights, "stage2": self.stage2}
+        given["precision"] = self.precision
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, value in given.items():
+            if self.artifact is not None and value != defaults[name]:
+                raise InputError(
+                    f"--artifact {self.artifact} holds its own {name}; leave --{name} "
+                    "out"
+                )
         is_pipe = PIPE in (str(self.input), str(self.output))
         if is_pipe and self.resume:
             raise InputError("a pipe cannot be resumed; give files")
@@ -209,16 +213,14 @@ class Restore:
         )
 
     def _open_source(self) -> Source:
-        if self.fps <= 0:
-            raise InputError(f"fps must be positive, got {self.fps}")
         source = Source(
             self.input,
             Trim(
-                _seconds(self.start, "start") or Fraction(0),
-                _seconds(self.end, "end"),
+                parse_seconds(self.start or "0", "start"),
+                None if self.end is None else parse_seconds(self.end, "end"),
                 self.preview,
             ),
-            fps=Fraction(self.fps).limit_denominator(1001),
+            fps=parse_rate(self.fps),
             pipe=sys.stdin.buffer if str(self.input) == PIPE else None,
             output_without_times=self._output_without_times(),
         )
@@ -235,7 +237,7 @@ class Restore:
         container = encoder.CONTAINERS.get(self.output.suffix.lower())
         return None if container is None or container.keeps_times else self.output
 
-    def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> job.Look:
+    def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> Look:
         height, width = source.size
         if self.scale is None:
             size = height * restorer.scale, width * restorer.scale
@@ -247,13 +249,15 @@ class Restore:
                 max(step, round(height * self.scale / step) * step),
                 max(step, round(width * self.scale / step) * step),
             )
-        return job.Look(size, self.compare)
+        return Look(size, self.compare)
 
-    def _encoding(self, source: Source, look: job.Look) -> encoder.Encoding:
+    def _encoding(self, source: Source, look: Look) -> encoder.Encoding:
         is_pipe = str(self.output) == PIPE
         return encoder.choose_encoding(
             Path("pipe.y4m") if is_pipe else self.output,
             look.written_size,
+            fps=source.fps,
+            time_base=source.time_base,
             codec=self.codec,
             pix_fmt=self.pix_fmt,
             crf=self.crf,
@@ -277,12 +281,13 @@ class Restore:
         self,
         names: dict[str, str],
         encoding: encoder.Encoding | None,
-        look: job.Look,
+        look: Look,
     ) -> dict[str, Any]:
-        """All that the output depends on, ready for JSON."""
+        """All that the restored frames depend on, ready for JSON."""
         options = dataclasses.asdict(self)
         for name in ("input", "output", "resume", "overwrite", "report", "artifact"):
             del options[name]
+        del options["streams"]  # what is copied may be chosen again
         return {
             "input": _identify(self.input),
             **options,
@@ -317,27 +322,15 @@ def _say(line: str) -> None:
 
 
 def _after_stop(output: Path, stopped: job.Stopped) -> str:
-    if stopped.partial is None:
+    if not stopped.num_frames:
         return f"{output} was not written"
-    return (
-        f"the first {stopped.num_frames} frames are in {stopped.partial}; the same "
-        "command with --resume goes on"
-    )
-
-
-def _seconds(text: str | None, name: str) -> Fraction | None:
-    """Read seconds, M:SS or H:MM:SS."""
-    if text is None:
-        return None
-    try:
-        seconds = Fraction(0)
-        for part in text.split(":"):
-            seconds = seconds * 60 + Fraction(part)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(
-            f"{name} must be seconds or H:MM:SS, such as 90 or 1:30, got {text!r}"
-        ) from None
-    return seconds
+    if stopped.partial is not None:
+        line = f"the first {stopped.num_frames} frames are in {stopped.partial}"
+    else:
+        line = f"{stopped.num_frames} frames are restored"
+    if stopped.can_resume:
+        line += "; the same command with --resume goes on"
+    return line
 
 
 def _check_apart(source: Path, target: Path) -> None:
@@ -367,6 +360,7 @@ def _report(
     return {
         "frames": result.num_frames,
         "restored_frames": result.num_restored,
+        "lost_frames": source.num_lost,
         "seconds": result.seconds,
         "frames_per_second": result.num_restored / result.seconds,
         "stages": result.stages,
@@ -377,7 +371,7 @@ def _report(
     }
 
 
-def _summarize(target: Path, source: Source, look: job.Look, result: job.Result) -> str:
+def _summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
     (height, width), (new_height, new_width) = source.size, look.written_size
     speed = result.seconds / max(1, result.num_restored)
     return (

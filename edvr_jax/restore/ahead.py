@@ -25,6 +25,7 @@ def ahead(items: Iterable[T]) -> Generator[T, None, None]:
             while (item := future.result()) is not _END:
                 future = pool.submit(next, iterator, _END)
                 yield item  # type: ignore[misc]
+                del item  # large, and the next one takes its time
         finally:
             if isinstance(iterator, Generator):
                 pool.submit(iterator.close).result()

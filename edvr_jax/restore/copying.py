@@ -1,24 +1,27 @@
 """Copy the streams of a video file that are not its picture, as they are.
 
-Sound, subtitles, attachments, chapters and metadata: packet by packet, nothing is
-decoded.
+Sound, subtitles, covers, attachments, chapters and metadata: packet by packet, nothing
+is decoded.
 """
 
 import dataclasses
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from edvr_jax.data import video
 from edvr_jax.errors import InputError
 from edvr_jax.restore.encoder import CONTAINERS, open_output
+from edvr_jax.restore.packets import Copy, Span, copy_packets, read_packets
 
 # What describes the old file, not the film.
 _STALE = (
@@ -28,9 +31,17 @@ _STALE = (
 _STALE_PREFIXES = ("_statistics", "bps", "number_of_", "duration")
 _NEEDED = ("audio", "subtitle")
 
-
 # Formats that hold nothing but a picture.
 _SILENT = (".gif", ".y4m")
+_WITH_CHAPTERS = ("mp4", "mov", "matroska", "webm")
+# Pictures that are covers: FFmpeg's name of the codec, file name and type in Matroska.
+_IMAGES = {
+    "mjpeg": ("cover.jpg", "image/jpeg"),
+    "png": ("cover.png", "image/png"),
+    "gif": ("cover.gif", "image/gif"),
+    "tiff": ("cover.tif", "image/tiff"),
+}
+_COVERS = {"mp4": ("mjpeg", "png"), "matroska": tuple(_IMAGES)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,39 +69,71 @@ def choose_streams(path: Path, source_path: Path) -> tuple[tuple[int, ...], list
         source_path: The video file.
 
     Returns:
-        Indices of the streams that can be copied, and a note for each other one.
+        Indices of the streams that can be copied, and a note for all else.
 
     Raises:
         InputError: if sound or subtitles do not fit into a format that has some.
     """
     suffix, chosen, notes = path.suffix.lower(), [], []
+    muxer = CONTAINERS[suffix].muxer
+    left_out = f"cannot be stored in {suffix} and is left out"
     with video.open_container(source_path) as (original, picture):
         for stream in original.streams:
-            if stream is picture or _is_chapter_text(original, stream):
+            if stream is picture or _is_chapter_text(stream):
                 continue
-            if suffix not in _SILENT and _fits(stream, suffix):
+            if _fits(stream, suffix):
                 chosen.append(stream.index)
                 continue
-            name = f"{stream.type} stream {stream.index} ({_codec_name(stream)})"
+            kind = "cover" if _is_cover(stream) else stream.type
+            name = f"{kind} stream {stream.index} ({_codec_name(stream)})"
             if stream.type in _NEEDED and suffix not in _SILENT:
                 raise InputError(
                     f"{path}: {name} of {source_path} cannot be stored in {suffix}; "
-                    f"write {source_path.suffix or '.mkv'} or .mkv, or leave all but "
-                    "the picture out with --streams video"
+                    f"{_advise(original.streams, source_path)}leave all but the "
+                    "picture out with --streams video"
                 )
-            notes.append(f"{name} cannot be stored in {suffix} and is left out")
+            notes.append(f"{name} {left_out}")
+        if original.chapters() and muxer not in _WITH_CHAPTERS:
+            notes.append(f"the list of chapters {left_out}")
+        if muxer == "mp4" and any(_is_cover(original.streams[i]) for i in chosen):
+            lost = _tags_beside_cover(original.metadata)
+            notes += [f"metadata {tag} {left_out} for the cover" for tag in lost]
     return tuple(chosen), notes
 
 
-def _is_chapter_text(container: InputContainer, stream: Stream) -> bool:
-    """MP4 stores the names of chapters in a stream, which is written anew."""
-    return stream.type == "data" and bool(container.chapters())
+def _advise(streams: Iterable[Stream], source_path: Path) -> str:
+    """Name formats that hold all the sound and subtitles."""
+    fitting = [
+        suffix
+        for suffix in dict.fromkeys((source_path.suffix.lower(), ".mkv"))
+        if suffix in CONTAINERS
+        and all(_fits(stream, suffix) for stream in streams if stream.type in _NEEDED)
+    ]
+    return f"write {' or '.join(fitting)}, or " if fitting else ""
+
+
+def _is_chapter_text(stream: Stream) -> bool:
+    """Tell the names of chapters in MP4, of which FFmpeg reads no packet."""
+    return stream.type == "data" and stream.discard == Discard.all
+
+
+def _is_cover(stream: Stream) -> bool:
+    """Tell covers from the pictures of chapters, which FFmpeg cannot write."""
+    kinds = Disposition.attached_pic | Disposition.timed_thumbnails
+    return stream.disposition & kinds == Disposition.attached_pic
 
 
 def _fits(stream: Stream, suffix: str) -> bool:
-    """Try to write the header of a file with a picture and this stream."""
-    try:
-        container = dataclasses.replace(CONTAINERS[suffix], options=())
+    """Tell whether a format holds this stream beside a picture."""
+    container = dataclasses.replace(CONTAINERS[suffix], options=())
+    if suffix in _SILENT:
+        return False
+    if stream.disposition & Disposition.attached_pic:
+        codecs = _COVERS.get(container.muxer, ())
+        return _is_cover(stream) and _codec_name(stream) in codecs
+    if stream.type == "data" and (stream.name is None or container.muxer == "avi"):
+        return False  # what FFmpeg does not know fails later, AVI forgets what it is
+    try:  # to write a header
         with open_output(io.BytesIO(), container) as output:
             picture = output.add_stream(container.codec, 25)
             assert isinstance(picture, VideoStream)
@@ -105,6 +148,20 @@ def _fits(stream: Stream, suffix: str) -> bool:
 def _codec_name(stream: Stream) -> str:
     context = stream.codec_context
     return context.name if context is not None else stream.name or "unknown"
+
+
+def _tags_beside_cover(metadata: dict[str, str]) -> list[str]:
+    """Name the tags that an MP4 file with a cover does not hold."""
+    data, tags = io.BytesIO(), _lasting(metadata)
+    container = dataclasses.replace(CONTAINERS[".mp4"], options=())
+    with open_output(data, container) as output:
+        output.add_mux_stream("mjpeg", width=64, height=64, time_base=Fraction(1, 25))
+        output.metadata.update(tags)
+        output.start_encoding()
+    data.seek(0)
+    with av.open(data) as written:
+        kept = {key.lower() for key in written.metadata}
+    return sorted(key for key in tags if key.lower() not in kept)
 
 
 def add_copies(
@@ -124,22 +181,29 @@ def add_copies(
         seconds: How long the restored frames are shown.
 
     Returns:
-        The packets to write, each with its time in seconds.
+        The packets to write, each with its time in seconds. To read them raises an
+        InputError if the original is damaged.
     """
     container, picture = opened
     output.metadata.update(_lasting(container.metadata))
     restored.metadata.update(_lasting(picture.metadata))
     first = original.origin
-    last = first + seconds if original.is_cut else None
-    _copy_chapters(output, container, first, last)
-    copies = {}
-    for stream in container.streams:
-        if stream.index in original.streams:
-            copy = output.add_stream_from_template(stream, opaque=True)
-            copy.metadata.update(_lasting(stream.metadata))
-            copy.disposition = stream.disposition  # pyright: ignore
-            copies[stream.index] = copy
-    return _shifted(container, copies, first, last)
+    span = first, first + seconds if original.is_cut else None
+    _copy_chapters(output, container, span)
+    chosen = [s for s in container.streams if s.index in original.streams]
+    indices = [stream.index for stream in chosen if _is_cover(stream)]
+    images = _read_covers(original.path, indices) if indices else {}
+    covers, copies = [], {}
+    for stream in chosen:
+        if stream.index in images:
+            covers += _add_cover(output, stream, images[stream.index])
+            continue
+        copy = output.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(_lasting(stream.metadata))
+        copy.disposition = stream.disposition
+        copies[stream.index] = Copy(original.path, stream, copy, span)
+    packets = copy_packets(original.path, opened, copies, span)
+    return itertools.chain(((Fraction(0), packet) for packet in covers), packets)
 
 
 def _lasting(metadata: dict[str, str]) -> dict[str, str]:
@@ -151,54 +215,46 @@ def _lasting(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _copy_chapters(
-    output: OutputContainer,
-    container: InputContainer,
-    first: Fraction,
-    last: Fraction | None,
+    output: OutputContainer, container: InputContainer, span: Span
 ) -> None:
-    if output.format.name not in ("mp4", "mov", "matroska", "webm"):
+    if output.format.name not in _WITH_CHAPTERS:
         return
     chapters = []
+    first, last = span
     for chapter in container.chapters():
         unit = chapter["time_base"] or Fraction(1, 1000)
         start, end = chapter["start"] * unit, chapter["end"] * unit
         if end <= first or (last is not None and start >= last):
             continue
-        start, end = max(start, first), end if last is None else min(end, last)
-        chapters.append(
-            {
-                **chapter,
-                "start": round((start - first) / unit),
-                "end": round((end - first) / unit),
-                "time_base": unit,
-            }
-        )
-    if chapters:
-        output.set_chapters(chapters)
+        end = end if last is None else min(end, last)
+        chapter["start"] = round((max(start, first) - first) / unit)
+        chapter["end"] = round((end - first) / unit)
+        chapters.append({**chapter, "time_base": unit})
+    output.set_chapters(chapters)
 
 
-def _shifted(
-    container: InputContainer,
-    copies: dict[int, Stream],
-    first: Fraction,
-    last: Fraction | None,
-) -> Iterator[tuple[Fraction, Packet]]:
-    """Yield the packets of copied streams with the times of the output."""
-    if not copies:
-        return
-    streams = [s for s in container.streams if s.index in copies]
-    for packet in container.demux(streams):
-        if packet.dts is None and packet.pts is None:
-            continue  # the end of a stream
-        unit = packet.time_base
-        shift = round(first / unit)
-        shown = packet.pts if packet.pts is not None else packet.dts
-        assert shown is not None
-        if last is not None and not first <= shown * unit < last:
-            continue
-        dts = packet.dts if packet.dts is not None else shown
-        packet.dts = dts - shift
-        if packet.pts is not None:
-            packet.pts -= shift
-        packet.stream = copies[packet.stream.index]
-        yield (dts - shift) * unit, packet
+def _read_covers(path: Path, indices: list[int]) -> dict[int, bytes]:
+    """Return the images of some streams, which FFmpeg gives before all else."""
+    with video.open_container(path) as (container, _):
+        packets = read_packets(path, container, [container.streams[i] for i in indices])
+        covers = itertools.islice(packets, len(indices))
+        return {packet.stream.index: bytes(packet) for packet, _ in covers}
+
+
+def _add_cover(output: OutputContainer, stream: Stream, image: bytes) -> list[Packet]:
+    """Add a cover; return the packets that it needs."""
+    tags = _lasting(stream.metadata)
+    if output.format.name == "matroska":
+        name, kind = _IMAGES[_codec_name(stream)]
+        name, kind = tags.get("filename", name), tags.get("mimetype", kind)
+        output.add_attachment(name, kind, image).metadata.update(tags)
+        return []
+    # MP4 stores either covers or tags of any name.
+    flags = output.container_options.get("movflags", "")
+    output.container_options["movflags"] = f"{flags}-use_metadata_tags"
+    copy = output.add_stream_from_template(stream, opaque=True)
+    copy.disposition = stream.disposition
+    packet = Packet(image)
+    packet.pts = packet.dts = 0
+    packet.stream, packet.is_keyframe = copy, True
+    return [packet]

@@ -3,12 +3,14 @@
 The matrix and the range of the levels are the input's, and are written into the stream.
 """
 
+import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import av
 import numpy as np
@@ -21,7 +23,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edvr_jax.data.video import SWSCALE_FLAGS, bit_depth
+from edvr_jax.data.video import SWSCALE_FLAGS, bit_depth, guess_matrix
 from edvr_jax.errors import InputError
 from edvr_jax.restore.source import Colors
 
@@ -41,6 +43,8 @@ class Container:
         deep_codec: Encoder for more.
         options: For the muxer.
         keeps_times: Every frame has a time of its own; else a constant rate is all.
+        keeps_colors: The matrix and range of colours are stored; else players guess.
+        clock: Unit of all times in seconds, if the format prescribes one.
         is_encoded_last: The stream cannot be put together from parts that were
             encoded one by one; they are kept lossless and encoded at the end.
     """
@@ -50,6 +54,8 @@ class Container:
     deep_codec: str = "libx265"
     options: tuple[tuple[str, str], ...] = ()
     keeps_times: bool = True
+    keeps_colors: bool = True
+    clock: Fraction | None = None
     is_encoded_last: bool = False
 
 
@@ -60,14 +66,17 @@ CONTAINERS = {
     ".mov": Container("mov", options=_MP4_OPTIONS),
     ".mkv": Container("matroska"),
     ".webm": Container("webm", "libvpx-vp9", "libsvtav1"),
-    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False),
-    ".gif": Container("gif", "gif", "gif", is_encoded_last=True),
+    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False, keeps_colors=False),
+    ".gif": Container(
+        "gif", "gif", "gif", clock=Fraction(1, 100), is_encoded_last=True
+    ),
     ".y4m": Container(
         "yuv4mpegpipe",
         "wrapped_avframe",
         "wrapped_avframe",
         options=(("strict", "-1"),),  # for more than 8 bits
         keeps_times=False,
+        keeps_colors=False,
         is_encoded_last=True,
     ),
 }
@@ -122,6 +131,8 @@ def choose_encoding(
     path: Path,
     size: tuple[int, int],
     *,
+    fps: Fraction,
+    time_base: Fraction,
     codec: str | None = None,
     pix_fmt: str | None = None,
     crf: int | None = None,
@@ -135,6 +146,8 @@ def choose_encoding(
     Args:
         path: The file; its suffix names the container.
         size: Height and width of its frames.
+        fps: Mean frames per second.
+        time_base: Seconds of one unit of the frames' times.
         codec: FFmpeg's name of an encoder; None is the container's usual one.
         pix_fmt: FFmpeg's name of a pixel format; None keeps depth and size.
         crf: Quality, 0 is best; None is 17 if the encoder knows it.
@@ -170,12 +183,13 @@ def choose_encoding(
                 f"has (ffmpeg -h encoder={codec} lists them)"
             )
         chosen[key] = value
+    colors = colors or Colors()
     if VideoFormat(pix_fmt).is_rgb:
-        colors = dataclasses.replace(colors or Colors(), matrix=0, range=2)
-    encoding = Encoding(
-        codec, pix_fmt, tuple(chosen.items()), colors or Colors(), pixel_aspect
-    )
-    _check_opens(encoding, size)
+        colors = dataclasses.replace(colors, matrix=0, range=2)
+    elif not container.keeps_colors:
+        colors = Colors(matrix=guess_matrix(*size))
+    encoding = Encoding(codec, pix_fmt, tuple(chosen.items()), colors, pixel_aspect)
+    _check_opens(path, encoding, size, fps, time_base)
     return encoding
 
 
@@ -188,17 +202,18 @@ def of_parts(path: Path, encoding: Encoding) -> Encoding:
     return Encoding(_LOSSLESS, pix_fmt, (), rgb, encoding.pixel_aspect)
 
 
-def open_output(target: Any, container: Container) -> OutputContainer:
+def open_output(target: Path | IO[bytes], container: Container) -> OutputContainer:
     """Open a file for writing.
 
     Args:
-        target: A path, or a file object.
+        target: A path, or a file object for writing.
         container: Its format.
     """
     return cast(
         OutputContainer,
         av.open(
-            target,
+            # FFmpeg would take a relative name such as "a-12:30.mp4" for a protocol's.
+            str(target.absolute()) if isinstance(target, Path) else target,
             "w",
             format=container.muxer,
             container_options=dict(container.options),
@@ -269,23 +284,30 @@ def _largest_crf(context: VideoCodecContext) -> int:
     return int(min(largest, 63 if "264" not in context.codec.name else 51))
 
 
-def _check_opens(encoding: Encoding, size: tuple[int, int]) -> None:
-    """Let the encoder look at its settings before hours of work."""
-    if encoding.codec == "wrapped_avframe":
-        return
-    context = _create_context(encoding.codec)
-    height, width = size
-    context.width, context.height, context.pix_fmt = width, height, encoding.pix_fmt
-    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
-    context.options = dict(encoding.options)
+def _check_opens(
+    path: Path,
+    encoding: Encoding,
+    size: tuple[int, int],
+    fps: Fraction,
+    time_base: Fraction,
+) -> None:
+    """Let encoder and format look at their settings before hours of work."""
+    container = dataclasses.replace(CONTAINERS[path.suffix.lower()], options=())
     try:
-        context.open()
+        output = open_output(io.BytesIO(), container)
+        add_stream(output, encoding, size, fps=fps, time_base=time_base)
+        output.start_encoding()
     except (OSError, ValueError) as error:
+        height, width = size
+        options = "".join(f", {key}={value}" for key, value in encoding.options)
         raise InputError(
-            f"{encoding.codec} refuses these settings for frames of {width}x{height} "
-            f"({getattr(error, 'strerror', None) or error}): "
-            + ", ".join(f"{key}={value}" for key, value in encoding.options)
+            f"{path}: {encoding.codec} ({encoding.pix_fmt}{options}) cannot write "
+            f"frames of {width}x{height} into {path.suffix} "
+            f"({getattr(error, 'strerror', None) or error}); give other settings, "
+            "another --codec or another format"
         ) from None
+    with contextlib.suppress(OSError, ValueError):
+        output.close()  # which some refuse without a frame
 
 
 def add_stream(

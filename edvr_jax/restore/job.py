@@ -5,54 +5,27 @@ is kept in parts, so that a job which was stopped at any moment goes on from the
 ends with the same frames.
 """
 
-import collections
-import contextlib
 import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
-from av.error import FFmpegError
 
 from edvr_jax import files
-from edvr_jax.errors import InputError, OutputError
-from edvr_jax.restore import encoder, picture
-from edvr_jax.restore.ahead import ahead
+from edvr_jax.errors import InputError, ResourceError
+from edvr_jax.restore import encoder, pipeline
 from edvr_jax.restore.copying import Original
-from edvr_jax.restore.encoder import CONTAINERS, Encoding
+from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.parts import FrameParts, VideoParts
-from edvr_jax.restore.picture import Compare
+from edvr_jax.restore.picture import Look
+from edvr_jax.restore.pipe import Pipe
+from edvr_jax.restore.pipeline import Progress
 from edvr_jax.restore.remux import write_video
 from edvr_jax.restore.source import Source
+from edvr_jax.restore.stage import Cancelled
 from edvr_jax.restore.stream import Restorer
 from edvr_jax.restore.work import WorkFolder
-
-T = TypeVar("T")
-
-Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What the output looks like.
-
-    Attributes:
-        size: Height and width of the restored frames.
-        compare: Show the input beside them.
-    """
-
-    size: tuple[int, int]
-    compare: Compare | None = None
-
-    @property
-    def written_size(self) -> tuple[int, int]:
-        """Height and width of the frames of the output."""
-        height, width = self.size
-        return (height, 2 * width) if self.compare == "side" else (height, width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,27 +51,13 @@ class Stopped(Exception):
     Attributes:
         num_frames: Restored so far.
         partial: File with them; None if there is none.
+        can_resume: The job can go on from there.
     """
 
-    def __init__(self, num_frames: int, partial: Path | None):
+    def __init__(self, num_frames: int, partial: Path | None, *, can_resume: bool):
         super().__init__()
         self.num_frames, self.partial = num_frames, partial
-
-
-class _Sink(Protocol):
-    """Where frames go; see VideoParts."""
-
-    @property
-    def num_frames(self) -> int: ...
-
-    @property
-    def num_written(self) -> int: ...
-
-    def write(self, image: np.ndarray, *, time: int) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def close(self) -> None: ...
+        self.can_resume = can_resume
 
 
 class Job:
@@ -130,6 +89,7 @@ class Job:
         self._look, self._encoding = look, encoding
         self._image_format, self._original = image_format, original
         self._work = WorkFolder(output)
+        self._can_resume = not source.is_pipe
 
     def run(
         self,
@@ -142,7 +102,7 @@ class Job:
         """Restore the clip.
 
         Args:
-            settings: All that the output depends on, ready for JSON.
+            settings: All that the restored frames depend on, ready for JSON.
             progress: Called with an iterator that yields after each frame, the number
                 of frames that were there before, and that of all if it is known;
                 passes the iterator on.
@@ -151,22 +111,30 @@ class Job:
 
         Raises:
             InputError: if the clip is damaged, or the output cannot be written.
+            ResourceError: if memory or disk do not suffice; --resume goes on.
             Stopped: on Ctrl-C.
         """
         start = time.perf_counter()
-        remembered = self._work.begin(settings, resume=resume, overwrite=overwrite)
         try:
-            sink, first, stages = self._restore(remembered, progress)
-            self._finish(sink)
-        except OutputError as error:
-            if not self._work.has_parts:
-                raise
-            raise OutputError(
-                f"{error}; what was restored is kept, --resume goes on with it"
-            ) from None
+            remembered = self._work.begin(
+                settings,
+                resume=resume,
+                overwrite=overwrite,
+                can_resume=self._can_resume,
+            )
+            try:
+                with pipeline.stoppable(self._restorer):
+                    sink, first, stages = self._restore(remembered, progress)
+                    self._finish(sink, overwrite=overwrite)
+            except InputError as error:
+                if not (self._can_resume and self._work.has_parts):
+                    raise
+                raise type(error)(
+                    f"{error}; what was restored is kept, --resume goes on with it"
+                ) from None
         finally:
             self._source.close()
-            self._work.remove_if_empty()
+            self._work.end(keep_parts=self._can_resume)
         seconds = time.perf_counter() - start
         return Result(sink.num_written, sink.num_written - first, seconds, stages)
 
@@ -181,15 +149,17 @@ class Job:
         sink = self._open_sink()
         first = sink.num_frames
         try:
-            stages = restore_into(
+            stages = pipeline.restore_into(
                 sink, self._source, self._restorer, self._look, progress
             )
-        except KeyboardInterrupt:
-            raise Stopped(sink.num_written, self._keep_partial(sink)) from None
-        except OutputError:
-            raise
+        except Cancelled:
+            partial = self._keep_partial(sink)
+            raise Stopped(
+                sink.num_written, partial, can_resume=self._can_resume
+            ) from None
         except InputError as error:
-            if not sink.num_written:
+            can_go_on = isinstance(error, ResourceError) and self._can_resume
+            if can_go_on or not sink.num_written or not self._has_times(sink):
                 raise
             partial = self._give_up(sink)
             raise InputError(
@@ -206,7 +176,11 @@ class Job:
     def _open_sink(self) -> VideoParts | FrameParts:
         if self._encoding is None:
             return FrameParts(
-                self._work.parts, self._output, self._source.names, self._image_format
+                self._work.parts,
+                self._output,
+                self._source.names,
+                self._image_format,
+                is_deep=self._source.dtype == np.uint16,
             )
         return VideoParts(
             self._work.parts,
@@ -217,36 +191,54 @@ class Job:
             time_base=self._source.time_base,
         )
 
-    def _finish(self, sink: VideoParts | FrameParts) -> None:
-        with files.replacing(self._output) as temporary:
-            if isinstance(sink, FrameParts):
-                with files.report_failure(self._output):
-                    sink.folder.rename(temporary)
-            else:
-                self._write_video(sink, self._output, temporary, self._original)
-        self._work.remove()
+    def _finish(self, sink: VideoParts | FrameParts, *, overwrite: bool) -> None:
+        """Give the output its name; the parts stay until it has it."""
+        if isinstance(sink, FrameParts):
+            finished = sink.folder
+        else:
+            finished = self._work.finished
+            self._write_video(sink, self._output, finished, self._original)
+        if not (overwrite or _is_empty_folder(self._output)):
+            files.check_absent(self._output)  # it may have come meanwhile
+        self._move(finished, self._output)
+        self._discard(self._work.parts)
+        self._discard(self._work.partial)
 
     def _keep_partial(self, sink: VideoParts | FrameParts) -> Path | None:
         """Write a video of what was restored so far; a folder's frames lie there."""
         if not sink.num_written:
             return None
         if isinstance(sink, FrameParts):
-            return sink.folder
+            return sink.folder if self._can_resume else self._give_up(sink)
+        partial = self._work.partial
+        if not self._has_times(sink):
+            return partial if partial.exists() else None
         sink.finish()
         original = self._original and dataclasses.replace(self._original, is_cut=True)
-        with files.replacing(self._work.partial) as temporary:
-            self._write_video(sink, self._work.partial, temporary, original)
-        return self._work.partial
+        self._write_video(sink, partial, self._work.finished, original)
+        self._move(self._work.finished, partial)
+        return partial
+
+    def _has_times(self, sink: VideoParts | FrameParts) -> bool:
+        """The clip was read again to where an earlier job had come."""
+        return sink.num_written <= len(self._source.times)
 
     def _give_up(self, sink: VideoParts | FrameParts) -> Path:
         """Keep what was restored of a clip whose rest cannot be read."""
         if isinstance(sink, FrameParts):
-            with files.replacing(self._work.partial) as temporary:
-                sink.folder.rename(temporary)
+            self._move(sink.folder, self._work.partial)
         else:
             self._keep_partial(sink)
-        self._work.remove(keep_partial=True)
+        self._discard(self._work.parts)
         return self._work.partial
+
+    def _move(self, finished: Path, path: Path) -> None:
+        with files.report_failure(path):
+            files.put_in_place(finished, path)
+
+    def _discard(self, path: Path) -> None:
+        with files.report_failure(self._output):
+            files.remove(path)
 
     def _write_video(
         self,
@@ -257,133 +249,40 @@ class Job:
     ) -> None:
         assert self._encoding is not None
         timeline = self._source.timeline(parts.num_written)
-        write_video(temporary, path, parts, self._encoding, timeline, original)
+        try:
+            write_video(temporary, path, parts, self._encoding, timeline, original)
+        except InputError:
+            self._discard(temporary)  # the disk may be full
+            raise
 
 
-class Pipe:
-    """Writes YUV4MPEG2 to a pipe as frames come."""
-
-    def __init__(self, file: BinaryIO, encoding: Encoding, look: Look, fps: Fraction):
-        self.num_frames = 0
-        self.num_written = 0
-        self._encoding, self._fps = encoding, fps
-        with _report_pipe():
-            self._container = encoder.open_output(file, CONTAINERS[".y4m"])
-        self._stream = encoder.add_stream(
-            self._container, encoding, look.written_size, fps=fps, time_base=1 / fps
-        )
-
-    def write(self, image: np.ndarray, *, time: int) -> None:
-        """Write a frame; the format has no times, only a rate."""
-        del time
-        with _report_pipe():
-            packets = encoder.encode(
-                self._stream,
-                image,
-                colors=self._encoding.colors,
-                time=self.num_written,
-                time_base=1 / self._fps,
-            )
-            self._container.mux(packets)
-        self.num_written += 1
-
-    def finish(self) -> None:
-        """Write what is left."""
-        with _report_pipe():
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-
-    def close(self) -> None:
-        """Let go of the pipe."""
-        with contextlib.suppress(OSError, FFmpegError):
-            self._container.close()
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
-def _report_pipe() -> contextlib.AbstractContextManager[None]:
-    return files.report_failure(Path("the output pipe"), FFmpegError)
-
-
-def restore_into(
-    sink: _Sink, source: Source, restorer: Restorer, look: Look, progress: Progress
-) -> dict[str, float]:
-    """Restore the frames that a sink does not have yet.
-
-    Args:
-        sink: Where they go; finished afterwards.
-        source: The clip.
-        restorer: The networks.
-        look: Size of the output's frames.
-        progress: See :meth:`Job.run`.
-
-    Returns:
-        Seconds that each kind of work took.
+def restore_to_pipe(
+    source: Source,
+    file: BinaryIO,
+    restorer: Restorer,
+    look: Look,
+    encoding: Encoding,
+    progress: Progress,
+) -> Result:
+    """Restore a clip as YUV4MPEG2 to a pipe; see :class:`Job`.
 
     Raises:
-        InputError: if the clip is damaged, after the frames before were restored.
+        InputError: if the clip is damaged, or nobody reads the pipe.
+        Stopped: on Ctrl-C.
     """
-    decoding, waiting, restoring = _Stopwatch(), _Stopwatch(), _Stopwatch()
-    given, encoding = _Stopwatch(), _Stopwatch()
-    first = sink.num_frames
-    inputs: collections.deque[np.ndarray] = collections.deque()
-
-    damage: list[InputError] = []
-
-    def read() -> Iterator[np.ndarray]:
-        try:
-            for index, frame in enumerate(decoding.watch(source)):
-                if look.compare and index >= first:
-                    inputs.append(frame)
-                yield frame
-        except InputError as error:  # the frames before it are a clip
-            damage.append(error)
-
-    def write() -> Iterator[int]:
-        for image in given.watch(restored):
-            image = picture.resize(image, look.size)
-            if look.compare:
-                image = picture.compare(inputs.popleft(), image, look.compare)
-            sink.write(image, time=source.times[sink.num_written])
-            yield sink.num_written
-
-    frames = ahead(read())
-    only = range(first, sys.maxsize) if first else None
-    restored = ahead(restoring.watch(restorer(waiting.watch(frames), only=only)))
-    # Not in this thread, so that Ctrl-C strikes between two frames.
-    written = ahead(encoding.watch(write()))
-    closing = contextlib.closing
-    with closing(frames), closing(restored), closing(written):
-        for _ in progress(written, first, source.num_frames):
-            pass
-    if damage:
-        raise damage[0]
     start = time.perf_counter()
-    sink.finish()
-    finishing = time.perf_counter() - start
-    return {
-        "decode": decoding.seconds,
-        "restore": restoring.seconds - waiting.seconds,
-        "encode": encoding.seconds - given.seconds + finishing,
-    }
-
-
-class _Stopwatch:
-    """Adds up the seconds until items come."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def watch(self, items: Iterable[T]) -> Iterator[T]:
-        iterator = iter(items)
-        try:
-            while True:
-                start = time.perf_counter()
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-                finally:
-                    self.seconds += time.perf_counter() - start
-                yield item
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
+    sink = Pipe(file, encoding, look, source.fps)
+    try:
+        with pipeline.stoppable(restorer):
+            stages = pipeline.restore_into(sink, source, restorer, look, progress)
+    except Cancelled:
+        raise Stopped(sink.num_written, None, can_resume=False) from None
+    finally:
+        sink.close()
+        source.close()
+    seconds = time.perf_counter() - start
+    return Result(sink.num_written, sink.num_written, seconds, stages)

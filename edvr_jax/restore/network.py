@@ -39,9 +39,9 @@ class Network:
     encode: Callable[[Any, jax.Array], tuple[Pyramid, ...]]
     reconstruct: Callable[[Any, tuple[tuple[Pyramid, ...], ...], jax.Array], jax.Array]
 
-    @functools.cached_property
-    def _params_on(self) -> dict[Any, Any]:
-        return {}
+    _params_on: dict[Any, Any] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def params_on(self, device: Any) -> Any:
         """Return the parameters on a device; they are put there once."""
@@ -118,17 +118,20 @@ def reconstruct(
     return cast(jax.Array, restored).astype(jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames="dtype")
-def to_levels(image: jax.Array, dtype: Any) -> jax.Array:
+def to_levels(image: Any, dtype: Any) -> Any:
     """Clip an image to [0, 1] and round it to the levels of an integer type.
 
     Args:
-        image: float in [0, 1].
+        image: float in [0, 1]; a NumPy or a JAX array.
         dtype: uint8 or uint16; a floating type leaves the image as it is.
+
+    Returns:
+        An array of the same library.
     """
-    if not jnp.issubdtype(dtype, jnp.integer):
+    if not np.issubdtype(dtype, np.integer):
         return image
-    return jnp.rint(jnp.clip(image, 0, 1) * jnp.iinfo(dtype).max).astype(dtype)
+    xp = np if isinstance(image, np.ndarray) else jnp
+    return xp.rint(xp.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
 
 
 def to_float(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,9 +5,11 @@ its own, and put together at the end: a job that was killed and resumed makes th
 that an undisturbed one makes. Frames of a folder are parts of one image each.
 """
 
+import collections
 import contextlib
 import io
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +26,7 @@ from av.video.stream import VideoStream
 from edvr_jax import files
 from edvr_jax.errors import InputError
 from edvr_jax.restore import encoder
-from edvr_jax.restore.encoder import Encoding
+from edvr_jax.restore.encoder import CONTAINERS, Encoding
 from edvr_jax.restore.source import Timeline
 from edvr_jax.restore.spool import Spool
 
@@ -40,7 +42,7 @@ _IMAGE_OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
 }
-DEEP_IMAGE_FORMATS = (".png", ".tif", ".tiff")
+_DEEP_FORMATS = (".png", ".tif", ".tiff")
 
 
 class VideoParts:
@@ -63,6 +65,7 @@ class VideoParts:
         *,
         fps: Fraction,
         time_base: Fraction,
+        is_resumable: bool = True,
     ):
         """Find the finished parts in a folder, and remove an unfinished one.
 
@@ -73,8 +76,9 @@ class VideoParts:
             size: Height and width of the frames.
             fps: Mean frames per second.
             time_base: Seconds of one unit of the frames' times.
+            is_resumable: Keep the frames of an unfinished part, too.
         """
-        self.folder, self.encoding = folder, encoding
+        self.folder, self.encoding = folder.absolute(), encoding
         self.size, self.fps, self.time_base = size, fps, time_base
         self._path = path
         self._length = max(
@@ -91,10 +95,15 @@ class VideoParts:
             self._num_parts = 0
             while self._part(self._num_parts).exists():
                 self._num_parts += 1
-            self._spool = Spool(folder, self._num_parts)
-        for image, time in self._spool.load():
+            self._spool = Spool(folder, self._num_parts) if is_resumable else None
+        for image, time in self._spool.load() if self._spool else ():
             self._encode(image, time)
         self.num_frames = self.num_written
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the frames that are written."""
+        return self.encoding.dtype
 
     @property
     def num_written(self) -> int:
@@ -110,12 +119,14 @@ class VideoParts:
         self._encode(image, time)
         with files.report_failure(self._path):
             if self._num_in_part < self._length:
-                self._spool.add(image, time)
+                if self._spool is not None:
+                    self._spool.add(image, time)
                 return
             self._finish(self._part(self._num_parts))
             self._num_parts += 1
             self._num_in_part = 0
-            self._spool = Spool(self.folder, self._num_parts)
+            if self._spool is not None:
+                self._spool = Spool(self.folder, self._num_parts)
 
     def _encode(self, image: np.ndarray, time: int) -> None:
         with files.report_failure(self._path, FFmpegError):
@@ -157,14 +168,15 @@ class VideoParts:
         Args:
             timeline: When each frame is shown.
         """
+        # These formats add up the steps of decoding to a stream's duration.
+        adds_up = CONTAINERS[self._path.suffix.lower()].muxer in ("mp4", "mov")
         ranks = (rank for rank, _ in self._ranked_packets())
         delay = max((index - rank for index, rank in enumerate(ranks)), default=0)
         for index, (rank, packet) in enumerate(self._ranked_packets()):
             packet.pts, packet.duration = timeline.span(rank)
             # Decoding times rise and are not after the times shown.
             packet.dts = timeline.before(index, delay)
-            if index == len(timeline.times) - 1:
-                # MP4 adds up the steps of decoding to a stream's duration.
+            if adds_up and index == len(timeline.times) - 1:
                 lag = timeline.times[0] - timeline.before(0, delay)
                 packet.duration = max(1, timeline.end - packet.dts - lag)
             yield packet
@@ -220,7 +232,7 @@ class VideoParts:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._container = None
-            self._unfinished.replace(path)
+            files.put_in_place(self._unfinished, path)
 
 
 def _choose_muxer(codec: str) -> str:
@@ -236,9 +248,18 @@ class FrameParts:
 
     Attributes:
         folder: Where the images are.
+        dtype: Type of the frames that are written.
     """
 
-    def __init__(self, folder: Path, path: Path, names: Sequence[str], suffix: str):
+    def __init__(
+        self,
+        folder: Path,
+        path: Path,
+        names: Sequence[str],
+        suffix: str,
+        *,
+        is_deep: bool = False,
+    ):
         """Find the images that are there.
 
         Args:
@@ -247,17 +268,24 @@ class FrameParts:
             names: Names of the frames, their suffix does not matter; after the last of
                 them frames are numbered.
             suffix: Format of the images: .png, .tif, .tiff, .webp or .jpg.
+            is_deep: Write 16 bits if the format has them.
 
         Raises:
             InputError: if two frames would have one name.
         """
         self.folder = folder
+        is_deep = is_deep and suffix in _DEEP_FORMATS
+        self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
         self._path, self._suffix = path, suffix
         self._names = [f"{Path(name).stem}{suffix}" for name in names]
-        twice = {name for name in self._names if self._names.count(name) > 1}
-        if twice:
+        name, count = max(
+            collections.Counter(self._names).items(),
+            key=operator.itemgetter(1),
+            default=("", 0),
+        )
+        if count > 1:
             raise InputError(
-                f"{path}: two input frames would both become {min(twice)}; rename one"
+                f"{path}: two input frames would both become {name}; rename one"
             )
         self.num_frames = 0
         while (folder / self._name(self.num_frames)).exists():
@@ -277,12 +305,18 @@ class FrameParts:
         del time
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         options = _IMAGE_OPTIONS.get(self._suffix, [])
-        data = cv2.imencode(self._suffix, bgr, options)[1]
+        is_encoded, data = cv2.imencode(self._suffix, bgr, options)
+        if not is_encoded:
+            height, width = image.shape[:2]
+            raise InputError(
+                f"{self._path}: {self._suffix} cannot store frames of {width}x{height};"
+                " give another --image-format"
+            )
         target = self.folder / self._name(self.num_frames)
         with files.report_failure(self._path):
             temporary = target.with_name(f".{target.name}")
             temporary.write_bytes(data.tobytes())
-            temporary.replace(target)
+            files.put_in_place(temporary, target)
         self.num_frames += 1
 
     def finish(self) -> None:

@@ -1,5 +1,6 @@
 """What becomes of a restored frame before it is written: its size, a comparison."""
 
+import dataclasses
 from typing import Literal
 
 import cv2
@@ -7,6 +8,25 @@ import numpy as np
 from PIL import Image
 
 Compare = Literal["side", "split"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the output looks like.
+
+    Attributes:
+        size: Height and width of the restored frames.
+        compare: Show the input beside them.
+    """
+
+    size: tuple[int, int]
+    compare: Compare | None = None
+
+    @property
+    def written_size(self) -> tuple[int, int]:
+        """Height and width of the frames of the output."""
+        height, width = self.size
+        return (height, 2 * width) if self.compare == "side" else (height, width)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

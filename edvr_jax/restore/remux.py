@@ -53,9 +53,11 @@ def write_video(
         InputError: if it cannot be written.
     """
     container = CONTAINERS[path.suffix.lower()]
+    if container.clock is not None:
+        timeline = timeline.on_clock(container.clock)
     with files.report_failure(path, FFmpegError), ExitStack() as stack:
         temporary.touch()  # tells what is wrong with a path better than FFmpeg
-        output = stack.enter_context(encoder.open_output(str(temporary), container))
+        output = stack.enter_context(encoder.open_output(temporary, container))
         stream = encoder.add_stream(
             output,
             encoding,

@@ -21,6 +21,9 @@ from edvr_jax.errors import InputError
 # Formats in which a seek finds the key frame before a time.
 _SEEKABLE = ("mp4", "matroska")
 _SEEK_MARGIN = 2  # seconds
+_MAX_JUMP = 1  # seconds back that a frame's time may lie; less is repaired
+# Encoders such as MPEG-4 store a frame's duration in 16 bits.
+_MAX_RATE = 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +92,19 @@ class Timeline:
         end = self.end if is_last else self.times[index + 1]
         return self.times[index], end - self.times[index]
 
+    def on_clock(self, time_base: Fraction) -> "Timeline":
+        """Return the same times on a coarser clock, no two of them equal."""
+
+        def convert(time: int) -> int:
+            return round(time * self.time_base / time_base)
+
+        times: list[int] = []
+        for time in self.times:
+            earliest = times[-1] + 1 if times else 0
+            times.append(max(convert(time), earliest))
+        end = max(convert(self.end), times[-1] + 1)
+        return Timeline(times, end, time_base, self.fps)
+
     def before(self, index: int, delay: int) -> int:
         """Return the time of the frame ``delay`` before one, also before the first."""
         if index >= delay:
@@ -115,6 +131,9 @@ class Source:
         pixel_aspect: Width over height of a pixel.
         is_interlaced: Every frame holds two half pictures of different times.
         names: File names of a folder's frames.
+        is_pipe: The clip cannot be read a second time.
+        num_lost: Damaged frames that the decoder left out, as far as it tells, once
+            the whole clip was read.
     """
 
     def __init__(
@@ -149,9 +168,13 @@ class Source:
         self.pixel_aspect = Fraction(1)
         self.is_interlaced = False
         self.names: tuple[str, ...] = ()
+        self.is_pipe = pipe is not None
+        self.num_lost = 0
         self._trim = trim or Trim()
         self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
+        if path.is_fifo():
+            raise InputError(f"{path}: this is a pipe; give - and lead it to stdin")
         if pipe is None and video.open_clip(path).frame_paths:
             frames = self._open_folder(fps)
         else:
@@ -219,11 +242,8 @@ class Source:
         self.num_frames = self._estimate(stream)
         if stream.sample_aspect_ratio:
             self.pixel_aspect = stream.sample_aspect_ratio
-        if trim.start > _SEEK_MARGIN and any(
-            name in container.format.name for name in _SEEKABLE
-        ):
-            target = self.origin - _SEEK_MARGIN
-            container.seek(int(target * av.time_base), backward=True)
+        if trim.start:
+            seek_before(container, stream, self.origin - _SEEK_MARGIN)
         shown = self._timed(container, stream)
         if self._without_times is not None:
             shown = self._counted(shown, stream.time_base)
@@ -249,11 +269,14 @@ class Source:
         offset = round(self.origin / unit)
         usual = max(1, round(1 / (self.fps * unit)))
         before = None
-        for frame in video.decode_stream(self.path, container, stream):
+        frames = video.decode_stream(self.path, container, stream, self._count_lost)
+        for frame in frames:
             time = frame.pts
             if time is None:
-                time = offset if before is None else before + usual
+                begin = round((self.origin - self._trim.start) / unit)
+                time = begin if before is None else before + usual
             if before is not None and time <= before:
+                self._check_jump((before - time) * unit, before * unit)
                 time = before + 1
             before = time
             if time * unit < self.origin and self._trim.start:
@@ -261,6 +284,18 @@ class Source:
             if self.end is not None and time * unit >= self.end:
                 return
             yield frame, time - offset, int(frame.duration or 0) or usual
+
+    def _count_lost(self, count: int) -> None:
+        self.num_lost = count
+
+    def _check_jump(self, seconds: Fraction, time: Fraction) -> None:
+        """Refuse times that jump back, after which sound and picture have no order."""
+        if seconds > _MAX_JUMP:
+            raise InputError(
+                f"{self.path}: at {float(time):.1f} s the times of the frames jump "
+                f"back by {float(seconds):.1f} s, as in files joined of several; write "
+                "it anew first, with ffmpeg -i IN -c copy OUT.mkv"
+            )
 
     def _counted(
         self, shown: Iterator[tuple[VideoFrame, int, int]], unit: Fraction
@@ -271,10 +306,13 @@ class Source:
             InputError: if one is off by more than half of a frame.
         """
         step = 1 / (self.fps * unit)
-        self.time_base = 1 / self.fps
+        self.time_base = (1 / self.fps).limit_denominator(_MAX_RATE)
+        self.fps = 1 / self.time_base
         first = None
         for index, (frame, time, _) in enumerate(shown):
-            first = time if first is None else first
+            if first is None:
+                first = time
+                self.origin += first * unit
             if abs(time - first - index * step) > max(1, step / 2):
                 raise InputError(
                     f"{self._without_times}: this format has one frame rate, but frame "
@@ -295,7 +333,8 @@ class Source:
 
     def _read_tags(self, frame: VideoFrame) -> None:
         self.is_interlaced = frame.interlaced_frame
-        if round(frame.rotation / 90) % 2:
+        quarter_turns, _ = video.orientation(frame)
+        if quarter_turns % 2:
             self.pixel_aspect = 1 / self.pixel_aspect
         matrix = video.matrix_of(frame)
         if matrix is None:
@@ -309,6 +348,14 @@ class Source:
             primaries=int(frame.color_primaries),
             transfer=int(frame.color_trc),
         )
+
+
+def seek_before(container: InputContainer, stream: VideoStream, time: Fraction) -> None:
+    """Go to the key frame before a time on the file's clock, if its format has that."""
+    beginning = Fraction(container.start_time or 0, av.time_base)
+    is_possible = any(name in container.format.name for name in _SEEKABLE)
+    if is_possible and time > beginning and stream.time_base:
+        container.seek(int(time / stream.time_base), stream=stream)
 
 
 def _ceil(number: Fraction) -> int:

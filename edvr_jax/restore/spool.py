@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edvr_jax import files
+
 # Seconds of work that a kill may cost; quicker work is not written at all.
 INTERVAL = 5.0
 
@@ -53,7 +55,7 @@ class Spool:
         path = self.folder / f"spool-{self.part:06}-{self._num_saved:06}.npz"
         temporary = self.folder / "unfinished.npz"
         np.savez(temporary, images=np.stack(images), times=np.array(times, np.int64))
-        temporary.replace(path)
+        files.put_in_place(temporary, path)
         self._num_saved += len(images)
         self._pending = []
         self._saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""One network over the frames of a shot: a ring of features, tiles, little memory.
+"""One network over the frames of a scene: a ring of features, tiles, little memory.
 
 Each frame is encoded once per tile (PreDeblur, feature extraction, pyramid), when a
 window first needs it; windows are aligned, fused and reconstructed from the features in
@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,13 +17,15 @@ import jax
 import numpy as np
 
 from edvr_jax.config import ModelConfig
-from edvr_jax.errors import InputError
+from edvr_jax.errors import ResourceError
 from edvr_jax.restore import tiles
 from edvr_jax.restore.network import Network, Pyramid, to_float, to_levels
 from edvr_jax.restore.tiles import Plan, Tile
 from edvr_jax.restore.windows import iter_windows
 
-# Called with the configuration and the frames' size, once.
+_to_levels = jax.jit(to_levels, static_argnames="dtype")
+
+# Called with the configuration and the frames' size.
 Planner = Callable[[ModelConfig, tuple[int, int]], Plan]
 
 
@@ -32,6 +35,7 @@ class Stage:
     Attributes:
         network: The network.
         overlap: Pixels around the kept part of a tile.
+        cancelled: Set to end with :exc:`Cancelled` before the next tile.
         plan: How frames go through the network; None before the first frame. It
             becomes smaller when memory runs out.
         on_change: Called after that.
@@ -45,9 +49,11 @@ class Stage:
         *,
         overlap: int,
         log: Callable[[str], Any],
+        cancelled: threading.Event,
     ):
         self.network = network
         self.overlap = overlap
+        self.cancelled = cancelled
         self.plan: Plan | None = None
         self.on_change: Callable[[], Any] = lambda: None
         self._planner = planner
@@ -62,7 +68,7 @@ class Stage:
         only: Container[int] | None = None,
         dtype: Any = np.float32,
     ) -> Iterator[np.ndarray | None]:
-        """Restore the frames of one shot, in order.
+        """Restore the frames of one scene, in order.
 
         Args:
             frames: RGB frames of one size, [H, W, C], uint8, uint16 or float in
@@ -73,6 +79,10 @@ class Stage:
 
         Yields:
             One item per frame: [s*H, s*W, C], or None for one that is not restored.
+
+        Raises:
+            Cancelled: if that is asked for.
+            ResourceError: if the memory does not even suffice for small tiles.
         """
         windows = iter_windows(
             map(_Frame, frames),
@@ -92,8 +102,8 @@ class Stage:
             pass_.wait()
 
     def plan_for(self, frame_size: tuple[int, int]) -> Plan:
-        """Return the plan, which is made for the first frame."""
-        if self.plan is None:
+        """Return the plan for frames of a size; a new one if the size is new."""
+        if self.plan is None or self.plan.frame_size != frame_size:
             self.plan = self._planner(self.network.config, frame_size)
         return self.plan
 
@@ -112,18 +122,31 @@ class Stage:
         return self._devices[tile % len(self._devices)]
 
     def _shrink(self, error: Exception) -> None:
-        assert self.plan is not None
-        height, width = self.plan.tile_size
-        plan = tiles.shrink(self.network.config, self.plan, overlap=self.overlap)
+        before = self.plan
+        assert before is not None
+        plan = tiles.shrink(self.network.config, before, overlap=self.overlap)
         if plan is None:
-            raise InputError(
+            height, width = before.tile_size
+            raise ResourceError(
                 f"out of memory even with tiles of {width}x{height}; close other "
                 "programs, or use a smaller network or smaller frames"
             ) from error
         self.plan = plan
         self.on_change()
-        height, width = plan.tile_size
-        self._log(f"out of memory; going on with tiles of {width}x{height}")
+        self._log(f"out of memory; going on with {_change(before, plan)}")
+
+
+def _change(before: Plan, after: Plan) -> str:
+    if before.batch != after.batch:
+        return "one window at a time"
+    if before.keeps_features != after.keeps_features:
+        return "features computed again for each window"
+    height, width = after.tile_size
+    return f"tiles of {width}x{height}"
+
+
+class Cancelled(Exception):
+    """The stream was asked to end."""
 
 
 class _OutOfMemory(Exception):
@@ -155,7 +178,7 @@ class _Frame:
     def pyramids(self, plan: Plan) -> dict[int, Pyramid]:
         """Return the features under a plan, by tile."""
         if self._plan is not plan:
-            self._plan, self._pyramids, self._padded = plan, {}, None
+            self._plan, self._pyramids = plan, {}
         return self._pyramids
 
     def cut(self, plan: Plan, tile: Tile, multiple: int) -> np.ndarray:
@@ -205,7 +228,7 @@ class _Job:
 
 
 class _Pass:
-    """The way of a shot's windows through a network.
+    """The way of a scene's windows through a network.
 
     Tiles are fetched some jobs after they were started, so that a device works while
     the host copies and the caller uses the frames before.
@@ -230,6 +253,7 @@ class _Pass:
     def run(self) -> Iterator[np.ndarray | None]:
         """Yield the restored frames; call it again after _OutOfMemory, to go on."""
         self._jobs.clear()
+        self._latest = None
         again = [window for batch in self._unfinished for window in batch.windows]
         self._unfinished.clear()
         self._windows = itertools.chain(again, self._windows)
@@ -274,6 +298,7 @@ class _Pass:
     def _start(self, batch: _Batch) -> Iterator[_Job]:
         windows = [window for window in batch.windows if window is not None]
         if not windows:
+            self._check_wanted()
             yield _Job(batch)
             return
         plan = self._stage.plan
@@ -282,9 +307,14 @@ class _Pass:
         # Programs are compiled for whole batches.
         windows += windows[-1:] * (plan.batch - len(windows))
         for index, tile in enumerate(plan.tiles):
+            self._check_wanted()
             with _noticing_lack_of_memory():
                 restored = self._restore_tile(plan, index, windows)
             yield _Job(batch, tile, restored)
+
+    def _check_wanted(self) -> None:
+        if self._stage.cancelled.is_set():
+            raise Cancelled
 
     def _restore_tile(
         self, plan: Plan, index: int, windows: list[list[_Frame]]
@@ -315,7 +345,7 @@ class _Pass:
                 frame.pyramids(plan).pop(index, None)
         centers = cut([window[config.center] for window in windows])
         restored = self._network.reconstruct(params, features, centers)
-        return to_levels(restored, self._dtype)
+        return _to_levels(restored, self._dtype)
 
     def _finish(self, job: _Job) -> Iterator[np.ndarray | None]:
         batch = job.batch

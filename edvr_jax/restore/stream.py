@@ -8,6 +8,7 @@ padded at the ends of the scene like any other clip.
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,10 +22,11 @@ from edvr_jax.data.windows import PADDING_MODES
 from edvr_jax.errors import InputError
 from edvr_jax.restore import tiles
 from edvr_jax.restore.network import Network, create_networks, to_levels
-from edvr_jax.restore.stage import Planner, Stage
+from edvr_jax.restore.stage import Stage
 
 # Axes of [H, W, C] that each member of the self-ensemble flips.
 _FLIPS = ((), (1,), (0,), (0, 1))
+_DTYPES = ("float32", "uint8", "uint16")
 
 
 def restore_frames(
@@ -51,7 +53,7 @@ def restore_frames(
         padding: What stands in for frames beyond the ends of the clip; one of
             ``edvr_jax.data.windows.PADDING_MODES``.
         model: The module to apply if it is not ``create_model(config)``, for one
-            with a part replaced.
+            with a part replaced; it has the methods ``encode`` and ``reconstruct``.
         only: Indices of the frames to restore; None is all of them.
         tile: Side in pixels of the parts that large frames are cut into, margins
             included; "auto" is as large as the free memory of the devices allows,
@@ -68,9 +70,11 @@ def restore_frames(
         may overshoot [0, 1] by a little.
 
     Raises:
-        InputError: for an unknown padding, for tiles that are too small and, while
-            iterating, for a frame whose shape or type does not fit; it names the
-            frame's index.
+        InputError: for an unknown padding or type, for tiles that are too small and,
+            while iterating, for a frame whose shape or type does not fit; it names
+            the frame's index.
+        ResourceError: while iterating, if the memory does not even suffice for small
+            tiles.
     """
     networks = create_networks(config, params, model)
     restorer = Restorer(
@@ -80,9 +84,8 @@ def restore_frames(
         overlap=overlap,
         ensemble=ensemble,
         scene_cuts=scene_cuts,
-        dtype=dtype,
     )
-    return restorer(frames, only=only)
+    return restorer(frames, only=only, dtype=dtype)
 
 
 class Restorer:
@@ -90,7 +93,6 @@ class Restorer:
 
     Attributes:
         stages: One per network, with its plan once a frame was restored.
-        dtype: Type of the restored frames.
     """
 
     def __init__(
@@ -102,7 +104,6 @@ class Restorer:
         overlap: int | None = None,
         ensemble: bool = False,
         scene_cuts: bool = False,
-        dtype: Any = np.float32,
         log: Callable[[str], Any] = lambda line: None,
     ):
         """Check the options; see :func:`restore_frames`.
@@ -116,28 +117,47 @@ class Restorer:
             )
         if isinstance(tile, str) and tile != "auto":
             raise InputError(f'tile must be a number of pixels or "auto", got {tile!r}')
+        if overlap is not None and overlap < 0:
+            raise InputError(f"overlap must be 0 or more pixels, got {overlap}")
         self._padding = padding
         self._with_ensemble = ensemble
         self._with_scene_cuts = scene_cuts
-        self.dtype = np.dtype(dtype)
+        self._cancelled = threading.Event()
         self._num_channels = networks[0].config.in_channels
         devices = jax.local_devices() if tile is not None else jax.local_devices()[:1]
+        num_streams = len(networks) * (len(_FLIPS) if ensemble else 1)
         self.stages = []
-        enlargement = 1
+        least_tile, enlargement = 1, 1
         for network in networks:
             margin = _overlap(network.config, overlap, enlargement)
-            if isinstance(tile, int):
-                tiles.check_tile(tile * enlargement, margin)
+            least = tiles.least_tile(network.config, margin)
+            least_tile = max(least_tile, -(-least // enlargement))
+            if tile == "auto":
+                planner = functools.partial(
+                    tiles.fit_plan,
+                    devices=devices,
+                    overlap=margin,
+                    num_streams=num_streams,
+                )
+            else:
+                side = None if tile is None else int(tile) * enlargement
+                planner = functools.partial(tiles.make_plan, tile=side, overlap=margin)
             self.stages.append(
                 Stage(
                     network,
-                    _planner(tile, margin, devices, enlargement),
+                    planner,
                     devices,
                     overlap=margin,
                     log=log,
+                    cancelled=self._cancelled,
                 )
             )
             enlargement *= network.config.output_scale
+        if isinstance(tile, int) and tile < least_tile:
+            raise InputError(
+                f"tiles of {tile} pixels have nothing left between their margins; give "
+                f"{least_tile} or more, or a smaller overlap"
+            )
 
     @property
     def scale(self) -> int:
@@ -149,7 +169,9 @@ class Restorer:
         """How frames go through each network, ready for JSON; after set_plans."""
         return [
             {
-                "tile": max(stage.plan.tile_size),
+                "tile": max(stage.plan.tile_size)
+                if len(stage.plan.tiles) > 1
+                else None,
                 "overlap": stage.overlap,
                 "batch": stage.plan.batch,
                 "keeps_features": stage.plan.keeps_features,
@@ -183,75 +205,79 @@ class Restorer:
             scale = stage.network.config.output_scale
             height, width = height * scale, width * scale
 
+    def cancel(self) -> None:
+        """End all iterations, by Cancelled before their next tile; from any thread."""
+        self._cancelled.set()
+
     def __call__(
-        self, frames: Iterable[np.ndarray], *, only: Container[int] | None = None
+        self,
+        frames: Iterable[np.ndarray],
+        *,
+        only: Container[int] | None = None,
+        dtype: Any = np.float32,
     ) -> Iterator[np.ndarray]:
         """Restore the frames of a clip; see :func:`restore_frames`."""
+        dtype = np.dtype(dtype)
+        if dtype.name not in _DTYPES:
+            raise InputError(
+                f"dtype must be one of {', '.join(_DTYPES)}; got {dtype.name}"
+            )
+        return self._restore(frames, only, dtype)
+
+    def _restore(
+        self,
+        frames: Iterable[np.ndarray],
+        only: Container[int] | None,
+        dtype: np.dtype,
+    ) -> Iterator[np.ndarray]:
         frames = _check_frames(frames, self._num_channels)
         clips = scenes.split(frames) if self._with_scene_cuts else [frames]
         first = 0
         for clip in clips:
             counted = _Counted(clip)
             shifted = None if only is None else _Shifted(only, first)
-            restored = self._restore_scene(counted, shifted)
+            restored = self._restore_scene(counted, shifted, dtype)
             yield from (frame for frame in restored if frame is not None)
             first += counted.count
 
     def _restore_scene(
-        self, frames: Iterable[np.ndarray | None], only: Container[int] | None
+        self,
+        frames: Iterable[np.ndarray | None],
+        only: Container[int] | None,
+        dtype: np.dtype,
     ) -> Iterator[np.ndarray | None]:
-        for index, stage in enumerate(self.stages):
-            is_last = index == len(self.stages) - 1
-            wanted = only
-            if not is_last and only is not None:
-                later = self.stages[index + 1 :]
-                reach = sum(s.network.config.num_frames * 2 for s in later)
-                wanted = _Around(only, reach)
-            frames = self._restore_by(stage, frames, wanted, is_last=is_last)
-        return iter(frames)
+        *earlier, last = self.stages
+        for index, stage in enumerate(earlier):
+            later = self.stages[index + 1 :]
+            reach = sum(s.network.config.num_frames * 2 for s in later)
+            wanted = None if only is None else _Around(only, reach)
+            restored = self._restore_by(stage, frames, wanted, np.dtype(np.float32))
+            # The next network gets what an image file would hold, but for rounding.
+            frames = (None if x is None else np.clip(x, 0, 1) for x in restored)
+        return self._restore_by(last, frames, only, dtype)
 
     def _restore_by(
         self,
         stage: Stage,
         frames: Iterable[np.ndarray | None],
         only: Container[int] | None,
-        *,
-        is_last: bool,
+        dtype: np.dtype,
     ) -> Iterator[np.ndarray | None]:
         run = functools.partial(stage.restore, padding=self._padding, only=only)
-        dtype = self.dtype if is_last else np.dtype(np.float32)
         if not self._with_ensemble:
-            restored = run(frames, dtype=dtype)
-        else:
-            members = [
-                _flip(run(_flip(copy, axes)), axes)
-                for copy, axes in zip(
-                    itertools.tee(frames, len(_FLIPS)), _FLIPS, strict=True
-                )
-            ]
-            restored = (_mean(images, dtype) for images in zip(*members, strict=True))
-        if is_last:
-            return restored
-        # The next network gets what an image file would hold, but for the rounding.
-        return (None if frame is None else np.clip(frame, 0, 1) for frame in restored)
+            return run(frames, dtype=dtype)
+        copies = itertools.tee(frames, len(_FLIPS))
+        members = [
+            _flip(run(_flip(copy, axes)), axes)
+            for copy, axes in zip(copies, _FLIPS, strict=True)
+        ]
+        return (_mean(images, dtype) for images in zip(*members, strict=True))
 
 
 def _overlap(config: ModelConfig, overlap: int | None, enlargement: int) -> int:
     if overlap is not None:
         return overlap * enlargement
     return tiles.OVERLAP * (4 if config.hr_in else 1)
-
-
-def _planner(
-    tile: int | str | None,
-    overlap: int,
-    devices: Sequence[Any],
-    enlargement: int,
-) -> Planner:
-    if tile == "auto":
-        return functools.partial(tiles.fit_plan, devices=devices, overlap=overlap)
-    side = None if tile is None else int(tile) * enlargement
-    return functools.partial(tiles.make_plan, tile=side, overlap=overlap)
 
 
 def _flip(
@@ -264,7 +290,7 @@ def _mean(images: Sequence[np.ndarray | None], dtype: np.dtype) -> np.ndarray | 
     found = [image for image in images if image is not None]
     if not found:
         return None
-    return np.asarray(to_levels(sum(found) / np.float32(len(found)), dtype))
+    return to_levels(sum(found) / np.float32(len(found)), dtype)
 
 
 @dataclasses.dataclass
@@ -307,7 +333,7 @@ class _Around:
 def _check_frames(
     frames: Iterable[np.ndarray], num_channels: int
 ) -> Iterator[np.ndarray]:
-    first_shape = None
+    first = None
     for index, frame in enumerate(frames):
         frame = np.asarray(frame)
         if frame.ndim != 3 or frame.shape[2] != num_channels or not frame.size:
@@ -315,11 +341,16 @@ def _check_frames(
                 f"frame {index} has shape {frame.shape}; this network takes "
                 f"[H, W, {num_channels}]"
             )
-        first_shape = first_shape or frame.shape
-        if frame.shape != first_shape:
+        shape, dtype = first = first or (frame.shape, frame.dtype)
+        if frame.shape != shape:
             raise InputError(
-                f"frame {index} has shape {frame.shape} but frame 0 has "
-                f"{first_shape}; all frames of a clip must have one size"
+                f"frame {index} has shape {frame.shape} but frame 0 has {shape}; all "
+                "frames of a clip must have one size"
+            )
+        if frame.dtype != dtype:
+            raise InputError(
+                f"frame {index} is {frame.dtype} but frame 0 is {dtype}; all frames "
+                "of a clip must have one type"
             )
         is_float = np.issubdtype(frame.dtype, np.floating)
         if not is_float and frame.dtype not in (np.uint8, np.uint16):
@@ -327,4 +358,5 @@ def _check_frames(
                 f"frame {index} is {frame.dtype}; give uint8, uint16, or float in "
                 "[0, 1]"
             )
-        yield frame.astype(np.float32) if is_float else frame
+        # A copy: who gives the frames may use their memory again.
+        yield np.array(frame, np.float32 if is_float else frame.dtype)

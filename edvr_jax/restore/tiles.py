@@ -8,7 +8,7 @@ one size, so that one compiled program serves them.
 import dataclasses
 import functools
 import itertools
-import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 
 from edvr_jax.config import ModelConfig
-from edvr_jax.errors import InputError
 
 # Pixels around a tile's kept part, for features at the frame's size. docs/restore.md
 # shows the error that is left.
@@ -29,6 +28,8 @@ _CPU_BYTES = 4 * 2**30
 # Windows computed in one call on accelerators: until so many pixels of features.
 _BATCH_PIXELS = 2**17
 _MAX_BATCH = 8
+# Side of a tile that fits into any memory.
+_SMALLEST = 64
 
 Span = tuple[int, int]  # first, and one after the last
 
@@ -82,18 +83,13 @@ def make_plan(
     Args:
         config: The network.
         frame_size: Height and width.
-        tile: Side of the tiles in pixels, margins included, rounded up to a size that
-            the network takes; None is the whole frame.
+        tile: Side of the tiles in pixels, margins included, :func:`least_tile` or
+            more, rounded up to a size that the network takes; None is the whole frame.
         overlap: Pixels around the kept part of a tile.
         batch: Windows computed in one call.
         keeps_features: Whether features are kept from one window to the next.
-
-    Raises:
-        InputError: if nothing of a tile is left between its margins.
     """
     multiple = config.size_multiple
-    if tile is not None:
-        check_tile(tile, overlap)
     sides, spans = [], []
     for length in frame_size:
         padded = _round_up(length, multiple)
@@ -109,17 +105,15 @@ def make_plan(
     return Plan(frame_size, (height, width), tiles, batch, keeps_features)
 
 
-def check_tile(tile: int, overlap: int) -> None:
-    """Check that something of a tile is left between its margins.
+def least_tile(config: ModelConfig, overlap: int) -> int:
+    """Return the least side of a tile of which something is left between margins."""
+    return _round_up(2 * overlap, config.size_multiple) + 1
 
-    Raises:
-        InputError: if not.
-    """
-    if overlap < 0 or tile <= 2 * overlap:
-        raise InputError(
-            f"tiles of {tile} pixels with margins of {overlap} on each side leave "
-            f"nothing; give more than {2 * overlap}, or a smaller overlap"
-        )
+
+def _smallest_side(config: ModelConfig, overlap: int) -> int:
+    """Side below which tiles are not made for lack of memory: a third of it is kept."""
+    least = max(3 * overlap, least_tile(config, overlap), _SMALLEST)
+    return _round_up(least, config.size_multiple)
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -136,7 +130,7 @@ def _cut(
     """
     count = 1
     if side < padded:
-        step = max(multiple, (side - 2 * overlap) // multiple * multiple)
+        step = (side - 2 * overlap) // multiple * multiple
         count += -(-(padded - side) // step)
     starts = [
         i * (padded - side) // max(1, count - 1) // multiple * multiple
@@ -157,6 +151,7 @@ def fit_plan(
     devices: Sequence[Any],
     *,
     overlap: int,
+    num_streams: int = 1,
 ) -> Plan:
     """Choose the largest tiles that the free memory of the devices allows.
 
@@ -165,6 +160,8 @@ def fit_plan(
         frame_size: Height and width.
         devices: The devices that share the tiles.
         overlap: Pixels around the kept part of a tile.
+        num_streams: Streams like this one that go on at once, each with its features;
+            they take turns at computing.
 
     Returns:
         A plan whose tiles are no fewer than the devices, as far as frames are large
@@ -176,41 +173,44 @@ def fit_plan(
     if on_cpu:
         # Frames and two outputs lie there too.
         frames = pixels * 4 * (config.num_frames + 1 + 6 * config.output_scale**2)
-        free = max(free - frames, free / 4)
+        free = max(free - frames * num_streams, free / 4)
     budget = min(free, _CPU_BYTES) if on_cpu else free / 2
-    kept = pixels * feature_bytes(config) * (config.num_frames + 1)
-    keeps_features = kept / (1 if on_cpu else len(devices)) <= free - budget
     tile_pixels = int(budget / working_bytes(config))
-    make = functools.partial(
-        make_plan, config, frame_size, overlap=overlap, keeps_features=keeps_features
-    )
+    make = functools.partial(make_plan, config, frame_size, overlap=overlap)
     plan = make(tile=None)
     tile = max(frame_size)
-    smallest = 2 * overlap + config.size_multiple
+    smallest = _smallest_side(config, overlap)
     while tile > smallest and (
         plan.tile_size[0] * plan.tile_size[1] > tile_pixels
         or (len(plan.tiles) < len(devices) and tile > 4 * overlap)
     ):
         tile = max(smallest, tile * 7 // 8)
         plan = make(tile=tile)
-    if on_cpu:
-        return plan
-    # Small windows do not keep an accelerator busy.
     pixels = plan.tile_size[0] * plan.tile_size[1]
-    most = min(_MAX_BATCH, _BATCH_PIXELS * _shrinkage(config) // pixels)
-    return dataclasses.replace(plan, batch=max(1, min(most, tile_pixels // pixels)))
+    if not on_cpu:
+        # Small windows do not keep an accelerator busy.
+        most = min(_MAX_BATCH, _BATCH_PIXELS * _shrinkage(config) // pixels)
+        batch = max(1, min(most, tile_pixels // pixels))
+        plan = dataclasses.replace(plan, batch=batch)
+    tiles_of_device = -(-len(plan.tiles) // (1 if on_cpu else len(devices)))
+    kept = tiles_of_device * pixels * feature_bytes(config) * (config.num_frames + 1)
+    working = plan.batch * pixels * working_bytes(config)
+    return dataclasses.replace(
+        plan, keeps_features=kept * num_streams <= free - working
+    )
 
 
 def shrink(config: ModelConfig, plan: Plan, *, overlap: int) -> Plan | None:
     """Plan with less memory, after there was not enough; None if there is no less."""
     if plan.batch > 1:
         return dataclasses.replace(plan, batch=1)
-    smallest = 2 * overlap + config.size_multiple
+    # Before smaller tiles, which with their margins hold more features.
+    if plan.keeps_features:
+        return dataclasses.replace(plan, keeps_features=False)
+    smallest = _smallest_side(config, overlap)
     side = max(plan.tile_size)
     if side <= smallest:
-        if not plan.keeps_features:
-            return None
-        return dataclasses.replace(plan, keeps_features=False)
+        return None
     return make_plan(
         config,
         plan.frame_size,
@@ -254,16 +254,34 @@ def free_memory(device: Any) -> int:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     free = psutil.virtual_memory().available
-    return max(0, min(free, _free_in_container()))
+    return max(0, min(free, *(free_in_group(group) for group in _control_groups())))
 
 
-def _free_in_container() -> int:
-    """Bytes that Linux's control group leaves to this process."""
+def _control_groups() -> list[Path]:
+    """Folders of Linux's control groups of this process, the innermost first."""
     root = Path("/sys/fs/cgroup")
     try:
-        limit = (root / "memory.max").read_text().strip()
-        if limit != "max":
-            return int(limit) - int((root / "memory.current").read_text())
-    except (OSError, ValueError):
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [root]
+    names = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    folder = root.joinpath(*names)
+    return [folder, *folder.parents]
+
+
+def free_in_group(folder: Path) -> int:
+    """Return the bytes that a control group of Linux leaves to its processes.
+
+    Args:
+        folder: Of the group, with the files of version 2; without a limit, or where
+            there is no such folder, the result is larger than any memory.
+    """
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        stat = (folder / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # "max" is no limit
+        return sys.maxsize
+    # Files that are only remembered in case they are read again count as used.
+    forgettable = dict(line.split() for line in stat).get("inactive_file", 0)
+    return limit - used + int(forgettable)

@@ -1,10 +1,12 @@
 """The folder of an unfinished job, beside its output: settings and parts."""
 
+import contextlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from edvr_jax import files
 from edvr_jax.errors import InputError
@@ -18,12 +20,16 @@ class WorkFolder:
     Attributes:
         output: The output.
         parts: Folder for the parts.
+        finished: Name for the output while it is put together.
     """
 
     def __init__(self, output: Path):
         self.output = output
         self._path = output.with_name(f".{output.name}.restoring")
         self.parts = self._path / "parts"
+        self.finished = self._path / f"finished{output.suffix}"
+        self._lock = filelock.FileLock(self._path / "lock")
+        self._is_ours = False
 
     @property
     def partial(self) -> Path:
@@ -31,24 +37,33 @@ class WorkFolder:
         return self.output.with_name(f"{self.output.stem}.partial{self.output.suffix}")
 
     def begin(
-        self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+        self,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        can_resume: bool = True,
     ) -> dict[str, Any]:
         """Begin a job, or find the one to go on with.
 
         Args:
-            settings: All that the output depends on, ready for JSON.
+            settings: All that the restored frames depend on, ready for JSON.
             resume: Go on with an unfinished job if there is one.
             overwrite: Delete an unfinished job instead.
+            can_resume: The input can be read again from its start; else nothing of an
+                unfinished job is of use, and it is deleted.
 
         Returns:
             What the job has remembered by :meth:`remember`; empty for a new one.
 
         Raises:
-            InputError: if there is an unfinished job and none of the two is asked
-                for, or if it has other settings.
+            InputError: if another process works on the output, if there is an
+                unfinished job and none of the two is asked for, or if it has other
+                settings.
         """
         settings = json.loads(json.dumps(settings))
-        found = self._read()
+        self._take_lock()
+        found = self._read() if self.has_parts and can_resume else None
         if found is not None and not resume and not overwrite:
             raise InputError(
                 f"{self.output}: an unfinished job is there; pass --resume to go on "
@@ -59,9 +74,10 @@ class WorkFolder:
                 f"{self.partial}: exists already; move it away, or pass --overwrite"
             )
         if found is None or not resume:
-            self.remove()
             with files.report_failure(self.output):
-                self.parts.mkdir(parents=True)
+                for path in (self.parts, self.partial):
+                    files.remove(path)
+                self.parts.mkdir()
             self._write({"settings": settings, "remembered": {}})
             return {}
         changes = [
@@ -78,9 +94,7 @@ class WorkFolder:
 
     def remember(self, facts: Mapping[str, Any]) -> None:
         """Keep facts, ready for JSON, for when the job is resumed."""
-        found = self._read()
-        if found is not None:
-            self._write({**found, "remembered": dict(facts)})
+        self._write({**self._read(), "remembered": dict(facts)})
 
     @property
     def has_parts(self) -> bool:
@@ -88,29 +102,37 @@ class WorkFolder:
         names = [path.name for path in self.parts.glob("*")]
         return any(not name.startswith(("unfinished", ".")) for name in names)
 
-    def remove_if_empty(self) -> None:
-        """Delete the folder of a job that has restored nothing."""
-        if self._path.exists() and not self.has_parts:
-            self.remove(keep_partial=True)
+    def end(self, *, keep_parts: bool) -> None:
+        """Let go of the folder, and delete it unless it shall be resumed."""
+        if not self._is_ours:
+            return
+        self._lock.release()
+        if not (keep_parts and self.has_parts):
+            with files.report_failure(self.output):
+                files.remove(self._path)
 
-    def remove(self, *, keep_partial: bool = False) -> None:
-        """Delete the folder, and what a stopped job has left beside the output."""
+    def _take_lock(self) -> None:
         with files.report_failure(self.output):
-            if self._path.exists():
-                shutil.rmtree(self._path)
-            if keep_partial:
-                return
-            if self.partial.is_dir():
-                shutil.rmtree(self.partial)
-            else:
-                self.partial.unlink(missing_ok=True)
+            self._path.mkdir(exist_ok=True)
+            try:
+                # A file system without locks does not tell two processes apart.
+                with contextlib.suppress(NotImplementedError):
+                    self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise InputError(
+                    f"{self.output}: another process is restoring into it; wait for "
+                    "it, or choose another name"
+                ) from None
+        self._is_ours = True
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> dict[str, Any]:
+        path = self._path / _SETTINGS
         try:
-            found = json.loads((self._path / _SETTINGS).read_text())
-        except (OSError, ValueError):
-            return None  # killed before it began
-        return found
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); pass --overwrite to begin again"
+            ) from None
 
     def _write(self, tree: Mapping[str, Any]) -> None:
         files.write(self._path / _SETTINGS, json.dumps(tree, indent=2).encode())

@@ -96,13 +96,18 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
     if path.is_dir() == is_video:
         what = "folder" if is_video else "file"
         raise InputError(f"{path}: this is a {what}; choose another name")
+    if path.is_mount():
+        raise InputError(
+            f"{path}: this folder is a mount point, which cannot be replaced as a "
+            "whole; name a folder inside it"
+        )
     entries = [] if is_video else list(path.iterdir())
     if any(p.suffix.lower() not in IMAGE_SUFFIXES or p.is_dir() for p in entries):
         raise InputError(
             f"{path}: this folder holds other things than frames; choose another name"
         )
     if not overwrite and (is_video or entries):
-        raise InputError(f"{path}: exists already; pass --overwrite to replace it")
+        files.check_absent(path)
     return is_video
 
 
@@ -145,7 +150,13 @@ class Writer:
             )
         self.size = (image.shape[0], image.shape[1])
         if self._parts is None:
-            self._encoding = choose_encoding(self._path, self.size, crf=self._crf)
+            self._encoding = choose_encoding(
+                self._path,
+                self.size,
+                fps=self._fps,
+                time_base=1 / self._fps,
+                crf=self._crf,
+            )
             self._parts = VideoParts(
                 self._work,
                 self._path,
@@ -153,6 +164,7 @@ class Writer:
                 self.size,
                 fps=self._fps,
                 time_base=1 / self._fps,
+                is_resumable=False,
             )
         self._parts.write(image, time=self.num_frames)
         self.num_frames += 1

@@ -25,3 +25,9 @@ def save_network(tmp_path_factory, tiny_config, random_params):
 @pytest.fixture(scope="session")
 def tiny(save_network):
     return save_network("tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def same(save_network):
+    """Weights that give back almost what they got, in its size."""
+    return save_network("same.safetensors", scale=1, strength=0.001)

@@ -67,10 +67,10 @@ def test_folder_to_folder_keeps_names_and_order(tmp_path, tiny):
 
 def test_folder_to_video_has_the_given_rate(tmp_path, tiny):
     source = write_folder(tmp_path / "in", make_frames(2))
-    run(source, tmp_path / "out.mkv", tiny, fps=29.97)
+    run(source, tmp_path / "out.mkv", tiny, fps="29.97")
     assert open_clip(tmp_path / "out.mkv").fps == pytest.approx(29.97, abs=1e-3)
-    with pytest.raises(InputError, match="fps must be positive"):
-        run(source, tmp_path / "other.mkv", tiny, fps=0)
+    with pytest.raises(InputError, match="fps must be a number above 0"):
+        run(source, tmp_path / "other.mkv", tiny, fps="0")
 
 
 def test_output_is_replaced_only_when_asked(tmp_path, tiny):

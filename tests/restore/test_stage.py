@@ -1,14 +1,17 @@
 """Tiles, batches, devices, lack of memory: the frames stay the same."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 
-from edvr_jax.errors import InputError
+from edvr_jax.config import ModelConfig
+from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.restore import tiles
 from edvr_jax.restore.network import create_networks
+from edvr_jax.restore.stage import Cancelled, Stage
 from edvr_jax.restore.stream import Restorer, restore_frames
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -83,24 +86,25 @@ class Late:
 def test_out_of_memory_takes_smaller_tiles_and_loses_no_frame(
     network, expected, is_late, monkeypatch
 ):
-    memory = Memory(create_networks(*network), 80 * 84 * 3, is_late=is_late)
+    memory = Memory(create_networks(*network), 100 * 100 * 3, is_late=is_late)
     monkeypatch.setattr(
-        "edvr_jax.restore.stage.to_levels", lambda x, dtype: x.astype(dtype)
+        "edvr_jax.restore.stage._to_levels", lambda x, dtype: x.astype(dtype)
     )
     lines = []
     restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP, log=lines.append)
     restored = list(restorer(make_frames(5)))
     np.testing.assert_allclose(restored, expected, atol=1e-5)
     assert memory.num_failures > 0
-    height, width = restorer.stages[0].plan.tile_size
-    assert lines[-1] == f"out of memory; going on with tiles of {width}x{height}"
-    assert height * width <= 80 * 84
+    assert lines == [
+        "out of memory; going on with features computed again for each window",
+        "out of memory; going on with tiles of 96x92",
+    ]
 
 
 def test_out_of_memory_with_the_smallest_tiles_is_said(network):
     memory = Memory(create_networks(*network), 0, is_late=False)
     restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
-    with pytest.raises(InputError, match="out of memory even with tiles of 68x68"):
+    with pytest.raises(ResourceError, match="out of memory even with tiles of 96x92"):
         list(restorer(make_frames(3)))
 
 
@@ -131,10 +135,76 @@ def test_batches_and_features_that_are_not_kept(network, expected, changes, only
     np.testing.assert_allclose(restored, wanted, atol=1e-5)
 
 
-def test_plans_survive_json_and_are_taken_up(network):
-    first = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
-    first.set_plans((90, 109), None, lambda: None)
-    second = Restorer(create_networks(*network))
-    second.set_plans((90, 109), first.plans, lambda: None)
+@pytest.mark.parametrize(
+    ("size", "tile"),
+    [((90, 109), 80), ((90, 109), None), ((48, 64), "auto"), ((40, 300), 100)],
+)
+def test_plans_survive_json_and_are_taken_up(network, size, tile):
+    first = Restorer(create_networks(*network), tile=tile, overlap=OVERLAP)
+    first.set_plans(size, None, lambda: None)
+    second = Restorer(create_networks(*network), overlap=OVERLAP)
+    plans = json.loads(json.dumps(first.plans))
+    second.set_plans(size, plans, lambda: None)
     assert second.stages[0].plan == first.stages[0].plan
     assert second.plans == first.plans
+
+
+@pytest.mark.parametrize("tile", [64, 10])
+def test_tiles_that_are_all_margin(network, tile):
+    with pytest.raises(InputError, match=f"tiles of {tile} pixels .* give 65 or more"):
+        Restorer(create_networks(*network), tile=tile)
+
+
+def test_tile_of_a_chain_is_named_in_pixels_of_the_input(network, random_params):
+    config = ModelConfig(
+        num_features=8, deformable_groups=2, hr_in=True, scale=1, with_predeblur=True
+    )
+    chain = [*create_networks(*network), *create_networks(config, {})]
+    # The second network's margin of 128 is 64 pixels of the input.
+    with pytest.raises(InputError, match=r"tiles of 100 pixels .* give 129 or more"):
+        Restorer(chain, tile=100)
+
+
+@pytest.mark.parametrize("options", [{"overlap": -1}, {"tile": "small"}])
+def test_impossible_options(network, options):
+    with pytest.raises(InputError, match=f"{next(iter(options))} must be"):
+        Restorer(create_networks(*network), **options)
+
+
+def test_one_restorer_serves_clips_of_several_sizes(network, expected):
+    restorer = Restorer(create_networks(*network))
+    small = make_frames(3, 20, 24)
+    (one, _, _) = restorer(small)
+    assert one.shape == (40, 48, 3)
+    np.testing.assert_array_equal(list(restorer(make_frames(5))), expected)
+    np.testing.assert_array_equal(next(iter(restorer(small))), one)
+
+
+def test_cancelled_restorer_ends_before_the_next_tile(network):
+    restorer = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
+    frames = restorer(make_frames(5))
+    next(frames)
+    restorer.cancel()
+    with pytest.raises(Cancelled):
+        next(frames)
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch": 2}])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_tiles_in_flight_as_on_an_accelerator(
+    network, expected, changes, is_late, monkeypatch
+):
+    monkeypatch.setattr(Stage, "is_on_cpu", False)
+    monkeypatch.setattr(
+        "edvr_jax.restore.stage._to_levels", lambda x, dtype: x.astype(dtype)
+    )
+    # Whole frames do not fit, so that failures come while others wait.
+    memory = Memory(create_networks(*network), 100 * 100 * 3, is_late=is_late)
+    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
+    (stage,) = restorer.stages
+    plan = stage.plan_for((90, 109))
+    stage.plan = dataclasses.replace(plan, **changes)
+    restored = list(restorer(make_frames(5)))
+    np.testing.assert_allclose(restored, expected, atol=1e-5)
+    assert memory.num_failures > 0
+    assert len(stage.plan.tiles) > 1

@@ -188,6 +188,45 @@ def test_ensemble_is_the_mean_over_flips(five_frames):
         members.append(np.flip(member, axes))
     np.testing.assert_allclose(restored, np.mean(members, axis=0), atol=ATOL)
     assert np.abs(members[0] - members[1]).max() > 100 * ATOL
+    some = restore_frames(config, params, frames, ensemble=True, only={1, 4})
+    np.testing.assert_array_equal(list(some), [restored[1], restored[4]])
+    rounded = restore_frames(config, params, frames, ensemble=True, dtype="uint8")
+    levels = np.clip(np.stack(restored), 0, 1) * 255
+    np.testing.assert_array_equal(list(rounded), np.rint(levels).astype(np.uint8))
+
+
+def test_ensemble_of_a_chain_with_cuts_and_some_frames(small_config, make_network):
+    config = dataclasses.replace(small_config, scale=2)
+    params, _ = make_network(config)
+    network = create_networks(config, params)[0]
+    dark, bright = make_frames(4) / 4, 1 - make_frames(1) / 4
+    film = np.concatenate([dark, bright])  # the last scene is one frame
+    restorer = Restorer([network, network], ensemble=True, scene_cuts=True)
+    restored = list(restorer(film))
+    expected = []
+    for scene in (dark, bright):
+        first = restore_frames(config, params, scene, ensemble=True)
+        between = [np.clip(x, 0, 1) for x in first]
+        expected += restore_frames(config, params, between, ensemble=True)
+    np.testing.assert_allclose(restored, expected, atol=ATOL)
+    rest = list(restorer(film, only=range(2, 99)))
+    np.testing.assert_array_equal(rest, restored[2:])
+
+
+def test_frames_may_come_in_one_buffer(five_frames):
+    config, params, _ = five_frames
+    frames = (make_frames(6) * 255).astype(np.uint8)
+    buffer = np.empty_like(frames[0])
+
+    def decode():
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    restored = list(restore_frames(config, params, decode()))
+    expected = list(restore_frames(config, params, frames))
+    np.testing.assert_array_equal(restored, expected)
+    restored[0][:] = 0  # and what comes out belongs to the caller
 
 
 def test_no_window_reaches_across_a_cut(five_frames):
@@ -281,6 +320,10 @@ def windowed(config, params, frames, padding):
         (make_frames(2)[..., :1], r"frame 0 has shape \(16, 20, 1\).*\[H, W, 3\]"),
         (make_frames(2)[0], r"frame 0 has shape \(20, 3\)"),
         (make_frames(2).astype(np.int32), "frame 0 is int32; give uint8"),
+        (
+            [make_frames(1)[0], make_frames(1)[0].astype(np.uint8)],
+            "frame 1 is uint8 but frame 0 is float32",
+        ),
     ],
 )
 def test_frames_that_do_not_fit(five_frames, frames, message):
@@ -289,10 +332,12 @@ def test_frames_that_do_not_fit(five_frames, frames, message):
         list(restore_frames(config, params, frames))
 
 
-def test_unknown_padding_is_refused_at_the_call(five_frames):
+def test_unknown_options_are_refused_at_the_call(five_frames):
     config, params, _ = five_frames
     with pytest.raises(InputError, match="padding must be one of replicate"):
         restore_frames(config, params, [], padding="mirror")
+    with pytest.raises(InputError, match="dtype must be one of float32, uint8"):
+        restore_frames(config, params, [], dtype="int16")
 
 
 def test_no_frames_give_no_frames(five_frames):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from edvr_jax.config import ModelConfig
-from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.restore import network as network_lib
 from edvr_jax.restore import tiles
@@ -27,7 +26,8 @@ DEBLUR = ModelConfig(hr_in=True, scale=1)
         ((17, 4000), 100, 40),
         ((300, 300), 300, 10),
         ((301, 305), 300, 10),
-        ((97, 61), 33, 16),
+        ((97, 61), 48, 16),
+        ((200, 200), 100, 31),
     ],
 )
 def test_tiles_cover_the_frame_once_with_margins(config, size, tile, overlap):
@@ -55,10 +55,15 @@ def test_whole_frame_is_one_tile():
     assert len(plan.tiles) == 1
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(64, 32), (10, 5), (8, -1)])
-def test_nothing_left_between_margins(tile, overlap):
-    with pytest.raises(InputError, match=f"tiles of {tile} pixels with margins"):
-        make_plan(SR, (100, 100), tile=tile, overlap=overlap)
+@pytest.mark.parametrize(
+    ("config", "overlap", "least"),
+    [(SR, 32, 65), (SR, 31, 65), (SR, 0, 1), (DEBLUR, 31, 65), (DEBLUR, 128, 257)],
+)
+def test_something_of_the_least_tile_is_kept(config, overlap, least):
+    assert tiles.least_tile(config, overlap) == least
+    plan = make_plan(config, (600, 600), tile=least, overlap=overlap)
+    side = plan.tile_size[0]
+    assert side - 2 * overlap >= config.size_multiple > side - 2 * overlap - least
 
 
 @pytest.mark.parametrize("gigabytes", [1, 4, 24])
@@ -67,7 +72,7 @@ def test_automatic_tiles_fit_into_the_free_memory(monkeypatch, gigabytes):
     size = (1080, 1920)
     plan = fit_plan(SR, size, jax.devices()[:1], overlap=32)
     pixels = plan.tile_size[0] * plan.tile_size[1]
-    kept = 6 * size[0] * size[1] * tiles.feature_bytes(SR) * plan.keeps_features
+    kept = 6 * pixels * len(plan.tiles) * tiles.feature_bytes(SR) * plan.keeps_features
     assert pixels * tiles.working_bytes(SR) + kept <= gigabytes * 2**30
     assert plan.keeps_features == (gigabytes == 24)
 
@@ -78,17 +83,39 @@ def test_small_frames_are_not_cut_and_devices_share_large_ones():
     assert len(fit_plan(SR, (270, 480), four, overlap=32).tiles) >= 4
 
 
-def test_less_memory_until_there_is_no_less():
-    plan = make_plan(SR, (540, 960), tile=None, overlap=32, batch=4)
-    sides = []
+def test_streams_at_once_share_the_memory(monkeypatch):
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 24 * 2**30)
+    size, device = (1080, 1920), jax.devices()[:1]
+    assert fit_plan(SR, size, device, overlap=32).keeps_features
+    assert not fit_plan(SR, size, device, overlap=32, num_streams=4).keeps_features
+
+
+@pytest.mark.parametrize(
+    ("config", "overlap", "smallest"),
+    [(SR, 32, 96), (SR, 31, 96), (SR, 0, 64), (DEBLUR, 100, 304)],
+)
+def test_less_memory_until_there_is_no_less(config, overlap, smallest):
+    plan = make_plan(config, (540, 960), tile=None, overlap=overlap, batch=4)
+    seen = []
     while plan is not None:
-        sides.append((plan.batch, max(plan.tile_size), plan.keeps_features))
-        plan = shrink(SR, plan, overlap=32)
-    assert sides[:2] == [(4, 960, True), (1, 960, True)]
-    assert [side for _, side, _ in sides] == sorted(
-        (side for _, side, _ in sides), reverse=True
-    )
-    assert sides[-1] == (1, 68, False)
+        state = (plan.batch, plan.keeps_features, max(plan.tile_size))
+        assert state not in seen
+        seen.append(state)
+        plan = shrink(config, plan, overlap=overlap)
+    assert seen[:3] == [(4, True, 960), (1, True, 960), (1, False, 960)]
+    sides = [side for _, _, side in seen]
+    assert sides == sorted(sides, reverse=True)
+    assert sides[-1] == smallest
+
+
+def test_memory_of_a_control_group(tmp_path):
+    assert tiles.free_in_group(tmp_path) > 2**60
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 700\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert tiles.free_in_group(tmp_path) > 2**60
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert tiles.free_in_group(tmp_path) == 800
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Write restored frames to a pipe, as they come."""
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from av.error import FFmpegError
+
+from edvr_jax import files
+from edvr_jax.restore import encoder
+from edvr_jax.restore.encoder import CONTAINERS, Encoding
+from edvr_jax.restore.picture import Look
+
+
+class Pipe:
+    """Writes YUV4MPEG2 to a pipe as frames come.
+
+    Attributes:
+        dtype: Type of the frames that are written.
+        num_frames: 0: a pipe has none of an earlier job.
+        num_written: Frames written so far.
+    """
+
+    def __init__(self, file: BinaryIO, encoding: Encoding, look: Look, fps: Fraction):
+        self.dtype = encoding.dtype
+        self.num_frames = 0
+        self.num_written = 0
+        self._encoding, self._fps = encoding, fps
+        with _report_pipe():
+            self._container = encoder.open_output(file, CONTAINERS[".y4m"])
+        self._stream = encoder.add_stream(
+            self._container, encoding, look.written_size, fps=fps, time_base=1 / fps
+        )
+
+    def write(self, image: np.ndarray, *, time: int) -> None:
+        """Write a frame; the format has no times, only a rate."""
+        del time
+        with _report_pipe():
+            packets = encoder.encode(
+                self._stream,
+                image,
+                colors=self._encoding.colors,
+                time=self.num_written,
+                time_base=1 / self._fps,
+            )
+            self._container.mux(packets)
+        self.num_written += 1
+
+    def finish(self) -> None:
+        """Write what is left."""
+        with _report_pipe():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        with contextlib.suppress(OSError, FFmpegError):
+            self._container.close()
+
+
+def _report_pipe() -> contextlib.AbstractContextManager[None]:
+    return files.report_failure(Path("the output pipe"), FFmpegError)

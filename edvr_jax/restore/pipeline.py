@@ -1,0 +1,155 @@
+"""Read, restore and write the frames of a clip, each in a thread of its own."""
+
+import collections
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from edvr_jax.errors import InputError
+from edvr_jax.restore import picture
+from edvr_jax.restore.ahead import ahead
+from edvr_jax.restore.picture import Look
+from edvr_jax.restore.source import Source
+from edvr_jax.restore.stream import Restorer
+
+T = TypeVar("T")
+
+Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
+
+
+class _Sink(Protocol):
+    """Where frames go; see VideoParts."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def num_frames(self) -> int: ...
+
+    @property
+    def num_written(self) -> int: ...
+
+    def write(self, image: np.ndarray, *, time: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def restore_into(
+    sink: _Sink, source: Source, restorer: Restorer, look: Look, progress: Progress
+) -> dict[str, float]:
+    """Restore the frames that a sink does not have yet.
+
+    Args:
+        sink: Where they go; finished afterwards.
+        source: The clip.
+        restorer: The networks.
+        look: Size of the output's frames.
+        progress: See :meth:`Job.run`.
+
+    Returns:
+        Seconds that each kind of work took.
+
+    Raises:
+        InputError: if the clip is damaged, after the frames before were restored.
+        Cancelled: after ``restorer.cancel()``.
+    """
+    decoding, waiting, restoring = _Stopwatch(), _Stopwatch(), _Stopwatch()
+    given, encoding = _Stopwatch(), _Stopwatch()
+    first = sink.num_frames
+    inputs: collections.deque[np.ndarray] = collections.deque()
+
+    damage: list[InputError] = []
+
+    def read() -> Iterator[np.ndarray]:
+        try:
+            for index, frame in enumerate(decoding.watch(source)):
+                if look.compare and index >= first:
+                    inputs.append(frame)
+                yield frame
+        except InputError as error:  # the frames before it are a clip
+            damage.append(error)
+
+    def write() -> Iterator[int]:
+        for image in given.watch(restored):
+            image = picture.resize(image, look.size)
+            if look.compare:
+                image = picture.compare(inputs.popleft(), image, look.compare)
+            sink.write(image, time=source.times[sink.num_written])
+            yield sink.num_written
+
+    frames = ahead(read())
+    only = range(first, sys.maxsize) if first else None
+    images = restorer(waiting.watch(frames), only=only, dtype=sink.dtype)
+    restored = ahead(restoring.watch(images))
+    written = ahead(encoding.watch(write()))
+    closing = contextlib.closing
+    with closing(frames), closing(restored), closing(written):
+        for _ in progress(written, first, source.num_frames):
+            pass
+    if damage:
+        raise damage[0]
+    start = time.perf_counter()
+    sink.finish()
+    finishing = time.perf_counter() - start
+    return {
+        "decode": decoding.seconds,
+        "restore": restoring.seconds - waiting.seconds,
+        "encode": encoding.seconds - given.seconds + finishing,
+    }
+
+
+@contextlib.contextmanager
+def stoppable(restorer: Restorer) -> Iterator[None]:
+    """Let Ctrl-C end the work before its next tile, inside the ``with``.
+
+    The three threads then end in order, and nothing is lost. A second Ctrl-C ends the
+    process at once. Outside the main thread signals stay as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        del frame
+        # Nothing that another write on this thread could hold a lock of.
+        os.write(2, b"\nstopping after what runs; Ctrl-C again stops at once\n")
+        signal.signal(number, lambda *_: os._exit(128 + number))
+        restorer.cancel()
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Stopwatch:
+    """Adds up the seconds until items come."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        iterator = iter(items)
+        try:
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                finally:
+                    self.seconds += time.perf_counter() - start
+                yield item
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()

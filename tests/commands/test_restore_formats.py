@@ -1,0 +1,137 @@
+"""``edvr restore`` between formats that do not hold the same: times, colours, sound."""
+
+import re
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from edvr_jax.commands.restore import Restore
+from edvr_jax.commands.values import parse_rate
+from edvr_jax.data.video import open_clip
+from edvr_jax.errors import InputError
+from edvr_jax.restore.source import Source
+from tests import videos
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def run(source, target, weights_path, **options):
+    return Restore(source, target, weights=(weights_path,), **options).run()
+
+
+def test_last_frame_of_varying_times_ends_when_it_should(tmp_path, same):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mkv"
+    times = [0, 40, 80, 1500, 1540, 1580, 1620]
+    videos.write_film(source, videos.moving_bars(7), times=times, with_sound=False)
+    run(source, target, same)
+    with av.open(str(target)) as container:
+        assert abs(container.duration / av.time_base - 1.66) < 0.05
+    assert len(list(open_clip(target))) == 7  # else it seems to be cut short
+
+
+def test_rate_that_mpeg4_cannot_count(tmp_path, same):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.avi"
+    # A mean rate of 30.01, as a phone's clock has it.
+    times = [round(i * 3332.2 / 100) for i in range(12)]
+    videos.write_film(source, videos.moving_bars(12), times=times, clock=90000)
+    run(source, target, same)
+    after = videos.describe(target)
+    np.testing.assert_allclose(after["times"], np.array(times) / 1000, atol=8e-3)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "y4m"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_colors_that_a_format_does_not_store(tmp_path, same, suffix, levels):
+    # Enlarged to a size for which players take another matrix.
+    source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
+    frames = videos.moving_bars(2, 150, 192)
+    colors = (6, levels, 6, 6)
+    videos.write_film(source, frames, colors=colors, with_sound=False)
+    run(source, target, same, scale=4.0)
+    small = [cv2.resize(x, None, fx=0.25, fy=0.25) for x in Source(target)]
+    # Not the mean, as the bars have hard edges; 4 and more by the wrong matrix.
+    assert np.median(np.abs(np.stack(small) - frames.astype(float))) < 2
+
+
+def test_sound_that_begins_before_the_picture(tmp_path, same):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.avi"
+    times = [400 + 40 * i for i in range(10)]
+    videos.write_film(source, videos.moving_bars(10), times=times)
+    run(source, target, same)
+    with av.open(str(target)) as container:
+        sound = sum(p.duration * p.time_base for p in container.demux(audio=0))
+    # What was heard before the first frame is gone, as AVI has no times.
+    assert abs(sound - 0.4) < 0.1
+
+
+def test_gif_of_a_fast_film(tmp_path, same):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.gif"
+    times = [4 * i for i in range(9)]
+    frames = videos.moving_bars(9)
+    videos.write_film(source, frames, times=times, with_sound=False)
+    run(source, target, same)
+    assert len(videos.describe(target)["times"]) == 9
+
+
+def test_times_that_jump_back_are_refused(tmp_path, same):
+    parts = []
+    for index in range(2):
+        path = tmp_path / f"{index}.ts"
+        videos.write_film(path, videos.moving_bars(60))
+        parts.append(path.read_bytes())
+    (tmp_path / "in.ts").write_bytes(b"".join(parts))
+    message = r"the times of the frames jump back by 2\..* 60 restored frames"
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "in.ts", tmp_path / "out.mp4", same)
+    assert len(videos.describe(tmp_path / "out.partial.mp4")["times"]) == 60
+
+
+def test_frames_that_the_decoder_leaves_out_are_told(tmp_path, same, capsys):
+    source, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    videos.write_film(source, videos.moving_bars(30), codec="libx265", with_sound=False)
+    videos.blank_packets(source, [9, 10])
+    run(source, target, same)
+    count = len(videos.describe(target)["times"])
+    assert count < 30
+    # Of the packets that are found again in the damaged stream.
+    note = rf"note: .*in\.ts is damaged: ({29 - count}|{30 - count}) of its frames"
+    assert re.search(note, capsys.readouterr().err)
+
+
+def test_mirrored_film_comes_out_as_players_show_it(tmp_path, same):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    frames = videos.moving_bars(3)
+    videos.write_film(source, frames, display_matrix=(-1, 0, 0, 1), with_sound=False)
+    run(source, target, same, crf=1)
+    restored = np.stack(list(open_clip(target))).astype(float)
+    assert np.abs(restored - frames[:, :, ::-1]).mean() < 4
+    assert videos.describe(target)["rotation"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("29.97", "30000/1001"),
+        ("23.976", "24000/1001"),
+        ("23.98", "24000/1001"),
+        ("60000/1001", "60000/1001"),
+        ("25", "25"),
+        ("12.5", "25/2"),
+        ("30.01", "3001/100"),
+    ],
+)
+def test_rates_are_exact(text, rate):
+    assert str(parse_rate(text)) == rate
+
+
+def test_names_that_look_like_a_protocol(tmp_path, same, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, target = Path("in-12:30.mp4"), Path("out-12:30.mp4")
+    videos.write_film(source.absolute(), videos.moving_bars(3))
+    run(source, target, same)
+    assert len(videos.describe(target.absolute())["times"]) == 3
+    run(source, Path("out-12:30.gif"), same)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".gif"}

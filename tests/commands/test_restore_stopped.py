@@ -1,0 +1,254 @@
+"""Jobs that stop in the middle, in one process: nothing that was restored is lost."""
+
+import dataclasses
+import io
+import os
+import shutil
+import signal
+import types
+from pathlib import Path
+
+import filelock
+import jax
+import numpy as np
+import pytest
+
+from edvr_jax import files
+from edvr_jax.commands import restore as restore_lib
+from edvr_jax.commands.restore import Restore
+from edvr_jax.data.video import open_clip
+from edvr_jax.errors import InputError
+from edvr_jax.restore import parts, spool, tiles
+from tests import videos
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+NUM_FRAMES = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_parts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_MAX_FRAMES", 8)
+        patch.setattr(spool, "INTERVAL", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    videos.write_film(path, videos.moving_bars(NUM_FRAMES))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(film, tiny, small_parts, tmp_path_factory):
+    target = tmp_path_factory.mktemp("undisturbed") / "out.mp4"
+    Restore(film, target, weights=(tiny,)).run()
+    return list(open_clip(target))
+
+
+@pytest.fixture
+def at_frame(monkeypatch):
+    """Function that has something called after so many frames of the next job."""
+
+    def set_action(count, action):
+        def progress(written, first, total):
+            del first, total
+            if count == 0:
+                action()
+            for index, item in enumerate(written, 1):
+                yield item
+                if index == count:
+                    action()
+
+        monkeypatch.setattr(restore_lib, "_progress", progress)
+
+    return set_action
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def job_folder(target):
+    return target.with_name(f".{target.name}.restoring")
+
+
+def assert_finished(target, undisturbed):
+    np.testing.assert_array_equal(list(open_clip(target)), undisturbed)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_ctrl_c_again_before_the_clip_is_read_to_where_it_was(
+    film, tiny, undisturbed, tmp_path, at_frame, capfd
+):
+    target = tmp_path / "out.mp4"
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    handler = signal.getsignal(signal.SIGINT)
+    at_frame(12, press_ctrl_c)
+    assert restore.run() == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    partial = tmp_path / "out.partial.mp4"
+    count = len(videos.describe(partial)["times"])
+    assert 12 <= count < NUM_FRAMES
+    at_frame(0, press_ctrl_c)
+    assert restore.run() == 130
+    said = capfd.readouterr().err.splitlines()
+    assert "stopping after what runs; Ctrl-C again stops at once" in said
+    assert said[-1] == (
+        f"interrupted: the first {count} frames are in {partial}; the same command "
+        "with --resume goes on"
+    )
+    partial.unlink()
+    assert restore.run() == 130
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"interrupted: {count} frames are restored; the same command with --resume "
+        "goes on"
+    )
+    at_frame(99, press_ctrl_c)
+    assert restore.run() is None
+    assert_finished(target, undisturbed)
+
+
+def test_frames_that_are_kept_are_not_restored_again(film, tiny, tmp_path, at_frame):
+    target, report = tmp_path / "out", tmp_path / "report.json"
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    at_frame(9, press_ctrl_c)
+    assert restore.run() == 130
+    count = len(list((job_folder(target) / "parts").glob("*.png")))
+    assert count >= 9
+    at_frame(99, press_ctrl_c)
+    dataclasses.replace(restore, report=report).run()
+    assert f'"restored_frames": {NUM_FRAMES - count},' in report.read_text()
+    assert len(list(target.iterdir())) == NUM_FRAMES
+    assert not job_folder(target).exists()
+
+
+def test_two_jobs_do_not_share_an_output(film, tiny, tmp_path):
+    target = tmp_path / "out.mp4"
+    job_folder(target).mkdir()
+    with filelock.FileLock(job_folder(target) / "lock", is_singleton=False):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(InputError, match=r"another process is restoring"):
+                Restore(film, target, weights=(tiny,), **options).run()
+    Restore(film, target, weights=(tiny,), preview=1).run()
+
+
+def test_settings_that_cannot_be_read_delete_nothing(
+    film, tiny, undisturbed, tmp_path, at_frame
+):
+    target = tmp_path / "out.mp4"
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    at_frame(9, press_ctrl_c)
+    restore.run()
+    settings = job_folder(target) / "job.json"
+    before = settings.read_text()
+    settings.write_text(before[:20])
+    with pytest.raises(InputError, match=r"job\.json: cannot be read"):
+        restore.run()
+    settings.write_text(before)
+    at_frame(99, press_ctrl_c)
+    restore.run()
+    assert_finished(target, undisturbed)
+
+
+def test_output_that_came_meanwhile_is_not_replaced(
+    film, tiny, undisturbed, tmp_path, at_frame
+):
+    target = tmp_path / "out.mp4"
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    at_frame(5, lambda: target.write_text("mine"))
+    with pytest.raises(InputError, match=r"out\.mp4: exists already"):
+        restore.run()
+    assert target.read_text() == "mine"
+    target.unlink()
+    at_frame(99, press_ctrl_c)
+    restore.run()
+    assert_finished(target, undisturbed)
+
+
+@pytest.mark.parametrize("suffix", ["", ".mp4"])
+def test_output_that_cannot_get_its_name_is_kept(
+    film, tiny, tmp_path, monkeypatch, suffix
+):
+    target = tmp_path / f"out{suffix}"
+    put_in_place = files.put_in_place
+
+    def refuse(temporary, path):
+        if path == target:
+            raise OSError(16, os.strerror(16))
+        put_in_place(temporary, path)
+
+    monkeypatch.setattr(files, "put_in_place", refuse)
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    with pytest.raises(InputError, match=r"busy.*what was restored is kept, --resume"):
+        restore.run()
+    monkeypatch.setattr(files, "put_in_place", put_in_place)
+    report = tmp_path / "report.json"
+    dataclasses.replace(restore, report=report).run()
+    assert '"restored_frames": 0,' in report.read_text()
+    assert len(list(open_clip(target))) == NUM_FRAMES
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, report.name}
+
+
+def test_mount_point_is_no_output(film, tiny, tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path == target)
+    with pytest.raises(InputError, match=r"a mount point.*name a folder inside it"):
+        Restore(film, target, weights=(tiny,)).run()
+
+
+def test_lack_of_memory_keeps_what_was_restored(
+    film, tiny, undisturbed, tmp_path, monkeypatch
+):
+    target = tmp_path / "out.mp4"
+    create_networks = restore_lib.create_networks
+    calls = []
+
+    def create_short_lived(*arguments):
+        (network,) = create_networks(*arguments)
+
+        def reconstruct(*inputs):
+            calls.append(1)
+            if len(calls) > 11:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no more")
+            return network.reconstruct(*inputs)
+
+        return [dataclasses.replace(network, reconstruct=reconstruct)]
+
+    monkeypatch.setattr(restore_lib, "create_networks", create_short_lived)
+    monkeypatch.setattr(tiles, "shrink", lambda *_, **__: None)
+    restore = Restore(film, target, weights=(tiny,), resume=True)
+    with pytest.raises(InputError, match=r"out of memory .* --resume goes on with it"):
+        restore.run()
+    assert not list(tmp_path.glob("*.partial*"))
+    monkeypatch.setattr(restore_lib, "create_networks", create_networks)
+    restore.run()
+    assert_finished(target, undisturbed)
+
+
+def test_pipe_that_is_stopped_leaves_what_it_gave(
+    film, tiny, tmp_path, monkeypatch, at_frame, capfd
+):
+    pipe = tmp_path / "in.y4m"
+    Restore(film, pipe, weights=(tiny,), scale=1.0).run()
+    monkeypatch.setattr(
+        "sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(pipe.read_bytes()))
+    )
+    folder = tmp_path / "here"
+    folder.mkdir()
+    target = folder / "out.mp4"
+    # What an earlier job of a pipe has left is of no use.
+    shutil.copytree(folder, job_folder(target) / "parts")
+    (job_folder(target) / "parts" / "000000.nut").touch()
+    at_frame(5, press_ctrl_c)
+    assert Restore(Path("-"), target, weights=(tiny,)).run() == 130
+    partial = folder / "out.partial.mp4"
+    count = len(videos.describe(partial)["times"])
+    assert 5 <= count < NUM_FRAMES
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"interrupted: the first {count} frames are in {partial}"
+    )
+    assert list(folder.iterdir()) == [partial]
