@@ -116,22 +116,22 @@ class Job:
         """
         start = time.perf_counter()
         try:
-            remembered = self._work.begin(
-                settings,
-                resume=resume,
-                overwrite=overwrite,
-                can_resume=self._can_resume,
-            )
-            try:
-                with pipeline.stoppable(self._restorer):
+            with pipeline.stoppable(self._restorer):
+                remembered = self._work.begin(
+                    settings,
+                    resume=resume,
+                    overwrite=overwrite,
+                    can_resume=self._can_resume,
+                )
+                try:
                     sink, first, stages = self._restore(remembered, progress)
                     self._finish(sink, overwrite=overwrite)
-            except InputError as error:
-                if not (self._can_resume and self._work.has_parts):
-                    raise
-                raise type(error)(
-                    f"{error}; what was restored is kept, --resume goes on with it"
-                ) from None
+                except InputError as error:
+                    if not (self._can_resume and self._work.has_parts):
+                        raise
+                    raise type(error)(
+                        f"{error}; what was restored is kept, --resume goes on with it"
+                    ) from None
         finally:
             self._source.close()
             self._work.end(keep_parts=self._can_resume)
