@@ -162,15 +162,6 @@ class Restore:
 
     def _check_paths(self) -> bool:
         """Tell if a video is to be written; refuse what cannot work."""
-        given = {"weights": self.weights, "stage2": self.stage2}
-        given["precision"] = self.precision
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, value in given.items():
-            if self.artifact is not None and value != defaults[name]:
-                raise InputError(
-                    f"--artifact {self.artifact} holds its own {name}; leave --{name} "
-                    "out"
-                )
         is_pipe = PIPE in (str(self.input), str(self.output))
         if is_pipe and self.resume:
             raise InputError("a pipe cannot be resumed; give files")
@@ -184,6 +175,12 @@ class Restore:
     def _load(self) -> tuple[list[Network], dict[str, str]]:
         """Load the networks, and the fingerprint of each file by its name."""
         if self.artifact is not None:
+            for name in ("weights", "stage2", "precision"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise InputError(
+                        f"--artifact {self.artifact} holds its own {name}; leave "
+                        f"--{name} out"
+                    )
             networks, digest = export_lib.load(self.artifact)
             _check_channels(str(self.artifact), networks)
             return networks, {str(self.artifact): digest}
@@ -288,6 +285,8 @@ class Restore:
         for name in ("input", "output", "resume", "overwrite", "report", "artifact"):
             del options[name]
         del options["streams"]  # what is copied may be chosen again
+        if self.artifact is not None:
+            del options["precision"]  # is its own
         return {
             "input": _identify(self.input),
             **options,
