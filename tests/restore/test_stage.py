@@ -31,6 +31,15 @@ def make_frames(count, height=90, width=109):
     return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def two_devices():
+    """Each device has programs of its own, which take their time to compile."""
+    devices = jax.local_devices()[:2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: devices)
+        yield
+
+
 @pytest.fixture(scope="module")
 def expected(network):
     return list(restore_frames(*network, make_frames(5)))
