@@ -292,9 +292,8 @@ def _check_opens(
     time_base: Fraction,
 ) -> None:
     """Let encoder and format look at their settings before hours of work."""
-    container = dataclasses.replace(CONTAINERS[path.suffix.lower()], options=())
     try:
-        output = open_output(io.BytesIO(), container)
+        output = open_output(io.BytesIO(), CONTAINERS[path.suffix.lower()])
         add_stream(output, encoding, size, fps=fps, time_base=time_base)
         output.start_encoding()
     except (OSError, ValueError) as error:

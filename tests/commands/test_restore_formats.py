@@ -134,3 +134,15 @@ def test_names_that_look_like_a_protocol(tmp_path, same, monkeypatch):
     assert len(videos.describe(target.absolute())["times"]) == 3
     run(source, Path("out-12:30.gif"), same)
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".gif"}
+
+
+def test_ten_bits_into_y4m(tmp_path, same):
+    source, target = tmp_path / "in", tmp_path / "out.y4m"
+    source.mkdir()
+    for index in range(2):
+        image = np.full((48, 64, 3), 20000 + index, np.uint16)
+        cv2.imwrite(str(source / f"{index}.png"), image)
+    run(source, target, same)
+    after = videos.describe(target)
+    assert after["pix_fmt"] == "yuv420p10le"
+    assert len(after["times"]) == 2
