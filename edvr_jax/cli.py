@@ -3,26 +3,23 @@
 Bad input is one line on stderr and exit code 2.
 """
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
 
-from edvr_jax.commands import train
-from edvr_jax.commands.bench import Bench
-from edvr_jax.commands.convert import Convert
-from edvr_jax.commands.eval import Eval
-from edvr_jax.commands.export import Export
-from edvr_jax.commands.info import Info
-from edvr_jax.commands.metrics import Metrics
-from edvr_jax.commands.prepare import Prepare
-from edvr_jax.commands.records import Records
-from edvr_jax.commands.restore import Restore
-from edvr_jax.commands.selftest import Selftest
 from edvr_jax.errors import InputError
+
+# Each command is a class of the file in commands/ that has its name.
+_COMMANDS = (
+    *("restore", "train", "eval", "metrics", "prepare", "records", "convert"),
+    *("export", "info", "selftest", "bench"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,21 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _use_compilation_cache()
     use_fast_cpu_convolutions()
+    # Only the command that is asked for is imported: the others' libraries take time.
+    names = arguments[:1] if arguments[:1] and arguments[0] in _COMMANDS else _COMMANDS
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {
-                "restore": Restore,
-                "train": train.with_config_file(arguments),
-                "eval": Eval,
-                "metrics": Metrics,
-                "prepare": Prepare,
-                "records": Records,
-                "convert": Convert,
-                "export": Export,
-                "info": Info,
-                "selftest": Selftest,
-                "bench": Bench,
-            },
+            {name: _find_command(name, arguments) for name in names},
             prog="edvr",
             description="EDVR: restore video, train, evaluate and convert weights.",
             args=arguments,
@@ -60,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+
+
+def _find_command(name: str, arguments: Sequence[str]) -> Any:
+    module = importlib.import_module(f"edvr_jax.commands.{name}")
+    if name == "train":  # its options are those of the configuration file
+        return module.with_config_file(arguments)
+    return getattr(module, name.capitalize())
 
 
 def _use_compilation_cache() -> None:

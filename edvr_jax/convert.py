@@ -267,6 +267,12 @@ def _read(path: Path) -> Any:
                 )
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     _require_file(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start[:1] != b"\x80" and start != b"PK":  # a pickle, or a zip file with one
+        raise InputError(
+            f"{path}: not a weights file; give .safetensors, or what torch.save wrote"
+        )
     torch = _import_torch(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

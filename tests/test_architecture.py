@@ -21,7 +21,7 @@ PACKAGE = "edvr_jax"
 # own folder.
 LAYERS = (
     ("errors",),
-    ("config", "files"),
+    ("config", "files", "progress"),
     ("ops", "losses", "metrics"),
     ("models", "data"),
     ("convert", "optim", "state"),
@@ -350,9 +350,20 @@ def test_rule_allows(rule, path, source):
 
 def test_import_needs_no_optional_library():
     block = "".join(f"sys.modules[{name!r}] = None; " for name in OPTIONAL)
+    names = [path.stem for path in (ROOT / PACKAGE / "commands").glob("*.py")]
+    modules = ", ".join(f"{PACKAGE}.commands.{name}" for name in names)
     subprocess.run(
-        [sys.executable, "-c", f"import sys; {block}import {PACKAGE}.cli"],
+        [sys.executable, "-c", f"import sys; {block}import {PACKAGE}.cli, {modules}"],
         cwd=ROOT,
         check=True,
         timeout=120,
     )
+
+
+def test_restore_does_not_wait_for_the_libraries_of_training():
+    heavy = "orbax", "grain", "tensorboardX", "tensorflow_datasets"
+    program = (
+        f"import sys, {PACKAGE}.cli, {PACKAGE}.commands.restore; "
+        f"assert not {set(heavy)} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)

@@ -33,6 +33,7 @@ def write_film(
     rotation=0,
     display_matrix=None,
     with_sound=True,
+    sound_title=None,
     subtitles=False,
     colors=None,
 ):
@@ -50,6 +51,7 @@ def write_film(
         rotation: Degrees that a player turns the picture.
         display_matrix: Instead, (a, b, c, d): it shows (x, y) at (ax + cy, bx + dy).
         with_sound: Add a tone as long as the picture.
+        sound_title: Name of its track.
         subtitles: Add a subtitle (Matroska).
         colors: FFmpeg's numbers of matrix, range, primaries and transfer.
     """
@@ -80,6 +82,8 @@ def write_film(
         container.metadata["title"] = "My film"
         if sound is not None:
             sound.metadata["language"] = "deu"
+            if sound_title:
+                sound.metadata["title"] = sound_title
         with_chapters = container.format.name in ("mp4", "mov", "matroska")
         if with_chapters and len(frames) > 10:
             container.set_chapters([chapter(0, 400), chapter(400, 40 * len(frames))])

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tqdm
-
-from edvr_jax import evaluator, protocols, weights
+from edvr_jax import evaluator, progress, protocols, weights
 from edvr_jax.commands import output
 from edvr_jax.config import ProtocolName
 from edvr_jax.errors import InputError
@@ -153,4 +151,4 @@ def _cell(key: str, value: float, sign: str = "") -> str:
 
 
 def _progress(frames: Iterable[Any], name: str) -> Iterable[Any]:
-    return tqdm.tqdm(frames, desc=name, unit=" frames", disable=None, leave=False)
+    return progress.watch(frames, name=name)

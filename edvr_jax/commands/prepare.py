@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tqdm
 import tyro
 
-from edvr_jax import files
+from edvr_jax import files, progress
 from edvr_jax.commands import output
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade, pairs, video
@@ -77,7 +76,7 @@ class Prepare:
                 (self.target / kind).mkdir(exist_ok=True)
         num_bad = 0
         try:
-            for path in tqdm.tqdm(paths, unit="clip", disable=None):
+            for path in progress.watch(paths, unit="clip"):
                 try:
                     self._prepare(path)
                 except InputError as error:
@@ -139,7 +138,7 @@ class Prepare:
                 scale=self.scale,
                 seed=self.seed + zlib.crc32(name.encode()),
             )
-            couples = tqdm.tqdm(couples, desc=name, leave=False, disable=None)
+            couples = progress.watch(couples, name=name)
             for couple in couples:
                 for writer, image in zip(writers, couple, strict=True):
                     writer.write(image)

@@ -1,8 +1,9 @@
 """``edvr restore``: a video file or a folder of frames in, the same out."""
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,20 @@ import tqdm
 import tyro
 
 import edvr_jax.export as export_lib
+from edvr_jax import progress as progress_lib
 from edvr_jax import weights
 from edvr_jax.commands import output as output_lib
+from edvr_jax.commands import restore_report
+from edvr_jax.commands.paths import (
+    PIPE,
+    check_apart,
+    check_report,
+    fingerprint,
+    is_pipe,
+)
+from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.values import parse_rate, parse_seconds
-from edvr_jax.data.images import list_images
+from edvr_jax.data.images import width_x_height
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore import copying, encoder, job
@@ -24,9 +35,8 @@ from edvr_jax.restore.network import Network, create_networks
 from edvr_jax.restore.picture import Compare, Look
 from edvr_jax.restore.source import Source, Trim
 from edvr_jax.restore.stream import Restorer
+from edvr_jax.restore.work import has_job
 from edvr_jax.restore.writer import check_output
-
-PIPE = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +76,9 @@ class Restore:
         crf: Quality of the encoder, 0 is best; by default 17 where it has one.
         pix_fmt: Pixel format by FFmpeg's name; by default the input's depth is kept.
         encoder_options: More for the encoder, as key=value.
-        image_format: Format of a folder's frames.
+        image_format: Format of a folder's frames; by default png.
         fps: Frames per second of a folder of frames, a number or a ratio such as
-            30000/1001; a video keeps its own times.
+            30000/1001; by default 25. A video keeps its own times.
         streams: Copy all other streams of a video, or give the picture alone.
         resume: Go on with a job that was stopped.
         overwrite: Replace an existing output.
@@ -97,8 +107,8 @@ class Restore:
     crf: int | None = None
     pix_fmt: str | None = None
     encoder_options: tuple[str, ...] = ()
-    image_format: Literal["png", "tif", "webp", "jpg"] = "png"
-    fps: str = "25"
+    image_format: Literal["png", "tif", "webp", "jpg"] | None = None
+    fps: str | None = None
     streams: Literal["all", "video"] = "all"
     resume: bool = False
     overwrite: bool = False
@@ -115,10 +125,10 @@ class Restore:
         try:
             self._run()
         except job.Stopped as stopped:
-            _say(f"\ninterrupted: {_after_stop(self.output, stopped)}")
+            say(f"\ninterrupted: {restore_report.after_stop(self.output, stopped)}")
             return INTERRUPTED
         except KeyboardInterrupt:
-            _say(f"\ninterrupted: {self.output} was not written")
+            say(f"\ninterrupted: {self.output} was not written")
             return INTERRUPTED
         return None
 
@@ -127,13 +137,20 @@ class Restore:
         networks, names = self._load()
         restorer = self._create_restorer(networks)
         source = self._open_source()
+        restore_report.note_input(source)
         look = self._look(source, restorer, is_video=is_video)
         encoding = self._encoding(source, look) if is_video else None
-        settings = self._settings(names, encoding, look)
-        if str(self.output) == PIPE:
+        original = self._original(source, is_video=is_video)
+        settings = self._settings(names, source, encoding, look)
+        image_format = self.image_format or "png"
+        restore_report.announce(
+            source, self.output, look, encoding, list(names), image_format
+        )
+        progress = functools.partial(_progress, restorer)
+        if is_pipe(self.output):
             assert encoding is not None
             result = job.restore_to_pipe(
-                source, sys.stdout.buffer, restorer, look, encoding, _progress
+                source, sys.stdout.buffer, restorer, look, encoding, progress
             )
         else:
             result = job.Job(
@@ -142,35 +159,42 @@ class Restore:
                 restorer,
                 look,
                 encoding,
-                image_format=f".{self.image_format}",
-                original=self._original(source) if is_video else None,
-            ).run(settings, _progress, resume=self.resume, overwrite=self.overwrite)
-        if source.num_lost:
-            _say(
-                f"note: {self.input} is damaged: {source.num_lost} of its frames "
-                "cannot be decoded and are not in the output"
-            )
+                image_format=f".{image_format}",
+                original=original,
+            ).run(settings, progress, resume=self.resume, overwrite=self.overwrite)
+        restore_report.note_damage(source)
         if self.report is not None:
             output_lib.write_json(
-                self.report, _report(result, settings, source, restorer)
+                self.report, restore_report.report(result, settings, source, restorer)
             )
-        line = _summarize(self.output, source, look, result)
-        if str(self.output) == PIPE:
-            _say(line)
+        line = restore_report.summarize(self.output, source, look, result)
+        if is_pipe(self.output):
+            say(line)
         else:
             sys.stdout.write(f"{line}\n")
 
     def _check_paths(self) -> bool:
         """Tell if a video is to be written; refuse what cannot work."""
-        is_pipe = PIPE in (str(self.input), str(self.output))
-        if is_pipe and self.resume:
+        if self.resume and (is_pipe(self.input) or is_pipe(self.output)):
             raise InputError("a pipe cannot be resumed; give files")
-        output_lib.check_new(self.report, overwrite=self.overwrite)
-        if str(self.output) == PIPE:
-            return True
-        if str(self.input) != PIPE:
-            _check_apart(self.input, self.output)
-        return check_output(self.output, overwrite=self.overwrite)
+        check_report(self.report, self.input, self.output, overwrite=self.overwrite)
+        if is_pipe(self.output):
+            is_video = True
+        else:
+            if not is_pipe(self.input):
+                check_apart(self.input, self.output)
+            if not self.overwrite and self.output.exists() and has_job(self.output):
+                raise InputError(
+                    f"{self.output}: exists already, and an unfinished job would "
+                    "replace it; pass --resume and --overwrite to go on with it"
+                )
+            is_video = check_output(self.output, overwrite=self.overwrite)
+        if is_video and self.image_format is not None:
+            raise InputError(
+                f"--image-format is for a folder of images, but {self.output} is a "
+                "video; leave it out"
+            )
+        return is_video
 
     def _load(self) -> tuple[list[Network], dict[str, str]]:
         """Load the networks, and the fingerprint of each file by its name."""
@@ -199,7 +223,7 @@ class Restore:
         return networks, names
 
     def _create_restorer(self, networks: list[Network]) -> Restorer:
-        return Restorer(
+        restorer = Restorer(
             networks,
             padding=self.padding,
             tile=self.tile or None,
@@ -208,29 +232,37 @@ class Restore:
             scene_cuts=self.scene_cuts,
             log=lambda line: tqdm.tqdm.write(line, file=sys.stderr),
         )
+        if self.precision == "bfloat16" and jax.default_backend() == "cpu":
+            say("note: bfloat16 is slower than float32 on CPU")
+        return restorer
 
     def _open_source(self) -> Source:
+        trim = Trim(
+            parse_seconds(self.start or "0", "start"),
+            None if self.end is None else parse_seconds(self.end, "end"),
+            self.preview,
+        )
         source = Source(
-            self.input,
-            Trim(
-                parse_seconds(self.start or "0", "start"),
-                None if self.end is None else parse_seconds(self.end, "end"),
-                self.preview,
-            ),
-            fps=parse_rate(self.fps),
-            pipe=sys.stdin.buffer if str(self.input) == PIPE else None,
+            Path("the input pipe") if is_pipe(self.input) else self.input,
+            trim,
+            fps=parse_rate(self.fps or "25"),
+            pipe=sys.stdin.buffer if is_pipe(self.input) else None,
             output_without_times=self._output_without_times(),
         )
-        if source.is_interlaced:
-            _say(
-                f"note: {self.input} is interlaced: each frame holds two half pictures;"
-                " deinterlace it first for a better result"
+        if self.fps is not None and not source.names:
+            raise InputError(
+                f"--fps is for a folder of frames, but {self.input} has times of its "
+                "own, which are kept; leave it out"
             )
         return source
 
+    @property
+    def _is_cut(self) -> bool:
+        return any(x is not None for x in (self.start, self.end, self.preview))
+
     def _output_without_times(self) -> Path | None:
-        if str(self.output) == PIPE:
-            return self.output
+        if is_pipe(self.output):
+            return Path("the output pipe")
         container = encoder.CONTAINERS.get(self.output.suffix.lower())
         return None if container is None or container.keeps_times else self.output
 
@@ -239,8 +271,8 @@ class Restore:
         if self.scale is None:
             size = height * restorer.scale, width * restorer.scale
         else:
-            if not 0 < self.scale <= 64:
-                raise InputError(f"scale must be in 0..64, got {self.scale}")
+            if not 1 / 16 <= self.scale <= 64:
+                raise InputError(f"scale must be in 1/16..64, got {self.scale}")
             step = 2 if is_video else 1  # what 4:2:0 takes
             size = (
                 max(step, round(height * self.scale / step) * step),
@@ -249,9 +281,8 @@ class Restore:
         return Look(size, self.compare)
 
     def _encoding(self, source: Source, look: Look) -> encoder.Encoding:
-        is_pipe = str(self.output) == PIPE
         return encoder.choose_encoding(
-            Path("pipe.y4m") if is_pipe else self.output,
+            Path("pipe.y4m") if is_pipe(self.output) else self.output,
             look.written_size,
             fps=source.fps,
             time_base=source.time_base,
@@ -264,83 +295,61 @@ class Restore:
             pixel_aspect=source.pixel_aspect,
         )
 
-    def _original(self, source: Source) -> copying.Original | None:
+    def _original(self, source: Source, *, is_video: bool) -> copying.Original | None:
         """What is copied beside the picture."""
-        if self.streams == "video" or source.names or str(self.input) == PIPE:
+        if self.streams == "video" or source.names or source.is_pipe:
+            return None
+        if not is_video or is_pipe(self.output):
+            for note in copying.leave_out_all(self.input):
+                say(f"note: {note}")
             return None
         streams, notes = copying.choose_streams(self.output, self.input)
         for note in notes:
-            _say(f"note: {note}")
-        is_cut = any(x is not None for x in (self.start, self.end, self.preview))
-        return copying.Original(self.input, streams, source.origin, is_cut)
+            say(f"note: {note}")
+        return copying.Original(self.input, streams, source.origin, self._is_cut)
 
     def _settings(
         self,
         names: dict[str, str],
+        source: Source,
         encoding: encoder.Encoding | None,
         look: Look,
     ) -> dict[str, Any]:
         """All that the restored frames depend on, ready for JSON."""
-        options = dataclasses.asdict(self)
-        for name in ("input", "output", "resume", "overwrite", "report", "artifact"):
-            del options[name]
-        del options["streams"]  # what is copied may be chosen again
-        if self.artifact is not None:
-            del options["precision"]  # is its own
+        options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
         return {
-            "input": _identify(self.input),
-            **options,
+            "input": PIPE if source.is_pipe else fingerprint(self.input),
+            "fps": str(source.fps),
+            **{name: getattr(self, name) for name in ("start", "end", "preview")},
             "weights": names,
-            "size": list(look.written_size),
+            "stage2": self.stage2,
+            "precision": None if self.artifact is not None else self.precision,
+            **{name: getattr(self, name) for name in options},
+            "size": width_x_height(look.written_size),
+            "compare": self.compare,
             "encoding": None if encoding is None else encoding.to_dict(),
+            "image_format": None if encoding is not None else self.image_format,
             "versions": export_lib.versions(),
             "device": jax.local_devices()[0].device_kind,
         }
 
 
-def _identify(path: Path) -> dict[str, Any]:
-    """What tells an input from another one, or from itself after a change."""
-    if str(path) == PIPE:
-        return {"path": PIPE}
-    found = list_images(path) if path.is_dir() else [path]
-    facts = [file.stat() for file in found]
-    return {
-        "path": str(path.resolve()),
-        "bytes": sum(fact.st_size for fact in facts),
-        "changed": max(fact.st_mtime for fact in facts),
-    }
+def _progress(
+    restorer: Restorer, written: Iterator[Any], first: int, count: int | None
+) -> Iterator[Any]:
+    if first:
+        say(f"going on after {restore_report.count_frames(first)}")
+    with progress_lib.open_bar(count, first=first) as bar:
 
+        def show(index: int, num_tiles: int) -> None:
+            if num_tiles > 1:
+                bar.set_postfix_str(f"tile {index + 1} of {num_tiles}", refresh=False)
+            bar.update(0)
 
-def _progress(written: Iterator[Any], first: int, count: int | None) -> Iterable[Any]:
-    return tqdm.tqdm(written, initial=first, total=count, unit="frame", disable=None)
-
-
-def _say(line: str) -> None:
-    """Write a line where it does not mix with a pipe."""
-    sys.stderr.write(f"{line}\n")
-
-
-def _after_stop(output: Path, stopped: job.Stopped) -> str:
-    if not stopped.num_frames:
-        return f"{output} was not written"
-    if stopped.partial is not None:
-        line = f"the first {stopped.num_frames} frames are in {stopped.partial}"
-    else:
-        line = f"{stopped.num_frames} frames are restored"
-    if stopped.can_resume:
-        line += "; the same command with --resume goes on"
-    return line
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    inner, outer = source.resolve(), target.resolve()
-    if inner == outer:
-        raise InputError(f"{target}: the output is the input; choose another name")
-    if outer.is_relative_to(inner) or inner.is_relative_to(outer):
-        raise InputError(
-            f"{target}: the output lies inside the input {source}, or the input "
-            "inside the output; put it elsewhere"
-        )
+        restorer.on_tile = show
+        for item in written:
+            yield item
+            bar.update()
 
 
 def _check_channels(name: str, networks: list[Network]) -> None:
@@ -351,29 +360,3 @@ def _check_channels(name: str, networks: list[Network]) -> None:
             f"{name}: this network takes {channels[0]} channels and gives "
             f"{channels[1]}; video needs weights for RGB"
         )
-
-
-def _report(
-    result: job.Result, settings: dict[str, Any], source: Source, restorer: Restorer
-) -> dict[str, Any]:
-    return {
-        "frames": result.num_frames,
-        "restored_frames": result.num_restored,
-        "lost_frames": source.num_lost,
-        "seconds": result.seconds,
-        "frames_per_second": result.num_restored / result.seconds,
-        "stages": result.stages,
-        "input_size": list(source.size),
-        "input_fps": str(source.fps),
-        "plans": restorer.plans,
-        "settings": settings,
-    }
-
-
-def _summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
-    (height, width), (new_height, new_width) = source.size, look.written_size
-    speed = result.seconds / max(1, result.num_restored)
-    return (
-        f"{target}: {result.num_frames} frames, {width}x{height} -> "
-        f"{new_width}x{new_height}, {speed:.2f} s per frame"
-    )

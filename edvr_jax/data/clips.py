@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from edvr_jax import progress
 from edvr_jax.config import Config
 from edvr_jax.data import datasets, records
 from edvr_jax.data.datasets.layout import GT, Layout
@@ -68,7 +67,7 @@ def open_clips(
     store = FrameStore(cache, data)
     opened, faults = {}, []
     names = [*train, *data.val_clips]
-    for name in tqdm(names, desc="opening clips", leave=False, disable=None):
+    for name in progress.watch(names, unit="clip", name="opening clips"):
         try:
             opened[name] = _open(name, layout, lq_stream, store, config)
             _check(opened[name], config, is_val=name in data.val_clips)

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from edvr_jax import files
+from edvr_jax import files, progress
 from edvr_jax.config import DataConfig
 from edvr_jax.data import images, scenes, video
 from edvr_jax.data.frames import DecodedFrames, FrameFiles, Frames
@@ -86,9 +85,7 @@ class FrameStore:
         else:
             frames = iter(video.open_clip(source))
         frames = itertools.islice(frames, self.config.max_frames_per_clip)
-        frames = tqdm(
-            frames, desc=f"decoding {name}", unit="frame", leave=False, disable=None
-        )
+        frames = progress.watch(frames, name=f"decoding {name}")
         with files.replacing(target) as temporary, files.report_failure(target):
             self._write_array(temporary, differences.watch(frames))
             found = scenes.find_cuts(differences.values)

@@ -68,7 +68,7 @@ class FrameFiles:
         """
         path = self.folder / self.names[index]
         frame = images.read_image(path)
-        images.check_size(frame, self.size, path)
+        images.check_size(frame.shape, self.size, path)
         return frame
 
 

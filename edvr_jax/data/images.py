@@ -1,13 +1,17 @@
 """Read image files (OpenCV): the frames of clips that are folders."""
 
 import contextlib
+import os
 import re
 import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edvr_jax import progress
 from edvr_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -117,21 +121,60 @@ def read_size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def check_size(frame: np.ndarray, size: tuple[int, int], name: str | Path) -> None:
+def check_all(paths: Sequence[Path]) -> None:
+    """Check that all images can be decoded and have one size and depth.
+
+    Raises:
+        InputError: if one cannot, or differs from the first.
+    """
+    if not paths:
+        return
+
+    def measure(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+        image = read_image(path, any_depth=True)
+        return image.shape, image.dtype
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        measured = pool.map(measure, paths)
+        size, depth = next(measured)
+        others = zip(paths[1:], measured, strict=True)
+        name = f"checking {paths[0].parent.name}"
+        for path, found in progress.watch(others, total=len(paths) - 1, name=name):
+            check_size(found[0], size[:2], path)
+            check_depth(found[1], depth, path)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def check_size(shape: tuple[int, ...], size: tuple[int, ...], name: str | Path) -> None:
     """Check that a frame has the size of the first one.
 
     Args:
-        frame: The frame, [H, W, 3].
+        shape: Of the frame, [H, W, 3].
         size: Height and width of the first frame.
         name: The frame's name in the message.
 
     Raises:
         InputError: if it has another size.
     """
-    if frame.shape[:2] != size:
+    if shape[:2] != size:
         raise InputError(
-            f"{name} is {width_x_height(frame.shape[:2])} but the first frame is "
+            f"{name} is {width_x_height(shape)} but the first frame is "
             f"{width_x_height(size)}; all frames of a clip must have one size"
+        )
+
+
+def check_depth(depth: np.dtype, first: np.dtype, name: str | Path) -> None:
+    """Check that a frame has the type of the first one.
+
+    Raises:
+        InputError: if it has another type.
+    """
+    if depth != first:
+        raise InputError(
+            f"{name} is {depth} but the first frame is {first}; all frames of a clip "
+            "must have one depth"
         )
 
 

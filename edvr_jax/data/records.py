@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from edvr_jax import files
+from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
 from edvr_jax.data import images
 from edvr_jax.data.datasets.layout import Layout
@@ -52,7 +52,7 @@ class RecordFrames:
         data = self.split.read(self.first + index)
         name = f"{self.split.folder}: {self.split.stream} {self.clip}, frame {index}"
         frame = images.decode_image(data, name)
-        images.check_size(frame, self.size, name)
+        images.check_size(frame.shape, self.size, name)
         return frame
 
 
@@ -171,7 +171,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
         _check_same(there, layout)
         return there
     num_frames = _count_frames(layout)
-    with tqdm.tqdm(total=num_frames, unit="frame", disable=None) as bar:
+    with progress_lib.open_bar(num_frames) as bar:
 
         def progress(stream: str, count: int) -> None:
             bar.set_description(stream, refresh=False)

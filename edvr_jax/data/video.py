@@ -18,7 +18,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.format import VideoFormat
@@ -27,6 +26,7 @@ from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from edvr_jax.data import images
+from edvr_jax.data.completeness import Damage, FrameCount
 from edvr_jax.errors import InputError
 
 VIDEO_SUFFIXES = (
@@ -45,8 +45,6 @@ _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 # What swscale knows of ITU-T H.273, and names of what it does not.
 _MATRICES = (0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9)
 _OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
-# Every packet of these is a frame. VP8 has hidden frames, MPEG-4 omitted ones.
-_COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Clip:
             frames = enumerate(decode(self.path))
             named = ((f"frame {index}", to_rgb(frame)) for index, frame in frames)
         for name, frame in named:
-            images.check_size(frame, self.size, f"{self.path}: {name}")
+            images.check_size(frame.shape, self.size, f"{self.path}: {name}")
             yield frame
 
 
@@ -193,9 +191,12 @@ def open_container(
         InputError: if it is no video.
     """
     try:
-        # FFmpeg would take a relative name such as "take-12:30.mp4" for a protocol's.
-        name, muxer = (str(path.absolute()), None) if file is None else (file, _PIPE)
-        container = av.open(name, "r", format=muxer, metadata_errors="replace")
+        if file is None:
+            # FFmpeg would take a relative name such as "a-12:30.mp4" for a protocol's.
+            target, muxer = str(path.absolute()), None
+        else:
+            target, muxer = _CountedPipe(file), _PIPE
+        container = av.open(target, "r", format=muxer, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         reason = error.strerror or "unknown format"
         raise InputError(
@@ -212,6 +213,24 @@ def open_container(
         yield container, streams[0]
 
 
+class _CountedPipe:
+    """Counts the bytes that are read from a pipe."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.num_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.num_bytes += len(data)
+        return data
+
+
+def _num_bytes(container: InputContainer) -> int:
+    file = getattr(container.file, "file", None)
+    return file.num_bytes if isinstance(file, _CountedPipe) else container.size
+
+
 def decode(path: Path) -> Iterator[VideoFrame]:
     """Decode a video file from its first frame.
 
@@ -226,7 +245,7 @@ def decode_stream(
     path: Path,
     container: InputContainer,
     stream: VideoStream,
-    on_lost: Callable[[int], None] | None = None,
+    on_end: Callable[[Damage], None] | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode an open video from where it is.
 
@@ -234,71 +253,38 @@ def decode_stream(
         path: The file's name in messages.
         container: The open file.
         stream: Its video stream.
-        on_lost: Told at the end how many frames the decoder left out, if any; they are
-            not counted in interlaced videos, nor in every codec.
+        on_end: Told, once all was read, what the decoder left out or guessed.
 
     Raises:
         InputError: if it is damaged, ends early or has colours that cannot be read;
             the frames before were yielded.
     """
-    count = _FrameCount()
+    count = FrameCount(container, stream)
+    # Only the end of all streams tells whether a Matroska file is whole.
+    is_matroska = "matroska" in container.format.name
+    packets = container.demux() if is_matroska else container.demux(stream)
     try:
-        for packet in container.demux(stream):
+        for packet in packets:
             count.add_packet(packet)
+            if packet.stream is not stream:
+                continue
             for frame in packet.decode():
+                assert isinstance(frame, VideoFrame)
                 _check_matrix(path, frame)
                 yield frame
                 count.add_frame(frame)
     except FFmpegError as error:
         raise InputError(
-            f"{path}: the video is damaged ({error.strerror}): "
-            f"{count.describe(container)}; repair or cut the file"
+            f"{path}: the video is damaged ({error.strerror}): {count.describe()}; "
+            "repair or cut the file"
         ) from None
-    if _ends_early(container, stream, count):
+    if count.ends_early(_num_bytes(container)):
         raise InputError(
-            f"{path}: the video is truncated: {count.describe(container)}, but its "
-            "header announces more; copy the file again or cut it"
+            f"{path}: the video is truncated: {count.describe()}, but it goes on in a "
+            "whole file; copy it again or cut it"
         )
-    is_countable = stream.codec_context.codec.canonical_name in _COUNTABLE
-    # A packet of interlaced video may be half of a frame.
-    if on_lost and is_countable and not count.is_interlaced and count.num_missing > 0:
-        on_lost(count.num_missing)
-
-
-@dataclasses.dataclass
-class _FrameCount:
-    """Counts the frames of a video, and those of its packets that give none.
-
-    From a key frame on that begins the file or comes after frames that were read: after
-    a seek, or in a recording, the first frames may need others that are not there.
-    """
-
-    num_read: int = 0
-    num_missing: int = 0
-    start: float = math.inf
-    last: VideoFrame | None = None
-    is_interlaced: bool = False
-
-    def add_packet(self, packet: "Packet[VideoStream]") -> None:
-        time = packet.pts or 0
-        if self.start == math.inf and packet.is_keyframe:
-            is_first = time <= (packet.stream.start_time or 0)
-            self.start = time if is_first or self.num_read else math.inf
-        # An edit list discards frames; an empty packet asks for the last ones.
-        if packet.size and not packet.is_discard:
-            self.num_missing += time >= self.start
-
-    def add_frame(self, frame: VideoFrame) -> None:
-        self.num_read += 1
-        self.num_missing -= frame.pts is None or frame.pts >= self.start
-        self.last = frame
-        self.is_interlaced |= frame.interlaced_frame
-
-    def describe(self, container: InputContainer) -> str:
-        if self.last is None or self.last.time is None:
-            return f"{self.num_read} frames were read"
-        seconds = self.last.time - (container.start_time or 0) / av.time_base
-        return f"{self.num_read} frames were read, the last one at {seconds:.2f} s"
+    if on_end is not None:
+        on_end(count.damage())
 
 
 def _check_matrix(path: Path, frame: VideoFrame) -> None:
@@ -309,29 +295,6 @@ def _check_matrix(path: Path, frame: VideoFrame) -> None:
             f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be read; "
             "convert it to BT.709 first, with FFmpeg's filter zscale"
         )
-
-
-def _ends_early(
-    container: InputContainer, stream: VideoStream, count: _FrameCount
-) -> bool:
-    """Tell whether the last frame read lies well before the end in the header.
-
-    A count alone would not do: frames cut by an edit list stay in the header's
-    count. Nor does a duration in every format: some are only guessed, and that of
-    Matroska spans all streams. GIF and Y4M announce neither.
-    """
-    last = count.last
-    if last is None or last.time is None:
-        return last is not None and stream.frames > count.num_read
-    if stream.frames > count.num_read and stream.duration and stream.time_base:
-        end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-    elif "matroska" in container.format.name and len(container.streams) == 1:
-        end = (container.duration or 0) / av.time_base
-    else:
-        return False
-    shown = (last.duration or 0) * (last.time_base or Fraction(0))
-    shown = max(1 / (stream.average_rate or Fraction(25)), shown)
-    return end - last.time > 1.5 * shown
 
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:

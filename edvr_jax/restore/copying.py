@@ -30,6 +30,13 @@ _STALE = (
 )
 _STALE_PREFIXES = ("_statistics", "bps", "number_of_", "duration")
 _NEEDED = ("audio", "subtitle")
+# QuickTime numbers languages, and FFmpeg knows some of the numbers by older codes only.
+_MOV_LANGUAGES = {
+    **{"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi"},
+    **{"sqi": "alb", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur"},
+    **{"msa": "may", "fas": "per", "swe": "sve", "mkd": "mac", "cym": "wel"},
+    **{"eus": "baq", "fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk"},
+}
 
 # Formats that hold nothing but a picture.
 _SILENT = (".gif", ".y4m")
@@ -99,6 +106,19 @@ def choose_streams(path: Path, source_path: Path) -> tuple[tuple[int, ...], list
             lost = _tags_beside_cover(original.metadata)
             notes += [f"metadata {tag} {left_out} for the cover" for tag in lost]
     return tuple(chosen), notes
+
+
+def leave_out_all(source_path: Path) -> list[str]:
+    """Return a note of what an output leaves out that holds the picture alone.
+
+    Args:
+        source_path: The video file.
+    """
+    with video.open_container(source_path) as (original, _):
+        streams = original.streams
+        kinds = {"sound": streams.audio, "subtitles": streams.subtitles}
+        found = [kind for kind, members in kinds.items() if members]
+    return [f"{' and '.join(found)} of {source_path} are left out"] if found else []
 
 
 def _advise(streams: Iterable[Stream], source_path: Path) -> str:
@@ -199,7 +219,7 @@ def add_copies(
             covers += _add_cover(output, stream, images[stream.index])
             continue
         copy = output.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(_lasting(stream.metadata))
+        copy.metadata.update(_stream_tags(output, stream))
         copy.disposition = stream.disposition
         copies[stream.index] = Copy(original.path, stream, copy, span)
     packets = copy_packets(original.path, opened, copies, span)
@@ -212,6 +232,16 @@ def _lasting(metadata: dict[str, str]) -> dict[str, str]:
         for key, value in metadata.items()
         if key.lower() not in _STALE and not key.lower().startswith(_STALE_PREFIXES)
     }
+
+
+def _stream_tags(output: OutputContainer, stream: Stream) -> dict[str, str]:
+    """Return a stream's tags by the names and values that the output's format takes."""
+    tags = _lasting(stream.metadata)
+    if "mp4" in stream.container.format.name and "name" in tags:
+        tags.setdefault("title", tags.pop("name"))  # as FFmpeg's reader calls it
+    if output.format.name == "mov" and "language" in tags:
+        tags["language"] = _MOV_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
 
 
 def _copy_chapters(

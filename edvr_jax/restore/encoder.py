@@ -114,7 +114,11 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
-        return {**dataclasses.asdict(self), "pixel_aspect": str(self.pixel_aspect)}
+        return {
+            **dataclasses.asdict(self),
+            "options": dict(self.options),
+            "pixel_aspect": str(self.pixel_aspect),
+        }
 
     @property
     def is_deep(self) -> bool:
@@ -334,8 +338,7 @@ def add_stream(
     codec.time_base = time_base
     codec.colorspace, codec.color_range = colors.matrix, colors.range
     codec.color_primaries, codec.color_trc = colors.primaries, colors.transfer
-    if encoding.pixel_aspect != 1:
-        codec.sample_aspect_ratio = encoding.pixel_aspect
+    codec.sample_aspect_ratio = encoding.pixel_aspect
     if encoding.codec == "libx265" and container.format.name in ("mp4", "mov"):
         codec.codec_tag = "hvc1"  # the other tag, hev1, does not play on Apple's
     # Parts of a stream are put together under one header.
@@ -376,9 +379,12 @@ def to_yuv(frame: VideoFrame, pix_fmt: str | None, colors: Colors) -> VideoFrame
     """Convert a frame of RGB to the encoder's pixel format."""
     if pix_fmt is not None and VideoFormat(pix_fmt).is_rgb:
         return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)
-    return frame.reformat(
+    frame = frame.reformat(
         format=pix_fmt,
         dst_colorspace=colors.matrix,
         dst_color_range=colors.range,
         interpolation=SWSCALE_FLAGS,
     )
+    # ProRes asks the frame, others the stream.
+    frame.color_primaries, frame.color_trc = colors.primaries, colors.transfer
+    return frame

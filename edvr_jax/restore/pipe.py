@@ -1,14 +1,14 @@
 """Write restored frames to a pipe, as they come."""
 
 import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from av.error import FFmpegError
 
-from edvr_jax import files
+from edvr_jax.errors import OutputError
 from edvr_jax.restore import encoder
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
 from edvr_jax.restore.picture import Look
@@ -60,5 +60,12 @@ class Pipe:
             self._container.close()
 
 
-def _report_pipe() -> contextlib.AbstractContextManager[None]:
-    return files.report_failure(Path("the output pipe"), FFmpegError)
+@contextlib.contextmanager
+def _report_pipe() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        raise OutputError(
+            f"the output pipe cannot be written: {error.strerror}; see what the "
+            "program that reads it says"
+        ) from None

@@ -16,6 +16,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from edvr_jax.data import images, video
+from edvr_jax.data.completeness import Damage
 from edvr_jax.errors import InputError
 
 # Formats in which a seek finds the key frame before a time.
@@ -132,8 +133,7 @@ class Source:
         is_interlaced: Every frame holds two half pictures of different times.
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
-        num_lost: Damaged frames that the decoder left out, as far as it tells, once
-            the whole clip was read.
+        damage: Frames that the decoder left out or guessed, once all was read.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Source:
         self.is_interlaced = False
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
-        self.num_lost = 0
+        self.damage = Damage()
         self._trim = trim or Trim()
         self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
@@ -208,12 +208,8 @@ class Source:
         """
         for index, frame in enumerate(self._frames):
             name = self.names[index] if self.names else f"frame {index}"
-            images.check_size(frame, self.size, f"{self.path}: {name}")
-            if frame.dtype != self.dtype:
-                raise InputError(
-                    f"{self.path}: {name} is {frame.dtype} but the first frame is "
-                    f"{self.dtype}; all frames of a clip must have one depth"
-                )
+            images.check_size(frame.shape, self.size, f"{self.path}: {name}")
+            images.check_depth(frame.dtype, self.dtype, f"{self.path}: {name}")
             yield frame
 
     def _open_folder(self, fps: Fraction) -> Iterator[np.ndarray]:
@@ -224,6 +220,8 @@ class Source:
         paths = paths[: trim.max_frames]
         self.names = tuple(path.name for path in paths)
         self.num_frames = len(paths)
+        # A damaged frame should not end a job after hours.
+        images.check_all(paths)
         for index, path in enumerate(paths):
             self.times.append(index)
             yield images.read_image(path, any_depth=True)
@@ -246,6 +244,8 @@ class Source:
             seek_before(container, stream, self.origin - _SEEK_MARGIN)
         shown = self._timed(container, stream)
         if self._without_times is not None:
+            if pipe is None:
+                self._check_rate(stream.time_base)
             shown = self._counted(shown, stream.time_base)
         is_first = True
         for frame, time, self.last_duration in shown:
@@ -269,7 +269,7 @@ class Source:
         offset = round(self.origin / unit)
         usual = max(1, round(1 / (self.fps * unit)))
         before = None
-        frames = video.decode_stream(self.path, container, stream, self._count_lost)
+        frames = video.decode_stream(self.path, container, stream, self._keep_damage)
         for frame in frames:
             time = frame.pts
             if time is None:
@@ -285,8 +285,8 @@ class Source:
                 return
             yield frame, time - offset, int(frame.duration or 0) or usual
 
-    def _count_lost(self, count: int) -> None:
-        self.num_lost = count
+    def _keep_damage(self, damage: Damage) -> None:
+        self.damage = damage
 
     def _check_jump(self, seconds: Fraction, time: Fraction) -> None:
         """Refuse times that jump back, after which sound and picture have no order."""
@@ -305,7 +305,7 @@ class Source:
         Raises:
             InputError: if one is off by more than half of a frame.
         """
-        step = 1 / (self.fps * unit)
+        step = self._step(unit)
         self.time_base = (1 / self.fps).limit_denominator(_MAX_RATE)
         self.fps = 1 / self.time_base
         first = None
@@ -313,13 +313,37 @@ class Source:
             if first is None:
                 first = time
                 self.origin += first * unit
-            if abs(time - first - index * step) > max(1, step / 2):
-                raise InputError(
-                    f"{self._without_times}: this format has one frame rate, but frame "
-                    f"{index} of {self.path} is not shown when its turn is; write .mp4 "
-                    "or .mkv"
-                )
+            self._check_turn(index, time - first, step)
             yield frame, index, 1
+
+    def _check_rate(self, unit: Fraction) -> None:
+        """Check all frames before the first is restored, if the file tells their times.
+
+        Raises:
+            InputError: as :meth:`_counted`.
+        """
+        with video.open_container(self.path) as (container, stream):
+            packets = [(p.pts, p.size, p.is_discard) for p in container.demux(stream)]
+        times = [time for time, size, is_cut in packets if size and not is_cut]
+        known = sorted(time for time in times if time is not None)
+        if len(known) < len(times):
+            return
+        start, end = self._trim.start, self.end
+        known = [time for time in known if not start or time * unit >= self.origin]
+        known = [time for time in known if end is None or time * unit < end]
+        for index, time in enumerate(known[: self._trim.max_frames]):
+            self._check_turn(index, time - known[0], self._step(unit))
+
+    def _step(self, unit: Fraction) -> Fraction:
+        return 1 / (self.fps * unit)
+
+    def _check_turn(self, index: int, time: int, step: Fraction) -> None:
+        if abs(time - index * step) > max(1, step / 2):
+            raise InputError(
+                f"{self._without_times}: this format has one frame rate, but frame "
+                f"{index} of {self.path} is not shown when its turn is; write .mp4 "
+                "or .mkv"
+            )
 
     def _estimate(self, stream: VideoStream) -> int | None:
         num_frames, trim = video.count_frames(stream), self._trim

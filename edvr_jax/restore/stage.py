@@ -39,6 +39,7 @@ class Stage:
         plan: How frames go through the network; None before the first frame. It
             becomes smaller when memory runs out.
         on_change: Called after that.
+        on_tile: Called before each tile with its index and their number.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Stage:
         overlap: int,
         log: Callable[[str], Any],
         cancelled: threading.Event,
+        on_tile: Callable[[int, int], Any],
     ):
         self.network = network
         self.overlap = overlap
@@ -59,6 +61,7 @@ class Stage:
         self._planner = planner
         self._devices = devices
         self._log = log
+        self.on_tile = on_tile
 
     def restore(
         self,
@@ -308,6 +311,7 @@ class _Pass:
         windows += windows[-1:] * (plan.batch - len(windows))
         for index, tile in enumerate(plan.tiles):
             self._check_wanted()
+            self._stage.on_tile(index, len(plan.tiles))
             with _noticing_lack_of_memory():
                 restored = self._restore_tile(plan, index, windows)
             yield _Job(batch, tile, restored)

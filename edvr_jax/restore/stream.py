@@ -93,6 +93,8 @@ class Restorer:
 
     Attributes:
         stages: One per network, with its plan once a frame was restored.
+        on_tile: Called before each tile with its index and the number of tiles of its
+            frame.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Restorer:
         self._with_ensemble = ensemble
         self._with_scene_cuts = scene_cuts
         self._cancelled = threading.Event()
+        self.on_tile: Callable[[int, int], Any] = lambda index, count: None
         self._num_channels = networks[0].config.in_channels
         devices = jax.local_devices() if tile is not None else jax.local_devices()[:1]
         num_streams = len(networks) * (len(_FLIPS) if ensemble else 1)
@@ -150,6 +153,7 @@ class Restorer:
                     overlap=margin,
                     log=log,
                     cancelled=self._cancelled,
+                    on_tile=lambda index, count: self.on_tile(index, count),
                 )
             )
             enlargement *= network.config.output_scale

@@ -11,7 +11,8 @@ import filelock
 from edvr_jax import files
 from edvr_jax.errors import InputError
 
-_SETTINGS = "job.json"
+_SETTINGS, _PARTS = "job.json", "parts"
+_DIGEST_LENGTH = 64  # of SHA-256
 
 
 class WorkFolder:
@@ -25,8 +26,8 @@ class WorkFolder:
 
     def __init__(self, output: Path):
         self.output = output
-        self._path = output.with_name(f".{output.name}.restoring")
-        self.parts = self._path / "parts"
+        self._path = _folder_of(output)
+        self.parts = self._path / _PARTS
         self.finished = self._path / f"finished{output.suffix}"
         self._lock = filelock.FileLock(self._path / "lock")
         self._is_ours = False
@@ -49,7 +50,8 @@ class WorkFolder:
         Args:
             settings: All that the restored frames depend on, ready for JSON.
             resume: Go on with an unfinished job if there is one.
-            overwrite: Delete an unfinished job instead.
+            overwrite: Delete an unfinished job of other settings; one that could go on
+                is never deleted.
             can_resume: The input can be read again from its start; else nothing of an
                 unfinished job is of use, and it is deleted.
 
@@ -57,40 +59,37 @@ class WorkFolder:
             What the job has remembered by :meth:`remember`; empty for a new one.
 
         Raises:
-            InputError: if another process works on the output, if there is an
-                unfinished job and none of the two is asked for, or if it has other
-                settings.
+            InputError: if another process works on the output, or if there is an
+                unfinished job that is neither to go on nor deleted.
         """
         settings = json.loads(json.dumps(settings))
         self._take_lock()
         found = self._read() if self.has_parts and can_resume else None
-        if found is not None and not resume and not overwrite:
-            raise InputError(
-                f"{self.output}: an unfinished job is there; pass --resume to go on "
-                "with it, or --overwrite to begin again"
-            )
         if self.partial.exists() and found is None and not overwrite:
             raise InputError(
                 f"{self.partial}: exists already; move it away, or pass --overwrite"
             )
-        if found is None or not resume:
-            with files.report_failure(self.output):
-                for path in (self.parts, self.partial):
-                    files.remove(path)
-                self.parts.mkdir()
-            self._write({"settings": settings, "remembered": {}})
-            return {}
-        changes = [
-            f"{key}: {found['settings'].get(key)} -> {settings.get(key)}"
-            for key in {**found["settings"], **settings}
-            if found["settings"].get(key) != settings.get(key)
-        ]
-        if changes:
-            raise InputError(
-                f"{self.output}: the unfinished job has other settings "
-                f"({'; '.join(changes)}); give the same, or --overwrite to begin again"
-            )
-        return found["remembered"]
+        if found is not None:
+            changes = _describe_changes(found["settings"], settings)
+            if not changes and resume:
+                return found["remembered"]
+            if not changes:
+                raise InputError(
+                    f"{self.output}: an unfinished job is there; pass --resume to go "
+                    f"on with it, or delete {self._path} to begin again"
+                )
+            if not overwrite or resume:
+                raise InputError(
+                    f"{self.output}: an unfinished job is there, with other settings "
+                    f"({'; '.join(changes)}); give the same and --resume to go on with "
+                    "it, or --overwrite alone to begin again"
+                )
+        with files.report_failure(self.output):
+            for path in (self.parts, self.partial):
+                files.remove(path)
+            self.parts.mkdir()
+        self._write({"settings": settings, "remembered": {}})
+        return {}
 
     def remember(self, facts: Mapping[str, Any]) -> None:
         """Keep facts, ready for JSON, for when the job is resumed."""
@@ -99,8 +98,7 @@ class WorkFolder:
     @property
     def has_parts(self) -> bool:
         """Something was restored that can be resumed."""
-        names = [path.name for path in self.parts.glob("*")]
-        return any(not name.startswith(("unfinished", ".")) for name in names)
+        return _has_parts(self.parts)
 
     def end(self, *, keep_parts: bool) -> None:
         """Let go of the folder, and delete it unless it shall be resumed."""
@@ -131,8 +129,44 @@ class WorkFolder:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path}: cannot be read ({error}); pass --overwrite to begin again"
+                f"{path}: cannot be read ({error}); delete {self._path} to begin again"
             ) from None
 
     def _write(self, tree: Mapping[str, Any]) -> None:
         files.write(self._path / _SETTINGS, json.dumps(tree, indent=2).encode())
+
+
+def has_job(output: Path) -> bool:
+    """Tell whether an unfinished job can go on to write an output."""
+    return _has_parts(_folder_of(output) / _PARTS)
+
+
+def _folder_of(output: Path) -> Path:
+    return output.with_name(f".{output.name}.restoring")
+
+
+def _has_parts(folder: Path) -> bool:
+    names = [path.name for path in folder.glob("*")]
+    return any(not name.startswith(("unfinished", ".")) for name in names)
+
+
+def _describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
+    """Write the differences of two trees of settings, one for each leaf."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in {**old, **new}
+            for line in _describe_changes(
+                old.get(key), new.get(key), f"{name} {key}".strip()
+            )
+        ]
+    if old == new:
+        return []
+    if name == "input":  # fingerprints say nothing to people
+        return ["the input has changed"]
+    return [f"{name}: {_brief(old)} -> {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return f"{text[:8]}..." if len(text) == _DIGEST_LENGTH else text

@@ -80,6 +80,8 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
         InputError: if something is there that may not be replaced, if the suffix is
             that of another kind of file, or if there is no such parent folder.
     """
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: give the output by its name")
     suffix = path.suffix.lower()
     is_video = suffix in CONTAINERS
     if not is_video and suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES:

@@ -50,7 +50,8 @@ def test_video_to_video_of_odd_size(tmp_path, tiny, capsys, num_frames):
     difference = np.stack(list(restored)) - 255.0 * np.clip(expected, 0, 1)
     assert np.abs(difference).mean(axis=(1, 2, 3)).max() < 7
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(f"{target}: {num_frames} frames, 33x25 -> 66x50, ")
+    frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
+    assert line.startswith(f"{target}: {frames}, 33x25 -> 66x50, ")
     assert line.endswith(" s per frame")
 
 
@@ -97,6 +98,11 @@ def make_unreadable(tmp_path, case):
         frames = [*make_frames(3), make_frames(1, 20, 30)[0]]
         write_folder(path, frames)
         return path, r"3\.png is 30x20 but the first frame is 33x25"
+    if case == "damaged":
+        write_folder(path, make_frames(3))
+        data = (path / "2.png").read_bytes()
+        (path / "2.png").write_bytes(data[: len(data) // 2])
+        return path, r"2\.png: not a complete image"
     path = tmp_path / "in.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -109,7 +115,7 @@ def make_unreadable(tmp_path, case):
     return path, r"in\.mkv: the video is truncated: \d frames were read"
 
 
-@pytest.mark.parametrize("case", ["missing", "text", "empty"])
+@pytest.mark.parametrize("case", ["missing", "text", "empty", "unequal", "damaged"])
 @pytest.mark.parametrize("target", ["out", "out.mp4"])
 def test_bad_input_is_named_and_nothing_is_written(tmp_path, tiny, case, target):
     source, message = make_unreadable(tmp_path, case)
@@ -120,10 +126,9 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, tiny, case, target)
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("case", ["unequal", "truncated"])
 @pytest.mark.parametrize("target", ["out", "out.mp4"])
-def test_good_frames_of_a_damaged_clip_are_kept(tmp_path, tiny, case, target):
-    source, message = make_unreadable(tmp_path, case)
+def test_good_frames_of_a_damaged_clip_are_kept(tmp_path, tiny, target):
+    source, message = make_unreadable(tmp_path, "truncated")
     with pytest.raises(InputError, match=message) as caught:
         run(source, tmp_path / target, tiny)
     assert "\n" not in str(caught.value)
@@ -141,6 +146,29 @@ def test_good_frames_of_a_damaged_clip_are_kept(tmp_path, tiny, case, target):
     assert difference < (7 if target.endswith("mp4") else 1e-6)
     with pytest.raises(InputError, match=r"partial.*exists already; move it away"):
         run(source, tmp_path / target, tiny)
+
+
+def test_what_is_seen_of_a_folder_is_told(tmp_path, tiny, capsys):
+    frames = [cv2.cvtColor(f, cv2.COLOR_RGB2RGBA) for f in make_frames(3)]
+    source = tmp_path / "in"
+    source.mkdir()
+    for number, frame in zip((8, 9, 11), frames, strict=True):
+        cv2.imwrite(str(source / f"take2_{number}.png"), frame)
+    run(source, tmp_path / "out", tiny, precision="bfloat16")
+    lines = capsys.readouterr().err.splitlines()
+    for line in (
+        f"note: {source}: there is no frame between take2_9.png and take2_11.png",
+        f"note: {source}: the frames are restored without their transparency",
+        "note: bfloat16 is slower than float32 on CPU",
+        f"{source}: 3 frames, 33x25 -> 66x50 by {tiny}; png images in the folder "
+        f"{tmp_path / 'out'}",
+    ):
+        assert line in lines
+    plain = write_folder(
+        tmp_path / "plain", make_frames(3), ["1.png", "3.png", "5.png"]
+    )
+    run(plain, tmp_path / "again", tiny)
+    assert "note" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", ["in", "in/out", "in/out.mp4", ".", "in/../in"])
@@ -169,6 +197,7 @@ def test_video_is_not_its_own_output(tmp_path, tiny):
         ("truncated.safetensors", b"half"),
         ("truncated.pth", b"PK\x03\x04half"),
         ("text.pth", b"hello"),
+        ("film.mp4", b"not a weights file"),
     ],
 )
 def test_bad_weights(tmp_path, tiny, name, content):

@@ -136,13 +136,70 @@ def test_names_that_look_like_a_protocol(tmp_path, same, monkeypatch):
     assert {path.suffix for path in tmp_path.iterdir()} == {".mp4", ".gif"}
 
 
-def test_ten_bits_into_y4m(tmp_path, same):
-    source, target = tmp_path / "in", tmp_path / "out.y4m"
+@pytest.mark.parametrize(
+    ("name", "pix_fmt"),
+    [
+        ("out.mp4", "yuv420p10le"),
+        ("out.mov", "yuv420p10le"),
+        ("out.mkv", "yuv420p10le"),
+        ("out.webm", "yuv420p10le"),
+        ("out.avi", "yuv420p10le"),
+        ("out.y4m", "yuv420p10le"),
+        ("out.gif", "bgra"),
+    ],
+)
+def test_more_than_eight_bits_into_every_format(tmp_path, same, name, pix_fmt):
+    source, target = tmp_path / "in", tmp_path / name
     source.mkdir()
-    for index in range(2):
-        image = np.full((48, 64, 3), 20000 + index, np.uint16)
+    ramp = np.linspace(5000, 60000, 64 * 48).reshape(48, 64, 1)
+    images = [np.repeat(ramp + 500 * i, 3, 2).astype(np.uint16) for i in range(2)]
+    for index, image in enumerate(images):
         cv2.imwrite(str(source / f"{index}.png"), image)
     run(source, target, same)
     after = videos.describe(target)
-    assert after["pix_fmt"] == "yuv420p10le"
-    assert len(after["times"]) == 2
+    assert after["pix_fmt"] == pix_fmt
+    restored = [image.astype(float) for image in Source(target)]
+    if target.suffix == ".gif":  # 8 bits
+        restored = [257 * image for image in restored]
+    assert len(restored) == 2
+    for image, expected in zip(restored, images, strict=True):
+        assert np.abs(image - expected).mean() < 3 * 257
+
+
+def test_prores_keeps_colors(tmp_path, same):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mov"
+    colors = (9, 1, 9, 14)
+    frames = videos.moving_bars(2).astype(np.uint16) * 256
+    videos.write_film(
+        source, frames, codec="libx265", pix_fmt="yuv420p10le", colors=colors
+    )
+    run(source, target, same, codec="prores_ks")
+    assert videos.describe(target)["colors"] == colors
+
+
+@pytest.mark.parametrize("before", [".mp4", ".mkv"])
+@pytest.mark.parametrize("after", [".mp4", ".mkv", ".mov"])
+def test_names_and_languages_of_sound(tmp_path, same, before, after):
+    source, target = tmp_path / f"in{before}", tmp_path / f"out{after}"
+    videos.write_film(source, videos.moving_bars(2), sound_title="Director")
+    run(source, target, same)
+    with av.open(str(target)) as container:
+        tags = container.streams.audio[0].metadata
+    # FFmpeg's reader calls the titles of MP4 and QuickTime names.
+    assert tags["title" if after == ".mkv" else "name"] == "Director"
+    assert "NAME" not in tags
+    assert tags["language"] == ("ger" if after == ".mov" else "deu")
+
+
+@pytest.mark.parametrize("name", ["out", "out.y4m", "out.gif"])
+def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
+    source = tmp_path / "in.mkv"
+    videos.write_film(source, videos.moving_bars(2), subtitles=True)
+    run(source, tmp_path / name, same)
+    told = capsys.readouterr().err
+    if name == "out":
+        assert f"note: sound and subtitles of {source} are left out" in told
+    else:
+        assert "audio stream 1 (aac) cannot be stored in" in told
+    run(source, tmp_path / f"again{name}", same, streams="video")
+    assert "left out" not in capsys.readouterr().err

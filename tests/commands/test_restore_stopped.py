@@ -53,8 +53,8 @@ def at_frame(monkeypatch):
     """Function that has something called after so many frames of the next job."""
 
     def set_action(count, action):
-        def progress(written, first, total):
-            del first, total
+        def progress(restorer, written, first, total):
+            del restorer, first, total
             if count == 0:
                 action()
             for index, item in enumerate(written, 1):
@@ -103,7 +103,7 @@ def test_ctrl_c_again_before_the_clip_is_read_to_where_it_was(
     partial.unlink()
     assert restore.run() == 130
     assert capfd.readouterr().err.splitlines()[-1] == (
-        f"interrupted: {count} frames are restored; the same command with --resume "
+        f"interrupted: {count} frames restored so far; the same command with --resume "
         "goes on"
     )
     at_frame(99, press_ctrl_c)
@@ -133,6 +133,54 @@ def test_two_jobs_do_not_share_an_output(film, tiny, tmp_path):
             with pytest.raises(InputError, match=r"another process is restoring"):
                 Restore(film, target, weights=(tiny,), **options).run()
     Restore(film, target, weights=(tiny,), preview=1).run()
+
+
+def test_overwrite_deletes_no_job_that_could_go_on(
+    film, tiny, undisturbed, tmp_path, at_frame
+):
+    target = tmp_path / "out.mp4"
+    target.write_text("old")
+    restore = Restore(film, target, weights=(tiny,), overwrite=True)
+    at_frame(9, press_ctrl_c)
+    assert restore.run() == 130
+    at_frame(99, press_ctrl_c)
+    with pytest.raises(InputError, match="an unfinished job is there; pass --resume"):
+        restore.run()
+    for resume in (False, True):
+        again = dataclasses.replace(restore, overwrite=False, resume=resume)
+        with pytest.raises(InputError, match=r"exists already, .*--resume and --over"):
+            again.run()
+    message = r"other settings \(padding: reflection_circle -> circle\)"
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(restore, padding="circle", resume=True).run()
+    assert target.read_text() == "old"
+    dataclasses.replace(restore, resume=True).run()
+    assert_finished(target, undisturbed)
+    # A job of other settings cannot go on, so that a new one may take its place.
+    at_frame(9, press_ctrl_c)
+    assert dataclasses.replace(restore, padding="circle").run() == 130
+    at_frame(99, press_ctrl_c)
+    restore.run()
+    assert_finished(target, undisturbed)
+
+
+def test_content_of_the_input_counts_not_its_place(
+    film, tiny, undisturbed, tmp_path, at_frame
+):
+    folder, source = tmp_path / "here", tmp_path / "copy.mp4"
+    folder.mkdir()
+    target = folder / "out.mp4"
+    at_frame(9, press_ctrl_c)
+    assert Restore(film, target, weights=(tiny,)).run() == 130
+    at_frame(99, press_ctrl_c)
+    data = film.read_bytes()
+    source.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"other settings \(the input has changed\)"):
+        Restore(source, target, weights=(tiny,), resume=True).run()
+    shutil.copyfile(film, source)
+    os.utime(source, (1, 1))
+    Restore(source, target, weights=(tiny,), resume=True).run()
+    assert_finished(target, undisturbed)
 
 
 def test_settings_that_cannot_be_read_delete_nothing(

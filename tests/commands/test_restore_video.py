@@ -81,6 +81,7 @@ def test_varying_frame_times_are_kept(tmp_path, same):
         run(source, tmp_path / "other.mp4", same)
     with pytest.raises(InputError, match="this format has one frame rate, but frame"):
         run(source, tmp_path / "other.avi", same, streams="video")
+    assert not list(tmp_path.glob("*partial*"))  # it was seen before the first frame
 
 
 def test_ten_bits_stay_ten_bits(tmp_path, same):
@@ -167,7 +168,9 @@ def test_part_of_a_film_with_its_sound(tmp_path, same):
         ({"start": "1", "end": "0.5"}, "the end must lie after the start"),
         ({"start": "soon"}, "start must be seconds or H:MM:SS.*'soon'"),
         ({"preview": 0}, "at least one frame is needed"),
-        ({"scale": 0.0}, "scale must be in 0..64"),
+        ({"scale": 0.0}, "scale must be in 1/16..64"),
+        ({"fps": "30"}, "--fps is for a folder of frames, but .*has times of its own"),
+        ({"image_format": "jpg"}, "--image-format is for a folder of images"),
         ({"tile": 60}, "tiles of 60 pixels have nothing left"),
         ({"codec": "libx999"}, "no video encoder 'libx999'"),
         ({"codec": "aac"}, "no video encoder 'aac'"),
@@ -263,7 +266,11 @@ def test_pipes(tmp_path, same):
     )
     _, errors = process.communicate(b"no video at all", timeout=300)
     assert process.returncode == 2
-    assert errors.decode().splitlines()[-1].startswith("error: -: not a video")
+    assert (
+        errors.decode()
+        .splitlines()[-1]
+        .startswith("error: the input pipe: not a video")
+    )
 
 
 def test_report_says_what_was_done(tmp_path, same):

@@ -51,6 +51,16 @@ def test_tiles_on_several_devices_leave_no_seams(network, expected):
     np.testing.assert_allclose(list(restored), expected, atol=1e-5)
 
 
+def test_tiles_are_told(network):
+    restorer = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
+    told = []
+    restorer.on_tile = lambda index, count: told.append((index, count))
+    list(restorer(make_frames(1)))
+    count = told[0][1]
+    assert count > 1
+    assert told == [(index, count) for index in range(count)]
+
+
 def test_too_narrow_margins_are_seen(network, expected):
     # Else the test above could not see a wrong tile.
     restored = restore_frames(*network, make_frames(5), tile=40, overlap=0)

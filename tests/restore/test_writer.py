@@ -144,6 +144,7 @@ def test_folder_of_other_things_is_never_replaced(tmp_path):
         ("file/out.mp4", r"there is no folder"),
         ("file", r"this is a file"),
         ("folder.mp4", r"this is a folder"),
+        ("..", r"\.\.: give the output by its name"),
     ],
 )
 def test_impossible_outputs(tmp_path, name, message):

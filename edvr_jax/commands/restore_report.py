@@ -1,0 +1,140 @@
+"""What ``edvr restore`` tells: before it begins, at its end, and in a report."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edvr_jax.commands.paths import is_pipe
+from edvr_jax.data.images import width_x_height
+from edvr_jax.restore import job
+from edvr_jax.restore.encoder import Encoding
+from edvr_jax.restore.picture import Look
+from edvr_jax.restore.source import Source
+from edvr_jax.restore.stream import Restorer
+
+
+def say(line: str) -> None:
+    """Write a line where it does not mix with a pipe."""
+    sys.stderr.write(f"{line}\n")
+
+
+def count_frames(count: int) -> str:
+    """Write a number of frames."""
+    return f"{count} frame{'' if count == 1 else 's'}"
+
+
+def announce(
+    source: Source,
+    target: Path,
+    look: Look,
+    encoding: Encoding | None,
+    names: Sequence[str],
+    image_format: str,
+) -> None:
+    """Say what will be done."""
+    count = "" if source.num_frames is None else f"{count_frames(source.num_frames)}, "
+    if encoding is None:
+        what = f"{image_format} images in the folder {target}"
+    elif is_pipe(target):
+        what = f"y4m, {encoding.pix_fmt}"
+    else:
+        crf = dict(encoding.options).get("crf")
+        quality = "" if crf is None else f", crf {crf}"
+        what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
+    say(
+        f"{source.path}: {count}{width_x_height(source.size)} -> "
+        f"{width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
+    )
+
+
+def note_input(source: Source) -> None:
+    """Say what of the input does not come out as one may expect."""
+    path = source.path
+    if source.is_interlaced:
+        say(
+            f"note: {path} is interlaced: each frame holds two half pictures; "
+            "deinterlace it first for a better result"
+        )
+    if not source.names:
+        return
+    if gap := _find_gap(source.names):
+        say(f"note: {path}: there is no frame between {gap[0]} and {gap[1]}")
+    first = cv2.imread(str(path / source.names[0]), cv2.IMREAD_UNCHANGED)
+    if first is not None and first.ndim == 3 and first.shape[2] == 4:
+        say(f"note: {path}: the frames are restored without their transparency")
+
+
+def _find_gap(names: Sequence[str]) -> tuple[str, str] | None:
+    """Find two neighbours that are numbered further apart than the first two."""
+    numbers = [re.findall(r"\d+", Path(name).stem)[-1:] for name in names]
+    if not all(numbers):
+        return None
+    values = [int(number) for (number,) in numbers]
+    step = values[1] - values[0] if len(values) > 1 else 0
+    for index in range(1, len(values)):
+        if values[index] - values[index - 1] > max(1, step):
+            return names[index - 1], names[index]
+    return None
+
+
+def note_damage(source: Source) -> None:
+    """Say which frames the decoder did not give as they were."""
+    damage = source.damage
+    if damage.num_lost:
+        say(
+            f"note: {source.path} is damaged: {damage.num_lost} of its frames cannot "
+            "be decoded and are not in the output"
+        )
+    if damage.num_concealed:
+        say(
+            f"note: {source.path} is damaged: the decoder guessed parts of "
+            f"{count_frames(damage.num_concealed)}, the first one at "
+            f"{damage.first_concealed:.2f} s"
+        )
+
+
+def after_stop(output: Path, stopped: job.Stopped) -> str:
+    """Say what an interrupted job has left."""
+    if not stopped.num_frames:
+        return f"{output} was not written"
+    count = count_frames(stopped.num_frames)
+    if stopped.partial is not None:
+        line = f"the first {count} are in {stopped.partial}"
+    else:
+        line = f"{count} restored so far"
+    if stopped.can_resume:
+        line += "; the same command with --resume goes on"
+    return line
+
+
+def report(
+    result: job.Result, settings: dict[str, Any], source: Source, restorer: Restorer
+) -> dict[str, Any]:
+    """Return a report, ready for JSON."""
+    return {
+        "frames": result.num_frames,
+        "restored_frames": result.num_restored,
+        "lost_frames": source.damage.num_lost,
+        "concealed_frames": source.damage.num_concealed,
+        "seconds": result.seconds,
+        "frames_per_second": result.num_restored / result.seconds,
+        "stages": result.stages,
+        "input": str(source.path.absolute()),
+        "input_size": list(source.size),
+        "input_fps": str(source.fps),
+        "plans": restorer.plans,
+        "settings": settings,
+    }
+
+
+def summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
+    """Say what was written."""
+    speed = result.seconds / max(1, result.num_restored)
+    return (
+        f"{target}: {count_frames(result.num_frames)}, {width_x_height(source.size)} "
+        f"-> {width_x_height(look.written_size)}, {speed:.2f} s per frame"
+    )
