@@ -41,8 +41,8 @@ def open_bar(
         A bar; call its ``update()`` for every item, and ``update(0)`` within long ones.
     """
     if sys.stderr.isatty():
-        # A terminal may not say how wide it is.
-        style: dict[str, Any] = {"ncols": shutil.get_terminal_size().columns}
+        width, height = shutil.get_terminal_size()  # also if it does not say
+        style: dict[str, Any] = {"ncols": width, "nrows": height}
     else:
         style = {
             "file": _Lines(),
@@ -60,6 +60,7 @@ def open_bar(
         desc=name or None,
         initial=first,
         miniters=0,
+        smoothing=0,  # else a call within an item would seem to begin it
         leave=False,
         **style,
     ) as bar:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_log_gets_lines_with_rate_and_time_left(error_lines, monkeypatch):
     )
     assert all(re.fullmatch(form, line) for line in lines), lines
     assert lines == sorted(lines, key=lambda line: int(line.split()[0]))
+
+
+def test_rate_is_that_of_whole_items(error_lines):
+    read = error_lines(Terminal())
+    with progress.open_bar(2) as bar:
+        for _ in range(4):
+            time.sleep(0.15)
+            bar.update(0)
+        bar.update()
+        bar.refresh()
+    rate = float(re.search(r"([\d.]+)(frame/s|s/frame)", read()[-2])[1])
+    assert rate < 3  # since the last call it would be 6 or more
 
 
 def test_short_work_writes_nothing_into_a_log(error_lines):

@@ -54,7 +54,8 @@ class Restore:
         output: A video file (mp4, m4v, mov, mkv, webm, avi, gif, y4m), a folder for
             images, or - for YUV4MPEG2 to a pipe.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a
-            PyTorch layout. Several are applied one after the other.
+            PyTorch layout. Several are applied one after the other; IN and OUT stand
+            before this option.
         stage2: Weights of a second stage, which refines what the others restored.
         artifact: A file of `edvr export` to run instead of weights.
         precision: Computation type.
@@ -75,7 +76,7 @@ class Restore:
             ffv1, h264_nvenc.
         crf: Quality of the encoder, 0 is best; by default 17 where it has one.
         pix_fmt: Pixel format by FFmpeg's name; by default the input's depth is kept.
-        encoder_options: More for the encoder, as key=value.
+        encoder_options: More for the encoder, as key=value; IN and OUT stand before.
         image_format: Format of a folder's frames; by default png.
         fps: Frames per second of a folder of frames, a number or a ratio such as
             30000/1001; by default 25. A video keeps its own times.
@@ -183,12 +184,13 @@ class Restore:
         else:
             if not is_pipe(self.input):
                 check_apart(self.input, self.output)
+            is_video = check_output(self.output, overwrite=True)
             if not self.overwrite and self.output.exists() and has_job(self.output):
                 raise InputError(
                     f"{self.output}: exists already, and an unfinished job would "
                     "replace it; pass --resume and --overwrite to go on with it"
                 )
-            is_video = check_output(self.output, overwrite=self.overwrite)
+            check_output(self.output, overwrite=self.overwrite)
         if is_video and self.image_format is not None:
             raise InputError(
                 f"--image-format is for a folder of images, but {self.output} is a "

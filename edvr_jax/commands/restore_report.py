@@ -101,11 +101,12 @@ def after_stop(output: Path, stopped: job.Stopped) -> str:
     """Say what an interrupted job has left."""
     if not stopped.num_frames:
         return f"{output} was not written"
-    count = count_frames(stopped.num_frames)
-    if stopped.partial is not None:
-        line = f"the first {count} are in {stopped.partial}"
+    if stopped.partial is None:
+        line = f"{count_frames(stopped.num_frames)} restored so far"
+    elif stopped.num_frames == 1:
+        line = f"the first frame is in {stopped.partial}"
     else:
-        line = f"{count} restored so far"
+        line = f"the first {stopped.num_frames} frames are in {stopped.partial}"
     if stopped.can_resume:
         line += "; the same command with --resume goes on"
     return line

@@ -118,7 +118,9 @@ def leave_out_all(source_path: Path) -> list[str]:
         streams = original.streams
         kinds = {"sound": streams.audio, "subtitles": streams.subtitles}
         found = [kind for kind, members in kinds.items() if members]
-    return [f"{' and '.join(found)} of {source_path} are left out"] if found else []
+    if not found:
+        return []
+    return [f"the output is without the {' and '.join(found)} of {source_path}"]
 
 
 def _advise(streams: Iterable[Stream], source_path: Path) -> str:
