@@ -120,6 +120,21 @@ def check_absent(path: Path) -> None:
         raise InputError(f"{path}: exists already; pass --overwrite to replace it")
 
 
+def is_free(path: Path) -> bool:
+    """Tell whether nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def check_free(path: Path) -> None:
+    """Refuse to replace a file, or a folder that holds something.
+
+    Raises:
+        InputError: if there is one.
+    """
+    if not is_free(path):
+        check_absent(path)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder, if it is there."""
     if path.is_dir():

@@ -25,10 +25,32 @@ class _Lines:
         sys.stderr.flush()
 
 
+class Bar:
+    """Shows how far work is; several threads may call it."""
+
+    def __init__(self, bar: "tqdm.tqdm[Any]"):
+        self._bar = bar
+
+    def update(self, count: int = 1, *, name: str = "", note: str = "") -> None:
+        """Tell that something was done.
+
+        Args:
+            count: So many items; 0 within a long one.
+            name: What the work is now; "" leaves it.
+            note: Where in an item; "" leaves it.
+        """
+        with self._bar.get_lock():
+            if name:
+                self._bar.set_description(name, refresh=False)
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+
+
 @contextlib.contextmanager
 def open_bar(
     total: int | None, *, unit: str = "frame", name: str = "", first: int = 0
-) -> Iterator["tqdm.tqdm[Any]"]:
+) -> Iterator[Bar]:
     """Show how far work is, with its rate and the time that is left.
 
     Args:
@@ -38,7 +60,7 @@ def open_bar(
         first: How many were done before.
 
     Yields:
-        A bar; call its ``update()`` for every item, and ``update(0)`` within long ones.
+        The bar; nothing is shown any more after the ``with``.
     """
     if sys.stderr.isatty():
         width, height = shutil.get_terminal_size()  # also if it does not say
@@ -64,7 +86,7 @@ def open_bar(
         leave=False,
         **style,
     ) as bar:
-        yield bar
+        yield Bar(bar)
 
 
 def watch(

@@ -151,6 +151,16 @@ def blank_packets(path, indices):
     path.write_bytes(data)
 
 
+def damage_packet(path, index):
+    """Change some bytes of a packet of a film's picture, so that it can be guessed."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    start = packets[index].pos + packets[index].size * 4 // 5
+    data[start : start + 8] = (byte ^ 0x5A for byte in data[start : start + 8])
+    path.write_bytes(data)
+
+
 def write_folder(folder, frames, names=None):
     """Write frames, RGB, as the images of a new folder, which is returned."""
     folder.mkdir()

@@ -1,11 +1,12 @@
 """Paths that a command reads and writes: none of them may destroy another one."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edvr_jax.commands import output as output_lib
-from edvr_jax.data.images import list_images
 from edvr_jax.errors import InputError
+from edvr_jax.restore.work import places_beside
 
 PIPE = "-"
 _SAMPLE = 2**20  # bytes
@@ -20,40 +21,66 @@ def is_pipe(path: Path) -> bool:
 def check_apart(source: Path, target: Path) -> None:
     """Check that the output neither is the input, nor lies in it, nor holds it.
 
+    Also what a job keeps beside the output until it is complete.
+
     Raises:
         InputError: if it does.
     """
     if _is_same(source, target):
         raise InputError(f"{target}: the output is the input; choose another name")
+    for path in places_beside(target):
+        if _is_same(source, path):
+            raise InputError(
+                f"{source}: this name is needed while {target} is written; rename the "
+                "input, or choose another output"
+            )
     inner, outer = source.resolve(), target.resolve()
-    if outer.is_relative_to(inner) or inner.is_relative_to(outer):
+    if inner.is_relative_to(outer):
+        raise InputError(f"{target}: this folder holds the input; choose another one")
+    if outer.is_relative_to(inner):
         raise InputError(
-            f"{target}: the output lies inside the input {source}, or the input "
-            "inside the output; put it elsewhere"
+            f"{target}: the output lies inside the input; put it elsewhere"
         )
 
 
 def check_report(
-    report: Path | None, source: Path, target: Path, *, overwrite: bool
+    report: Path | None, places: Mapping[str, Sequence[Path]], *, overwrite: bool
 ) -> None:
-    """Check that a report can be written, and that it replaces no film.
+    """Check that a report can be written, and that it replaces nothing of the job.
+
+    Args:
+        report: The file; None is no report.
+        places: All other files and folders of the job, by what they are.
+        overwrite: It may replace a file that is none of them.
 
     Raises:
-        InputError: if it cannot, or if it is, or lies in, the input or output.
+        InputError: if it cannot be written, or if it is one of them or lies inside.
     """
     if report is None:
         return
     if is_pipe(report):
         raise InputError(f"--report {PIPE}: give the report a file of its own")
-    for what, path in (("input", source), ("output", target)):
-        if is_pipe(path):
-            continue
-        if _is_same(report, path) or report.resolve().is_relative_to(path.resolve()):
-            raise InputError(
-                f"--report {report}: this is the {what}, or lies inside it; give the "
-                "report a file of its own"
-            )
+    for what, paths in places.items():
+        for path in paths:
+            is_inside = report.resolve().is_relative_to(path.resolve())
+            if not is_pipe(path) and (is_inside or _is_same(report, path)):
+                raise InputError(
+                    f"--report {report}: this is the {what}, or lies inside it; give "
+                    "the report a file of its own"
+                )
     output_lib.check_new(report, overwrite=overwrite)
+    if report.exists() and _read_start(report) not in (b"{", b""):
+        raise InputError(
+            f"--report {report}: this file is no report; choose another name"
+        )
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -62,20 +89,30 @@ def _is_same(path: Path, other: Path) -> bool:
     return path.resolve() == other.resolve()
 
 
-def fingerprint(path: Path) -> str:
-    """Return what tells the content of a file or of a folder of images from others.
+def fingerprint(path: Path, names: Sequence[str] = ()) -> str:
+    """Return what tells the content of a file or of files in a folder from others.
 
     Small files count in full, of large ones 64 samples of 1 MiB and the size.
+
+    Args:
+        path: A file, or a folder.
+        names: Of the files in the folder.
+
+    Raises:
+        InputError: if one cannot be read.
     """
     digest = hashlib.sha256()
-    is_folder = path.is_dir()
-    for file in list_images(path) if is_folder else [path]:
-        size = file.stat().st_size
-        digest.update(f"{file.name if is_folder else ''}\0{size}\0".encode())
-        last = max(0, size - _SAMPLE)
-        num_samples = min(_NUM_SAMPLES, -(-size // _SAMPLE))
-        with file.open("rb") as data:
-            for index in range(num_samples):
-                data.seek(last * index // max(1, num_samples - 1))
-                digest.update(data.read(_SAMPLE))
+    for name in names or [""]:
+        file = path / name
+        try:
+            size = file.stat().st_size
+            digest.update(f"{name}\0{size}\0".encode())
+            last = max(0, size - _SAMPLE)
+            num_samples = min(_NUM_SAMPLES, -(-size // _SAMPLE))
+            with file.open("rb") as data:
+                for index in range(num_samples):
+                    data.seek(last * index // max(1, num_samples - 1))
+                    digest.update(data.read(_SAMPLE))
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     return digest.hexdigest()

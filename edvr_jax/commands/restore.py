@@ -1,5 +1,6 @@
 """``edvr restore``: a video file or a folder of frames in, the same out."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -14,8 +15,8 @@ import tqdm
 import tyro
 
 import edvr_jax.export as export_lib
+from edvr_jax import files, weights
 from edvr_jax import progress as progress_lib
-from edvr_jax import weights
 from edvr_jax.commands import output as output_lib
 from edvr_jax.commands import restore_report
 from edvr_jax.commands.paths import (
@@ -35,7 +36,7 @@ from edvr_jax.restore.network import Network, create_networks
 from edvr_jax.restore.picture import Compare, Look
 from edvr_jax.restore.source import Source, Trim
 from edvr_jax.restore.stream import Restorer
-from edvr_jax.restore.work import has_job
+from edvr_jax.restore.work import has_job, places_beside
 from edvr_jax.restore.writer import check_output
 
 
@@ -137,33 +138,22 @@ class Restore:
         is_video = self._check_paths()
         networks, names = self._load()
         restorer = self._create_restorer(networks)
-        source = self._open_source()
-        restore_report.note_input(source)
-        look = self._look(source, restorer, is_video=is_video)
-        encoding = self._encoding(source, look) if is_video else None
-        original = self._original(source, is_video=is_video)
-        settings = self._settings(names, source, encoding, look)
-        image_format = self.image_format or "png"
-        restore_report.announce(
-            source, self.output, look, encoding, list(names), image_format
-        )
-        progress = functools.partial(_progress, restorer)
-        if is_pipe(self.output):
-            assert encoding is not None
-            result = job.restore_to_pipe(
-                source, sys.stdout.buffer, restorer, look, encoding, progress
+        with contextlib.closing(self._open_source()) as source:
+            restore_report.note_input(source)
+            look = self._look(source, restorer, is_video=is_video)
+            encoding = self._encoding(source, look) if is_video else None
+            original = self._original(source, is_video=is_video)
+            source.check()
+            settings = self._settings(names, source, encoding, look)
+            restore_report.announce(
+                source, self.output, look, encoding, list(names), self._image_format
             )
-        else:
-            result = job.Job(
-                source,
-                self.output,
-                restorer,
-                look,
-                encoding,
-                image_format=f".{image_format}",
-                original=original,
-            ).run(settings, progress, resume=self.resume, overwrite=self.overwrite)
-        restore_report.note_damage(source)
+            try:
+                result = self._work(
+                    source, restorer, look, encoding, original, settings
+                )
+            finally:
+                restore_report.note_damage(source)
         if self.report is not None:
             output_lib.write_json(
                 self.report, restore_report.report(result, settings, source, restorer)
@@ -174,23 +164,61 @@ class Restore:
         else:
             sys.stdout.write(f"{line}\n")
 
+    def _work(
+        self,
+        source: Source,
+        restorer: Restorer,
+        look: Look,
+        encoding: encoder.Encoding | None,
+        original: copying.Original | None,
+        settings: dict[str, Any],
+    ) -> job.Result:
+        progress = functools.partial(_progress, restorer)
+        if is_pipe(self.output):
+            assert encoding is not None
+            return job.restore_to_pipe(
+                source, sys.stdout.buffer, restorer, look, encoding, progress
+            )
+        return job.Job(
+            source,
+            self.output,
+            restorer,
+            look,
+            encoding,
+            image_format=f".{self._image_format}",
+            original=original,
+        ).run(settings, progress, resume=self.resume, overwrite=self.overwrite)
+
+    @property
+    def _image_format(self) -> str:
+        return self.image_format or "png"
+
     def _check_paths(self) -> bool:
         """Tell if a video is to be written; refuse what cannot work."""
         if self.resume and (is_pipe(self.input) or is_pipe(self.output)):
             raise InputError("a pipe cannot be resumed; give files")
-        check_report(self.report, self.input, self.output, overwrite=self.overwrite)
-        if is_pipe(self.output):
-            is_video = True
-        else:
+        is_video = True
+        outputs = [self.output]
+        if not is_pipe(self.output):
+            is_video = check_output(self.output, overwrite=True)
+            outputs += places_beside(self.output)
             if not is_pipe(self.input):
                 check_apart(self.input, self.output)
-            is_video = check_output(self.output, overwrite=True)
-            if not self.overwrite and self.output.exists() and has_job(self.output):
+        places = {
+            "input": [self.input],
+            "output": outputs,
+            "weights": [Path(name) for name in self.weights],
+            "second stage": [Path(self.stage2)] if self.stage2 else [],
+            "artefact": [self.artifact] if self.artifact else [],
+        }
+        check_report(self.report, places, overwrite=self.overwrite)
+        if not (is_pipe(self.output) or self.overwrite):
+            if not files.is_free(self.output) and has_job(self.output):
                 raise InputError(
                     f"{self.output}: exists already, and an unfinished job would "
                     "replace it; pass --resume and --overwrite to go on with it"
                 )
-            check_output(self.output, overwrite=self.overwrite)
+            files.check_free(self.output)
         if is_video and self.image_format is not None:
             raise InputError(
                 f"--image-format is for a folder of images, but {self.output} is a "
@@ -320,7 +348,7 @@ class Restore:
         """All that the restored frames depend on, ready for JSON."""
         options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
         return {
-            "input": PIPE if source.is_pipe else fingerprint(self.input),
+            "input": PIPE if source.is_pipe else fingerprint(self.input, source.names),
             "fps": str(source.fps),
             **{name: getattr(self, name) for name in ("start", "end", "preview")},
             "weights": names,
@@ -330,7 +358,7 @@ class Restore:
             "size": width_x_height(look.written_size),
             "compare": self.compare,
             "encoding": None if encoding is None else encoding.to_dict(),
-            "image_format": None if encoding is not None else self.image_format,
+            "image_format": None if encoding is not None else self._image_format,
             "versions": export_lib.versions(),
             "device": jax.local_devices()[0].device_kind,
         }
@@ -344,14 +372,16 @@ def _progress(
     with progress_lib.open_bar(count, first=first) as bar:
 
         def show(index: int, num_tiles: int) -> None:
-            if num_tiles > 1:
-                bar.set_postfix_str(f"tile {index + 1} of {num_tiles}", refresh=False)
-            bar.update(0)
+            note = f"tile {index + 1} of {num_tiles}" if num_tiles > 1 else ""
+            bar.update(0, note=note)
 
-        restorer.on_tile = show
-        for item in written:
-            yield item
-            bar.update()
+        silent, restorer.on_tile = restorer.on_tile, show
+        try:
+            for item in written:
+                yield item
+                bar.update()
+        finally:
+            restorer.on_tile = silent
 
 
 def _check_channels(name: str, networks: list[Network]) -> None:

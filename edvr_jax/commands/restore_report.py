@@ -1,6 +1,8 @@
 """What ``edvr restore`` tells: before it begins, at its end, and in a report."""
 
+import itertools
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import cv2
 
-from edvr_jax.commands.paths import is_pipe
+from edvr_jax.commands.paths import PIPE, is_pipe
 from edvr_jax.data.images import width_x_height
 from edvr_jax.restore import job
 from edvr_jax.restore.encoder import Encoding
@@ -69,15 +71,19 @@ def note_input(source: Source) -> None:
 
 
 def _find_gap(names: Sequence[str]) -> tuple[str, str] | None:
-    """Find two neighbours that are numbered further apart than the first two."""
-    numbers = [re.findall(r"\d+", Path(name).stem)[-1:] for name in names]
-    if not all(numbers):
-        return None
-    values = [int(number) for (number,) in numbers]
-    step = values[1] - values[0] if len(values) > 1 else 0
-    for index in range(1, len(values)):
-        if values[index] - values[index - 1] > max(1, step):
-            return names[index - 1], names[index]
+    """Find two neighbours whose numbers are far apart for this folder."""
+    parts = [re.fullmatch(r"(.*?)(\d+)\D*", Path(name).stem) for name in names]
+    steps = [
+        int(part[2]) - int(before[2])
+        for before, part in itertools.pairwise(parts)
+        if before is not None and part is not None and before[1] == part[1]
+    ]
+    if len(steps) < max(1, len(names) - 1):
+        return None  # not numbered, or takes of several
+    usual = max(1, statistics.median_low(steps))
+    for (before, after), step in zip(itertools.pairwise(names), steps, strict=True):
+        if step >= 2 * usual:
+            return before, after
     return None
 
 
@@ -124,7 +130,7 @@ def report(
         "seconds": result.seconds,
         "frames_per_second": result.num_restored / result.seconds,
         "stages": result.stages,
-        "input": str(source.path.absolute()),
+        "input": PIPE if source.is_pipe else str(source.path.absolute()),
         "input_size": list(source.size),
         "input_fps": str(source.fps),
         "plans": restorer.plans,

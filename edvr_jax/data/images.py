@@ -134,7 +134,7 @@ def check_all(paths: Sequence[Path]) -> None:
         image = read_image(path, any_depth=True)
         return image.shape, image.dtype
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # large frames take memory
     try:
         measured = pool.map(measure, paths)
         size, depth = next(measured)

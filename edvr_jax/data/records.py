@@ -174,8 +174,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
     with progress_lib.open_bar(num_frames) as bar:
 
         def progress(stream: str, count: int) -> None:
-            bar.set_description(stream, refresh=False)
-            bar.update(count)
+            bar.update(count, name=stream)
 
         with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
             builder = tfds.builder(

@@ -9,7 +9,7 @@ is high definition, else as BT.601, as players do.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -245,7 +245,7 @@ def decode_stream(
     path: Path,
     container: InputContainer,
     stream: VideoStream,
-    on_end: Callable[[Damage], None] | None = None,
+    damage: Damage | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode an open video from where it is.
 
@@ -253,26 +253,23 @@ def decode_stream(
         path: The file's name in messages.
         container: The open file.
         stream: Its video stream.
-        on_end: Told, once all was read, what the decoder left out or guessed.
+        damage: Gets what the decoder left out or guessed.
 
     Raises:
         InputError: if it is damaged, ends early or has colours that cannot be read;
             the frames before were yielded.
     """
-    count = FrameCount(container, stream)
-    # Only the end of all streams tells whether a Matroska file is whole.
-    is_matroska = "matroska" in container.format.name
-    packets = container.demux() if is_matroska else container.demux(stream)
+    count = FrameCount(container, stream, damage or Damage())
     try:
-        for packet in packets:
+        for packet in container.demux(count.streams()):
             count.add_packet(packet)
             if packet.stream is not stream:
                 continue
             for frame in packet.decode():
                 assert isinstance(frame, VideoFrame)
                 _check_matrix(path, frame)
-                yield frame
                 count.add_frame(frame)
+                yield frame
     except FFmpegError as error:
         raise InputError(
             f"{path}: the video is damaged ({error.strerror}): {count.describe()}; "
@@ -283,8 +280,7 @@ def decode_stream(
             f"{path}: the video is truncated: {count.describe()}, but it goes on in a "
             "whole file; copy it again or cut it"
         )
-    if on_end is not None:
-        on_end(count.damage())
+    count.end()
 
 
 def _check_matrix(path: Path, frame: VideoFrame) -> None:

@@ -34,7 +34,15 @@ _NEEDED = ("audio", "subtitle")
 _MOV_LANGUAGES = {
     **{"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi"},
     **{"sqi": "alb", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur"},
-    **{"msa": "may", "fas": "per", "swe": "sve", "mkd": "mac", "cym": "wel"},
+    **{
+        "nob": "nor",
+        "nno": "nor",
+        "msa": "may",
+        "fas": "per",
+        "swe": "sve",
+        "mkd": "mac",
+        "cym": "wel",
+    },
     **{"eus": "baq", "fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk"},
 }
 
@@ -208,7 +216,7 @@ def add_copies(
     """
     container, picture = opened
     output.metadata.update(_lasting(container.metadata))
-    restored.metadata.update(_lasting(picture.metadata))
+    restored.metadata.update(_stream_tags(output, picture))
     first = original.origin
     span = first, first + seconds if original.is_cut else None
     _copy_chapters(output, container, span)

@@ -134,7 +134,7 @@ class Job:
                     ) from None
         finally:
             self._source.close()
-            self._work.end(keep_parts=self._can_resume)
+            self._work.end()
         seconds = time.perf_counter() - start
         return Result(sink.num_written, sink.num_written - first, seconds, stages)
 
@@ -198,8 +198,8 @@ class Job:
         else:
             finished = self._work.finished
             self._write_video(sink, self._output, finished, self._original)
-        if not (overwrite or _is_empty_folder(self._output)):
-            files.check_absent(self._output)  # it may have come meanwhile
+        if not overwrite:
+            files.check_free(self._output)  # it may have been filled meanwhile
         self._move(finished, self._output)
         self._discard(self._work.parts)
         self._discard(self._work.partial)
@@ -254,10 +254,6 @@ class Job:
         except InputError:
             self._discard(temporary)  # the disk may be full
             raise
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def restore_to_pipe(

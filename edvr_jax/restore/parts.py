@@ -27,8 +27,8 @@ from edvr_jax import files
 from edvr_jax.errors import InputError
 from edvr_jax.restore import encoder
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
-from edvr_jax.restore.source import Timeline
 from edvr_jax.restore.spool import Spool
+from edvr_jax.restore.timeline import Timeline
 
 # A part holds about so many pixels: what a kill may cost, against the key frame that
 # each part begins with.

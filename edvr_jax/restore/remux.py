@@ -28,7 +28,7 @@ from edvr_jax.restore import copying, encoder
 from edvr_jax.restore.copying import Original
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
 from edvr_jax.restore.parts import VideoParts
-from edvr_jax.restore.source import Timeline
+from edvr_jax.restore.timeline import Timeline
 
 
 def write_video(

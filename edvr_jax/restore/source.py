@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -11,18 +11,23 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
+from edvr_jax import progress
 from edvr_jax.data import images, video
-from edvr_jax.data.completeness import Damage
+from edvr_jax.data.completeness import COUNTABLE, Damage
 from edvr_jax.errors import InputError
+from edvr_jax.restore.timeline import Timeline
 
 # Formats in which a seek finds the key frame before a time.
 _SEEKABLE = ("mp4", "matroska")
 _SEEK_MARGIN = 2  # seconds
 _MAX_JUMP = 1  # seconds back that a frame's time may lie; less is repaired
+_MAX_REORDER = 16  # frames between decoding and showing one, by H.264 and HEVC
 # Encoders such as MPEG-4 store a frame's duration in 16 bits.
 _MAX_RATE = 65535
 
@@ -66,58 +71,11 @@ class Trim:
             raise InputError(f"at least one frame is needed, not {self.max_frames}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Timeline:
-    """When the frames of a clip are shown.
-
-    Attributes:
-        times: Of each frame, in units of the time base, rising.
-        end: When the last one is no longer shown.
-        time_base: Seconds of one unit.
-        fps: Mean frames per second.
-    """
-
-    times: Sequence[int]
-    end: int
-    time_base: Fraction
-    fps: Fraction
-
-    @property
-    def seconds(self) -> Fraction:
-        """When the last frame is no longer shown."""
-        return self.end * self.time_base
-
-    def span(self, index: int) -> tuple[int, int]:
-        """Return when a frame is shown and for how long."""
-        is_last = index == len(self.times) - 1
-        end = self.end if is_last else self.times[index + 1]
-        return self.times[index], end - self.times[index]
-
-    def on_clock(self, time_base: Fraction) -> "Timeline":
-        """Return the same times on a coarser clock, no two of them equal."""
-
-        def convert(time: int) -> int:
-            return round(time * self.time_base / time_base)
-
-        times: list[int] = []
-        for time in self.times:
-            earliest = times[-1] + 1 if times else 0
-            times.append(max(convert(time), earliest))
-        end = max(convert(self.end), times[-1] + 1)
-        return Timeline(times, end, time_base, self.fps)
-
-    def before(self, index: int, delay: int) -> int:
-        """Return the time of the frame ``delay`` before one, also before the first."""
-        if index >= delay:
-            return self.times[index - delay]
-        return self.times[0] - (delay - index) * self.span(0)[1]
-
-
 class Source:
     """A clip that is read once, from its first frame; close it when done.
 
     Attributes:
-        path: The video file or the folder of frames; "-" for a pipe.
+        path: The video file or the folder of frames; for a pipe, what messages call it.
         size: Height and width of the frames.
         dtype: uint8, or uint16 for a clip of more than 8 bits.
         fps: Mean frames per second.
@@ -133,7 +91,7 @@ class Source:
         is_interlaced: Every frame holds two half pictures of different times.
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
-        damage: Frames that the decoder left out or guessed, once all was read.
+        damage: Frames that the decoder left out or guessed so far.
     """
 
     def __init__(
@@ -179,10 +137,13 @@ class Source:
             frames = self._open_folder(fps)
         else:
             frames = self._open_video(pipe)
-        first = next(frames, None)
-        if first is None:
+        try:
+            first = next(frames, None)
+            if first is None:
+                raise InputError(f"{path}: no frame lies between this start and end")
+        except InputError:
             self.close()
-            raise InputError(f"{path}: no frame lies between this start and end")
+            raise
         self.size = first.shape[:2]
         self.dtype = first.dtype
         self._frames = itertools.chain([first], frames)
@@ -190,6 +151,18 @@ class Source:
     def close(self) -> None:
         """Close the file."""
         self._exit.close()
+
+    def check(self) -> None:
+        """Look for what would end the work later, as far as that is cheap.
+
+        Raises:
+            InputError: if an image of a folder cannot be read or differs in size or
+                depth, or if the frames' times do not fit an output without times.
+        """
+        if self.names:
+            images.check_all([self.path / name for name in self.names])
+        elif self._without_times is not None and not self.is_pipe:
+            self._check_rate()
 
     def timeline(self, num_frames: int) -> Timeline:
         """Return when the first frames are shown; they have been read."""
@@ -220,8 +193,6 @@ class Source:
         paths = paths[: trim.max_frames]
         self.names = tuple(path.name for path in paths)
         self.num_frames = len(paths)
-        # A damaged frame should not end a job after hours.
-        images.check_all(paths)
         for index, path in enumerate(paths):
             self.times.append(index)
             yield images.read_image(path, any_depth=True)
@@ -244,8 +215,6 @@ class Source:
             seek_before(container, stream, self.origin - _SEEK_MARGIN)
         shown = self._timed(container, stream)
         if self._without_times is not None:
-            if pipe is None:
-                self._check_rate(stream.time_base)
             shown = self._counted(shown, stream.time_base)
         is_first = True
         for frame, time, self.last_duration in shown:
@@ -269,9 +238,15 @@ class Source:
         offset = round(self.origin / unit)
         usual = max(1, round(1 / (self.fps * unit)))
         before = None
-        frames = video.decode_stream(self.path, container, stream, self._keep_damage)
+        is_avi = container.format.name == "avi"
+        shift = 0
+        frames = video.decode_stream(self.path, container, stream, self.damage)
         for frame in frames:
             time = frame.pts
+            if is_avi:  # stores when frames are decoded, and some come in another order
+                if before is None:
+                    shift = (frame.pts or 0) - (frame.dts or 0)
+                time = None if frame.dts is None else frame.dts + shift
             if time is None:
                 begin = round((self.origin - self._trim.start) / unit)
                 time = begin if before is None else before + usual
@@ -284,9 +259,6 @@ class Source:
             if self.end is not None and time * unit >= self.end:
                 return
             yield frame, time - offset, int(frame.duration or 0) or usual
-
-    def _keep_damage(self, damage: Damage) -> None:
-        self.damage = damage
 
     def _check_jump(self, seconds: Fraction, time: Fraction) -> None:
         """Refuse times that jump back, after which sound and picture have no order."""
@@ -316,22 +288,40 @@ class Source:
             self._check_turn(index, time - first, step)
             yield frame, index, 1
 
-    def _check_rate(self, unit: Fraction) -> None:
-        """Check all frames before the first is restored, if the file tells their times.
+    def _check_rate(self) -> None:
+        """Check the times of all frames, if the packets tell them.
 
         Raises:
             InputError: as :meth:`_counted`.
         """
+        start, end, max_frames = self._trim.start, self.end, self._trim.max_frames
+        most = None if max_frames is None else max_frames + _MAX_REORDER
+        times: list[int] = []
         with video.open_container(self.path) as (container, stream):
-            packets = [(p.pts, p.size, p.is_discard) for p in container.demux(stream)]
-        times = [time for time, size, is_cut in packets if size and not is_cut]
-        known = sorted(time for time in times if time is not None)
-        if len(known) < len(times):
-            return
-        start, end = self._trim.start, self.end
-        known = [time for time in known if not start or time * unit >= self.origin]
-        known = [time for time in known if end is None or time * unit < end]
-        for index, time in enumerate(known[: self._trim.max_frames]):
+            unit, codec = stream.time_base, stream.codec_context.codec
+            is_told = codec.canonical_name in COUNTABLE
+            if container.format.name == "avi" or unit is None or not is_told:
+                return
+            for other in container.streams:
+                if other is not stream:
+                    other.discard = Discard.all
+            packets = progress.watch(
+                container.demux(stream), unit="packet", name="checking times"
+            )
+            # What is damaged is told when it is decoded.
+            with contextlib.suppress(FFmpegError):
+                for packet in packets:
+                    if not packet.size or packet.is_discard:
+                        continue
+                    if packet.pts is None:
+                        return
+                    if not start or packet.pts * unit >= self.origin:
+                        times.append(packet.pts)
+                    is_late = end is not None and (packet.dts or 0) * unit >= end
+                    if is_late or len(times) == most:
+                        break
+        known = sorted(time for time in times if end is None or time * unit < end)
+        for index, time in enumerate(known[:max_frames]):
             self._check_turn(index, time - known[0], self._step(unit))
 
     def _step(self, unit: Fraction) -> Fraction:

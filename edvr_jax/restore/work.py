@@ -21,21 +21,18 @@ class WorkFolder:
     Attributes:
         output: The output.
         parts: Folder for the parts.
+        partial: What a job leaves that came not to its end, a file or a folder.
         finished: Name for the output while it is put together.
     """
 
     def __init__(self, output: Path):
         self.output = output
-        self._path = _folder_of(output)
+        self._path, self.partial = places_beside(output)
         self.parts = self._path / _PARTS
         self.finished = self._path / f"finished{output.suffix}"
         self._lock = filelock.FileLock(self._path / "lock")
         self._is_ours = False
-
-    @property
-    def partial(self) -> Path:
-        """What a job leaves that came not to its end, a file or a folder."""
-        return self.output.with_name(f"{self.output.stem}.partial{self.output.suffix}")
+        self._can_resume = True
 
     def begin(
         self,
@@ -52,8 +49,8 @@ class WorkFolder:
             resume: Go on with an unfinished job if there is one.
             overwrite: Delete an unfinished job of other settings; one that could go on
                 is never deleted.
-            can_resume: The input can be read again from its start; else nothing of an
-                unfinished job is of use, and it is deleted.
+            can_resume: The input can be read again from its start; else nothing of
+                this job is of use later.
 
         Returns:
             What the job has remembered by :meth:`remember`; empty for a new one.
@@ -64,7 +61,9 @@ class WorkFolder:
         """
         settings = json.loads(json.dumps(settings))
         self._take_lock()
-        found = self._read() if self.has_parts and can_resume else None
+        found = self._read() if self.has_parts else None
+        if found is not None and not found["can_resume"]:
+            found = None  # of a pipe, killed
         if self.partial.exists() and found is None and not overwrite:
             raise InputError(
                 f"{self.partial}: exists already; move it away, or pass --overwrite"
@@ -88,7 +87,8 @@ class WorkFolder:
             for path in (self.parts, self.partial):
                 files.remove(path)
             self.parts.mkdir()
-        self._write({"settings": settings, "remembered": {}})
+        self._can_resume = can_resume
+        self._write({"settings": settings, "remembered": {}, "can_resume": can_resume})
         return {}
 
     def remember(self, facts: Mapping[str, Any]) -> None:
@@ -100,12 +100,12 @@ class WorkFolder:
         """Something was restored that can be resumed."""
         return _has_parts(self.parts)
 
-    def end(self, *, keep_parts: bool) -> None:
+    def end(self) -> None:
         """Let go of the folder, and delete it unless it shall be resumed."""
         if not self._is_ours:
             return
         self._lock.release()
-        if not (keep_parts and self.has_parts):
+        if not (self._can_resume and self.has_parts):
             with files.report_failure(self.output):
                 files.remove(self._path)
 
@@ -136,13 +136,17 @@ class WorkFolder:
         files.write(self._path / _SETTINGS, json.dumps(tree, indent=2).encode())
 
 
+def places_beside(output: Path) -> tuple[Path, Path]:
+    """Return where a job works, and what it leaves if it comes not to its end."""
+    return (
+        output.with_name(f".{output.name}.restoring"),
+        output.with_name(f"{output.stem}.partial{output.suffix}"),
+    )
+
+
 def has_job(output: Path) -> bool:
     """Tell whether an unfinished job can go on to write an output."""
-    return _has_parts(_folder_of(output) / _PARTS)
-
-
-def _folder_of(output: Path) -> Path:
-    return output.with_name(f".{output.name}.restoring")
+    return _has_parts(places_beside(output)[0] / _PARTS)
 
 
 def _has_parts(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from edvr_jax.restore.encoder import (
 )
 from edvr_jax.restore.parts import FrameParts, VideoParts
 from edvr_jax.restore.remux import write_video
-from edvr_jax.restore.source import Timeline
+from edvr_jax.restore.timeline import Timeline
 
 DEFAULT_FPS = Fraction(25)
 
@@ -108,8 +108,8 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
         raise InputError(
             f"{path}: this folder holds other things than frames; choose another name"
         )
-    if not overwrite and (is_video or entries):
-        files.check_absent(path)
+    if not overwrite:
+        files.check_free(path)
     return is_video
 
 

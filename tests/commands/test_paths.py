@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,17 +29,45 @@ def test_report_replaces_no_film(places, tmp_path, name, overwrite):
     (tmp_path / "link.mp4").symlink_to(source)
     os.link(source, tmp_path / "hard.mp4")
     with pytest.raises(InputError, match=r"--report .*(input|output), or lies inside"):
-        paths.check_report(tmp_path / name, source, target, overwrite=overwrite)
+        paths.check_report(
+            tmp_path / name,
+            {"input": [source], "output": [target]},
+            overwrite=overwrite,
+        )
 
 
 def test_report_needs_a_file(places, tmp_path):
+    known = {"input": places[:1], "output": [Path("-")], "weights": []}
     with pytest.raises(InputError, match="--report -: give the report a file"):
-        paths.check_report(paths.Path("-"), *places, overwrite=False)
-    paths.check_report(tmp_path / "report.json", *places, overwrite=False)
-    paths.check_report(None, *places, overwrite=False)
-    paths.check_report(
-        tmp_path / "r.json", paths.Path("-"), paths.Path("-"), overwrite=False
-    )
+        paths.check_report(Path("-"), known, overwrite=False)
+    paths.check_report(tmp_path / "report.json", known, overwrite=False)
+    paths.check_report(None, known, overwrite=False)
+
+
+def test_report_replaces_a_report_only(tmp_path):
+    report, film = tmp_path / "report.json", tmp_path / "other.mp4"
+    report.write_text("{}")
+    film.write_bytes(b"film")
+    paths.check_report(report, {}, overwrite=True)
+    with pytest.raises(InputError, match=r"report\.json: exists already"):
+        paths.check_report(report, {}, overwrite=False)
+    with pytest.raises(InputError, match=r"other\.mp4: this file is no report"):
+        paths.check_report(film, {}, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("a.partial.mp4", "a.mp4", "this name is needed while .*a.mp4 is written"),
+        ("a.partial", "a", "this name is needed while"),
+        (".a.restoring", "a", "this name is needed while"),
+        ("b/c/a.mp4", "b", "this folder holds the input"),
+        ("b", "b/c", "the output lies inside the input"),
+    ],
+)
+def test_input_survives_the_job(tmp_path, source, target, message):
+    with pytest.raises(InputError, match=message):
+        paths.check_apart(tmp_path / source, tmp_path / target)
 
 
 def test_second_name_of_the_input_is_no_output(places, tmp_path):
@@ -71,12 +100,15 @@ def test_fingerprint_is_of_the_content(tmp_path, monkeypatch):
         assert paths.fingerprint(path) != found
 
 
-def test_fingerprint_of_a_folder_counts_names_and_images(places, tmp_path):
+def test_fingerprint_of_a_folder_counts_the_frames_in_use(places, tmp_path):
     _, folder = places
-    found = paths.fingerprint(folder)
-    (folder / "notes.txt").write_text("no frame")
-    assert paths.fingerprint(folder) == found
+    names = ["0.png"]
+    found = paths.fingerprint(folder, names)
+    (folder / "1.png").write_bytes(b"not in use")
     shutil.copytree(folder, tmp_path / "moved")
-    assert paths.fingerprint(tmp_path / "moved") == found
-    (folder / "0.png").rename(folder / "1.png")
-    assert paths.fingerprint(folder) != found
+    assert paths.fingerprint(tmp_path / "moved", names) == found
+    assert paths.fingerprint(folder, [*names, "1.png"]) != found
+    (folder / "0.png").write_bytes(b"other")
+    assert paths.fingerprint(folder, names) != found
+    with pytest.raises(InputError, match=r"2\.png: cannot be read: No such file"):
+        paths.fingerprint(folder, ["2.png"])

@@ -98,6 +98,10 @@ def make_unreadable(tmp_path, case):
         frames = [*make_frames(3), make_frames(1, 20, 30)[0]]
         write_folder(path, frames)
         return path, r"3\.png is 30x20 but the first frame is 33x25"
+    if case == "deep":
+        write_folder(path, make_frames(2))
+        cv2.imwrite(str(path / "2.png"), np.full((HEIGHT, WIDTH, 3), 300, np.uint16))
+        return path, r"2\.png is uint16 but the first frame is uint8"
     if case == "damaged":
         write_folder(path, make_frames(3))
         data = (path / "2.png").read_bytes()
@@ -115,7 +119,9 @@ def make_unreadable(tmp_path, case):
     return path, r"in\.mkv: the video is truncated: \d frames were read"
 
 
-@pytest.mark.parametrize("case", ["missing", "text", "empty", "unequal", "damaged"])
+@pytest.mark.parametrize(
+    "case", ["missing", "text", "empty", "unequal", "damaged", "deep"]
+)
 @pytest.mark.parametrize("target", ["out", "out.mp4"])
 def test_bad_input_is_named_and_nothing_is_written(tmp_path, tiny, case, target):
     source, message = make_unreadable(tmp_path, case)
@@ -164,9 +170,9 @@ def test_what_is_seen_of_a_folder_is_told(tmp_path, tiny, capsys):
         f"{tmp_path / 'out'}",
     ):
         assert line in lines
-    plain = write_folder(
-        tmp_path / "plain", make_frames(3), ["1.png", "3.png", "5.png"]
-    )
+    # Of every third of thirty frames a second, named by the time.
+    names = ["t033.png", "t066.png", "t100.png"]
+    plain = write_folder(tmp_path / "plain", make_frames(3), names)
     run(plain, tmp_path / "again", tiny)
     assert "note" not in capsys.readouterr().err
 
@@ -174,7 +180,8 @@ def test_what_is_seen_of_a_folder_is_told(tmp_path, tiny, capsys):
 @pytest.mark.parametrize("target", ["in", "in/out", "in/out.mp4", ".", "in/../in"])
 def test_output_and_input_must_be_apart(tmp_path, tiny, target):
     source = write_folder(tmp_path / "in", make_frames(1))
-    with pytest.raises(InputError, match=r"output (is the|lies inside the) input"):
+    message = r"output (is the|lies inside the) input|holds other things than frames"
+    with pytest.raises(InputError, match=message):
         run(source, tmp_path / target, tiny, overwrite=True)
     assert [path.name for path in source.iterdir()] == ["0.png"]
 

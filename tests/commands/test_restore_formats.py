@@ -1,6 +1,9 @@
 """``edvr restore`` between formats that do not hold the same: times, colours, sound."""
 
+import contextlib
+import json
 import re
+import shutil
 from pathlib import Path
 
 import av
@@ -204,3 +207,63 @@ def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
         assert "audio stream 1 (aac) cannot be stored in" in told
     run(source, tmp_path / f"again{name}", same, streams="video")
     assert "note" not in capsys.readouterr().err
+
+
+def test_damage_is_told_also_of_a_part(tmp_path, same, capsys):
+    source, report = tmp_path / "in.mp4", tmp_path / "report.json"
+    options = {"x264-params": "keyint=10"}
+    frames = videos.moving_bars(20, 96, 128)
+    videos.write_film(source, frames, options=options, with_sound=False)
+    videos.damage_packet(source, 12)
+    note = "note: .* the decoder guessed parts of [1-9].*, the first one at 0.4"
+    run(source, tmp_path / "all.mp4", same, report=report)
+    assert re.search(note, capsys.readouterr().err)
+    assert json.loads(report.read_text())["concealed_frames"] > 0
+    run(source, tmp_path / "part.mp4", same, preview=16)
+    assert re.search(note, capsys.readouterr().err)
+
+
+def test_avi_with_frames_that_are_decoded_in_another_order(tmp_path, same):
+    source = tmp_path / "in.avi"
+    options = {"x264-params": "bframes=3"}
+    frames = videos.moving_bars(14)
+    videos.write_film(source, frames, rate=25, options=options, with_sound=False)
+    run(source, tmp_path / "out.mp4", same)
+    times = videos.describe(tmp_path / "out.mp4")["times"]
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-3)
+    run(source, tmp_path / "out.y4m", same)
+    assert len(list(Source(tmp_path / "out.y4m"))) == 14
+
+
+def test_times_are_checked_before_the_first_frame(tmp_path):
+    source, y4m = tmp_path / "in.mkv", tmp_path / "out.y4m"
+    times = [0, 40, 80, 120, 160, 1500, 1540, 1580, 1620, 1660, 1700]
+    frames = videos.moving_bars(11)
+    options = {"x264-params": "bframes=3"}
+    videos.write_film(source, frames, times=times, options=options)
+    with contextlib.closing(Source(source, output_without_times=y4m)) as film:
+        with pytest.raises(InputError, match=r"but frame 5 of .* is not shown"):
+            film.check()
+        assert len(film.times) == 1
+
+
+def test_damaged_times_are_left_to_the_decoder(tmp_path, same):
+    source = tmp_path / "in.y4m"
+    frames = videos.moving_bars(5)
+    videos.write_film(source, frames, codec="wrapped_avframe", with_sound=False)
+    data = source.read_bytes()
+    place = data.rindex(b"FRAME")
+    source.write_bytes(data[:place] + b"BROKE" + data[place + 5 :])
+    with pytest.raises(InputError, match=r"the video is damaged .* 4 restored"):
+        run(source, tmp_path / "out.y4m", same)
+
+
+def test_report_replaces_no_weights(tmp_path, same):
+    weights = tmp_path / "mine.safetensors"
+    shutil.copyfile(same, weights)
+    source = tmp_path / "in.mp4"
+    videos.write_film(source, videos.moving_bars(2), with_sound=False)
+    for report in (weights, source):
+        with pytest.raises(InputError, match=r"--report .*is the (weights|input)"):
+            run(source, tmp_path / "o.mp4", weights, report=report, overwrite=True)
+    assert weights.read_bytes() == Path(same).read_bytes()

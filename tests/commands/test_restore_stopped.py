@@ -289,8 +289,9 @@ def test_pipe_that_is_stopped_leaves_what_it_gave(
     folder.mkdir()
     target = folder / "out.mp4"
     # What an earlier job of a pipe has left is of no use.
-    shutil.copytree(folder, job_folder(target) / "parts")
+    (job_folder(target) / "parts").mkdir(parents=True)
     (job_folder(target) / "parts" / "000000.nut").touch()
+    (job_folder(target) / "job.json").write_text('{"can_resume": false}')
     at_frame(5, press_ctrl_c)
     assert Restore(Path("-"), target, weights=(tiny,)).run() == 130
     partial = folder / "out.partial.mp4"
@@ -300,3 +301,34 @@ def test_pipe_that_is_stopped_leaves_what_it_gave(
         f"interrupted: the first {count} frames are in {partial}"
     )
     assert list(folder.iterdir()) == [partial]
+
+
+def test_pipe_deletes_no_job_of_a_file(
+    film, tiny, undisturbed, tmp_path, monkeypatch, at_frame
+):
+    pipe = tmp_path / "in.y4m"
+    Restore(film, pipe, weights=(tiny,), scale=1.0).run()
+    folder = tmp_path / "here"
+    folder.mkdir()
+    target = folder / "out.mp4"
+    at_frame(9, press_ctrl_c)
+    assert Restore(film, target, weights=(tiny,)).run() == 130
+    (folder / "out.partial.mp4").unlink()
+    at_frame(99, press_ctrl_c)
+    data = io.BytesIO(pipe.read_bytes())
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=data))
+    with pytest.raises(InputError, match="an unfinished job is there, with other"):
+        Restore(Path("-"), target, weights=(tiny,)).run()
+    Restore(film, target, weights=(tiny,), resume=True).run()
+    assert_finished(target, undisturbed)
+
+
+def test_job_in_an_empty_folder_goes_on(film, tiny, tmp_path, at_frame):
+    target = tmp_path / "out"
+    target.mkdir()
+    at_frame(9, press_ctrl_c)
+    assert Restore(film, target, weights=(tiny,)).run() == 130
+    at_frame(99, press_ctrl_c)
+    again = Restore(film, target, weights=(tiny,), resume=True, image_format="png")
+    assert again.run() is None
+    assert len(list(target.iterdir())) == NUM_FRAMES

@@ -17,7 +17,7 @@ from edvr_jax.restore import encoder, packets
 from edvr_jax.restore.copying import Original, choose_streams
 from edvr_jax.restore.parts import VideoParts
 from edvr_jax.restore.remux import write_video
-from edvr_jax.restore.source import Timeline
+from edvr_jax.restore.timeline import Timeline
 from tests import videos
 
 FPS = Fraction(25)

@@ -1,0 +1,52 @@
+"""When the frames of a clip are shown."""
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """When the frames of a clip are shown.
+
+    Attributes:
+        times: Of each frame, in units of the time base, rising.
+        end: When the last one is no longer shown.
+        time_base: Seconds of one unit.
+        fps: Mean frames per second.
+    """
+
+    times: Sequence[int]
+    end: int
+    time_base: Fraction
+    fps: Fraction
+
+    @property
+    def seconds(self) -> Fraction:
+        """When the last frame is no longer shown."""
+        return self.end * self.time_base
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return when a frame is shown and for how long."""
+        is_last = index == len(self.times) - 1
+        end = self.end if is_last else self.times[index + 1]
+        return self.times[index], end - self.times[index]
+
+    def on_clock(self, time_base: Fraction) -> "Timeline":
+        """Return the same times on a coarser clock, no two of them equal."""
+
+        def convert(time: int) -> int:
+            return round(time * self.time_base / time_base)
+
+        times: list[int] = []
+        for time in self.times:
+            earliest = times[-1] + 1 if times else 0
+            times.append(max(convert(time), earliest))
+        end = max(convert(self.end), times[-1] + 1)
+        return Timeline(times, end, time_base, self.fps)
+
+    def before(self, index: int, delay: int) -> int:
+        """Return the time of the frame ``delay`` before one, also before the first."""
+        if index >= delay:
+            return self.times[index - delay]
+        return self.times[0] - (delay - index) * self.span(0)[1]
