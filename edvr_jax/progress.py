@@ -11,6 +11,7 @@ import tqdm
 T = TypeVar("T")
 
 INTERVAL = 60.0  # seconds between two lines
+_MOST_OF_AN_ITEM = 0.99  # what its parts add up to before it is done
 
 
 class _Lines:
@@ -25,26 +26,47 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _Meter(tqdm.tqdm):
+    """Knows a word more than tqdm: the items that are done, without parts of one."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        found = super().format_dict
+        return {**found, "num_done": int(found["n"])}
+
+
 class Bar:
     """Shows how far work is; several threads may call it."""
 
     def __init__(self, bar: "tqdm.tqdm[Any]"):
         self._bar = bar
+        self._num_done = bar.n
 
-    def update(self, count: int = 1, *, name: str = "", note: str = "") -> None:
-        """Tell that something was done.
+    def update(self, count: int = 1, *, name: str = "") -> None:
+        """Tell that items are done.
 
         Args:
-            count: So many items; 0 within a long one.
+            count: So many.
             name: What the work is now; "" leaves it.
-            note: Where in an item; "" leaves it.
         """
         with self._bar.get_lock():
             if name:
                 self._bar.set_description(name, refresh=False)
+            self._num_done += count
+            self._bar.update(self._num_done - self._bar.n)
+
+    def advance(self, share: float, note: str = "") -> None:
+        """Tell that a part of an item is done.
+
+        Args:
+            share: Of the item, in 0..1.
+            note: Where in the item that is; "" leaves it.
+        """
+        with self._bar.get_lock():
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            most = self._num_done + _MOST_OF_AN_ITEM - self._bar.n
+            self._bar.update(max(0, min(share, most)))
 
 
 @contextlib.contextmanager
@@ -64,7 +86,14 @@ def open_bar(
     """
     if sys.stderr.isatty():
         width, height = shutil.get_terminal_size()  # also if it does not say
-        style: dict[str, Any] = {"ncols": width, "nrows": height}
+        style: dict[str, Any] = {
+            "ncols": width,
+            "nrows": height,
+            "bar_format": (
+                "{l_bar}{bar}| {num_done}/{total_fmt} "
+                "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+            ),
+        }
     else:
         style = {
             "file": _Lines(),
@@ -72,17 +101,17 @@ def open_bar(
             "maxinterval": INTERVAL,
             "delay": INTERVAL,
             "bar_format": (
-                "{desc}{n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} so far, "
+                "{desc}{num_done} of {total_fmt}, {rate_fmt}, {elapsed} so far, "
                 "{remaining} left{postfix}"
             ),
         }
-    with tqdm.tqdm(
+    with _Meter(
         total=total,
         unit=unit,
         desc=name or None,
         initial=first,
         miniters=0,
-        smoothing=0,  # else a call within an item would seem to begin it
+        smoothing=0,  # items differ, and so do their parts
         leave=False,
         **style,
     ) as bar:

@@ -370,10 +370,13 @@ def _progress(
     if first:
         say(f"going on after {restore_report.count_frames(first)}")
     with progress_lib.open_bar(count, first=first) as bar:
+        running = 0.0  # share of a frame that the tile before has
 
         def show(index: int, num_tiles: int) -> None:
+            nonlocal running
             note = f"tile {index + 1} of {num_tiles}" if num_tiles > 1 else ""
-            bar.update(0, note=note)
+            bar.advance(running, note)
+            running = 1 / (num_tiles * restorer.num_passes)
 
         silent, restorer.on_tile = restorer.on_tile, show
         try:

@@ -38,7 +38,10 @@ def announce(
     image_format: str,
 ) -> None:
     """Say what will be done."""
-    count = "" if source.num_frames is None else f"{count_frames(source.num_frames)}, "
+    count = ""
+    if source.num_frames is not None:
+        about = "about " if source.is_estimate else ""
+        count = f"{about}{count_frames(source.num_frames)}, "
     if encoding is None:
         what = f"{image_format} images in the folder {target}"
     elif is_pipe(target):

@@ -86,6 +86,7 @@ class Source:
         origin: Seconds on the file's own clock at that beginning.
         end: Seconds on the file's own clock where the part ends; None is its end.
         num_frames: About how many frames there are; None if it is not known.
+        is_estimate: That number follows from the seconds, not from a count.
         colors: How the file stores colours.
         pixel_aspect: Width over height of a pixel.
         is_interlaced: Every frame holds two half pictures of different times.
@@ -122,6 +123,7 @@ class Source:
         self.origin = Fraction(0)
         self.end: Fraction | None = None
         self.num_frames: int | None = None
+        self.is_estimate = False
         self.colors = Colors()
         self.pixel_aspect = Fraction(1)
         self.is_interlaced = False
@@ -208,7 +210,7 @@ class Source:
         beginning = Fraction(container.start_time or 0, av.time_base)
         self.origin = beginning + trim.start
         self.end = None if trim.end is None else beginning + trim.end
-        self.num_frames = self._estimate(stream)
+        self.num_frames = self._estimate(container, stream)
         if stream.sample_aspect_ratio:
             self.pixel_aspect = stream.sample_aspect_ratio
         if trim.start:
@@ -335,14 +337,19 @@ class Source:
                 "or .mkv"
             )
 
-    def _estimate(self, stream: VideoStream) -> int | None:
+    def _estimate(self, container: InputContainer, stream: VideoStream) -> int | None:
         num_frames, trim = video.count_frames(stream), self._trim
+        if num_frames is None and container.duration:
+            seconds = Fraction(container.duration, av.time_base)
+            num_frames = max(1, round(seconds * self.fps))
         if num_frames is not None:
             first = _ceil(trim.start * self.fps)
             if trim.end is not None:
                 num_frames = min(num_frames, _ceil(trim.end * self.fps))
             num_frames = max(1, num_frames - first)
-            return min(num_frames, trim.max_frames or num_frames)
+            num_frames = min(num_frames, trim.max_frames or num_frames)
+            self.is_estimate = not stream.frames and num_frames != trim.max_frames
+            return num_frames
         return trim.max_frames
 
     def _read_tags(self, frame: VideoFrame) -> None:

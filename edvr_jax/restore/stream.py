@@ -93,8 +93,8 @@ class Restorer:
 
     Attributes:
         stages: One per network, with its plan once a frame was restored.
-        on_tile: Called before each tile with its index and the number of tiles of its
-            frame.
+        num_passes: How often a frame goes through a network.
+        on_tile: Called before each tile of each pass with its index and their number.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Restorer:
         self.on_tile: Callable[[int, int], Any] = lambda index, count: None
         self._num_channels = networks[0].config.in_channels
         devices = jax.local_devices() if tile is not None else jax.local_devices()[:1]
-        num_streams = len(networks) * (len(_FLIPS) if ensemble else 1)
+        self.num_passes = len(networks) * (len(_FLIPS) if ensemble else 1)
         self.stages = []
         least_tile, enlargement = 1, 1
         for network in networks:
@@ -140,7 +140,7 @@ class Restorer:
                     tiles.fit_plan,
                     devices=devices,
                     overlap=margin,
-                    num_streams=num_streams,
+                    num_streams=self.num_passes,
                 )
             else:
                 side = None if tile is None else int(tile) * enlargement

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edvr_jax import weights
+from edvr_jax import progress, weights
 from edvr_jax.commands import restore
 from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
@@ -175,6 +176,15 @@ def test_what_is_seen_of_a_folder_is_told(tmp_path, tiny, capsys):
     plain = write_folder(tmp_path / "plain", make_frames(3), names)
     run(plain, tmp_path / "again", tiny)
     assert "note" not in capsys.readouterr().err
+
+
+def test_progress_in_a_log_shows_the_tiles(tmp_path, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    source = write_folder(tmp_path / "in", make_frames(2, 80, 120))
+    run(source, tmp_path / "out", tiny, tile=96)
+    lines = capsys.readouterr().err.splitlines()
+    for form in (r"0 of 2, .* left, tile 2 of 2", r"1 of 2, .* left, tile 2 of 2"):
+        assert any(re.fullmatch(form, line) for line in lines), lines
 
 
 @pytest.mark.parametrize("target", ["in", "in/out", "in/out.mp4", ".", "in/../in"])

@@ -267,3 +267,12 @@ def test_report_replaces_no_weights(tmp_path, same):
         with pytest.raises(InputError, match=r"--report .*is the (weights|input)"):
             run(source, tmp_path / "o.mp4", weights, report=report, overwrite=True)
     assert weights.read_bytes() == Path(same).read_bytes()
+
+
+def test_film_without_a_count_of_frames_has_an_estimate(tmp_path, same, capsys):
+    source = tmp_path / "in.mkv"
+    videos.write_film(source, videos.moving_bars(12))
+    run(source, tmp_path / "all", same)
+    assert re.search(r"in\.mkv: about 1[23] frames, 64x48", capsys.readouterr().err)
+    run(source, tmp_path / "part", same, preview=3)
+    assert "in.mkv: 3 frames, 64x48" in capsys.readouterr().err
