@@ -47,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except OSError as error:  # such as a name that is too long
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        return 2
 
 
 def _find_command(name: str, arguments: Sequence[str]) -> Any:

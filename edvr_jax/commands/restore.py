@@ -280,6 +280,7 @@ class Restore:
             output_without_times=self._output_without_times(),
         )
         if self.fps is not None and not source.names:
+            source.close()
             raise InputError(
                 f"--fps is for a folder of frames, but {self.input} has times of its "
                 "own, which are kept; leave it out"
@@ -352,7 +353,7 @@ class Restore:
             "fps": str(source.fps),
             **{name: getattr(self, name) for name in ("start", "end", "preview")},
             "weights": names,
-            "stage2": self.stage2,
+            "networks": len(self.weights) + (self.stage2 is not None),
             "precision": None if self.artifact is not None else self.precision,
             **{name: getattr(self, name) for name in options},
             "size": width_x_height(look.written_size),

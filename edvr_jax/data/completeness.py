@@ -18,8 +18,6 @@ COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
 _FRAME_MARK = b"FRAME"  # what each frame of YUV4MPEG2 begins with
 # Elements of Matroska (RFC 9559, section 5) in the order in which a file has them.
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-
-
 # Seconds of sound that a header may count and the packets do not tell.
 _LARGEST_LAG = 1
 # Bytes between two packets of Matroska: headers of blocks and clusters are smaller.

@@ -62,7 +62,7 @@ class WorkFolder:
         settings = json.loads(json.dumps(settings))
         self._take_lock()
         found = self._read() if self.has_parts else None
-        if found is not None and not found["can_resume"]:
+        if found is not None and not found.get("can_resume", True):
             found = None  # of a pipe, killed
         if self.partial.exists() and found is None and not overwrite:
             raise InputError(
