@@ -231,7 +231,7 @@ def test_without_torch_pickled_files_are_explained(
     tmp_path, monkeypatch, random_params
 ):
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "a.pth").write_bytes(b"x")
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(InputError, match=r"pip install 'edvr-jax\[torch\]'"):
         convert.from_torch(tmp_path / "a.pth")
     config = CONFIGS["basicsr_sr"]

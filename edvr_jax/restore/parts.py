@@ -34,6 +34,7 @@ from edvr_jax.restore.timeline import Timeline
 # each part begins with.
 _PART_PIXELS = 2**26
 _MIN_FRAMES, _MAX_FRAMES = 8, 240
+_LONGEST_DELAY = 3600  # seconds from decoding a frame to showing it
 # NUT keeps every time and packet as it is; the few encoders that it does not know
 # write packets that MOV does not change either.
 _MUXERS = {"nut": ".nut", "mov": ".mov"}
@@ -88,6 +89,7 @@ class VideoParts:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._num_in_part = 0
+        self._latest: int | None = None  # when the last packet is decoded
         self._is_short = False
         with files.report_failure(path):
             for part in (self._unfinished, self._short):
@@ -141,8 +143,24 @@ class VideoParts:
                 time=time,
                 time_base=self.time_base,
             )
-            self._container.mux(packets)
+            self._mux(packets)
             self._num_in_part += 1
+
+    def _mux(self, packets: list[Packet]) -> None:
+        """Write packets; of one or two frames x265 tells no time of decoding."""
+        assert self._container is not None
+        for packet in packets:
+            if not self._has_times(packet):
+                packet.dts = packet.pts
+            self._latest = packet.dts
+            self._container.mux_one(packet)
+
+    def _has_times(self, packet: Packet) -> bool:
+        pts, dts = packet.pts, packet.dts
+        if pts is None or dts is None:
+            return False
+        is_later = self._latest is None or dts > self._latest
+        return is_later and 0 <= (pts - dts) * self.time_base <= _LONGEST_DELAY
 
     def finish(self) -> None:
         """End the last part, which may be short; nothing can be written after it."""
@@ -213,6 +231,7 @@ class VideoParts:
         return self.folder / f"short{_MUXERS[self._muxer]}"
 
     def _open(self) -> None:
+        self._latest = None
         self._unfinished.touch()  # tells what is wrong with a path better than FFmpeg
         self._container = cast(
             OutputContainer, av.open(str(self._unfinished), "w", format=self._muxer)
@@ -229,7 +248,7 @@ class VideoParts:
         assert self._container is not None
         assert self._stream is not None
         with files.report_failure(self._path, FFmpegError):
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
             self._container.close()
             self._container = None
             files.put_in_place(self._unfinished, path)

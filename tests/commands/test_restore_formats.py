@@ -172,7 +172,7 @@ def test_more_than_eight_bits_into_every_format(tmp_path, same, name, pix_fmt):
 def test_prores_keeps_colors(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mov"
     colors = (9, 1, 9, 14)
-    frames = videos.moving_bars(2).astype(np.uint16) * 256
+    frames = videos.moving_bars(3).astype(np.uint16) * 256
     videos.write_film(
         source, frames, codec="libx265", pix_fmt="yuv420p10le", colors=colors
     )
