@@ -212,7 +212,7 @@ def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
 def test_damage_is_told_also_of_a_part(tmp_path, same, capsys):
     source, report = tmp_path / "in.mp4", tmp_path / "report.json"
     options = {"x264-params": "keyint=10"}
-    frames = videos.moving_bars(20, 96, 128)
+    frames = videos.moving_bars(20)
     videos.write_film(source, frames, options=options, with_sound=False)
     videos.damage_packet(source, 12)
     note = "note: .* the decoder guessed parts of [1-9].*, the first one at 0.4"
