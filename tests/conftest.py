@@ -166,17 +166,8 @@ def quick_compile():
         jax.config.update("jax_disable_most_optimizations", False)
 
 
-# Begun first, so that no core waits for one of them at the end.
-_LONGEST_FILES = (
-    *("test_trainer.py", "test_micro_batches.py", "test_guard.py", "test_kill.py"),
-    *("test_explosion.py", "test_steps.py", "test_parallel.py", "test_edvr.py"),
-    *("test_train.py", "test_restore_resume.py", "test_export.py"),
-)
-
-
 def pytest_collection_modifyitems(items):
-    """Order the tests' files, and skip tests whose device is not there."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST_FILES)
+    """Skip, with a reason, the tests whose device is not there."""
     for marker, platforms in (("gpu", ("cuda", "gpu", "rocm")), ("tpu", ("tpu",))):
         if PLATFORM in platforms:
             continue
