@@ -154,12 +154,9 @@ def load(path: str | Path) -> tuple[list[Network], str]:
     """
     path = Path(path)
     platform = jax.export.default_export_platform()
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return _load_networks(file, path, platform), digest
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with files.report_unreadable(path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _load_networks(file, path, platform), digest
 
 
 def _load_networks(file: IO[bytes], path: Path, platform: str) -> list[Network]:

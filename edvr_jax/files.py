@@ -70,6 +70,22 @@ def report_failure(path: Path, *others: type[Exception]) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def report_unreadable(path: Path) -> Iterator[None]:
+    """Turn an OSError of reading inside the ``with`` into an InputError.
+
+    Args:
+        path: The input, as the user knows it.
+
+    Raises:
+        InputError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Give a finished file or folder its name.
 

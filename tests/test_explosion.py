@@ -36,9 +36,10 @@ def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
         if key.startswith("offset_mean")
     ]
     assert 0 < max(means) < 2.0
-    # Stopped after it went back: the same bits.
-    with pytest.raises(Stopped):
-        run(exploding, clips, tmp_path / "stopped", stop_at=6)
+    # Stopped before and after it went back: the same bits.
+    for step in (2, 6):
+        with pytest.raises(Stopped):
+            run(exploding, clips, tmp_path / "stopped", stop_at=step)
     again, _ = run(exploding, clips, tmp_path / "stopped")
     assert_same_bits(again, state)
 

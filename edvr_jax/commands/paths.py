@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edvr_jax import files
 from edvr_jax.commands import output as output_lib
 from edvr_jax.errors import InputError
 from edvr_jax.restore.work import places_beside
@@ -69,18 +70,13 @@ def check_report(
                     "the report a file of its own"
                 )
     output_lib.check_new(report, overwrite=overwrite)
-    if report.exists() and _read_start(report) not in (b"{", b""):
-        raise InputError(
-            f"--report {report}: this file is no report; choose another name"
-        )
-
-
-def _read_start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if report.exists():
+        with files.report_unreadable(report), report.open("rb") as file:
+            start = file.read(1)
+        if start not in (b"{", b""):
+            raise InputError(
+                f"--report {report}: this file is no report; choose another name"
+            )
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -104,15 +100,12 @@ def fingerprint(path: Path, names: Sequence[str] = ()) -> str:
     digest = hashlib.sha256()
     for name in names or [""]:
         file = path / name
-        try:
+        with files.report_unreadable(file), file.open("rb") as data:
             size = file.stat().st_size
             digest.update(f"{name}\0{size}\0".encode())
             last = max(0, size - _SAMPLE)
             num_samples = min(_NUM_SAMPLES, -(-size // _SAMPLE))
-            with file.open("rb") as data:
-                for index in range(num_samples):
-                    data.seek(last * index // max(1, num_samples - 1))
-                    digest.update(data.read(_SAMPLE))
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+            for index in range(num_samples):
+                data.seek(last * index // max(1, num_samples - 1))
+                digest.update(data.read(_SAMPLE))
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edvr_jax import progress
+from edvr_jax import files, progress
 from edvr_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -56,10 +56,8 @@ def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:
         InputError: if the file is missing, is no complete image or has pixels that are
             neither of 8 nor of 16 bits.
     """
-    try:
+    with files.report_unreadable(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     return decode_image(data, path, any_depth=any_depth)
 
 
@@ -109,11 +107,8 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: if the file is missing or is no complete image.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(24)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with files.report_unreadable(path), path.open("rb") as file:
+        header = file.read(24)
     if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 24:
         width, height = struct.unpack(">II", header[16:])
         return height, width

@@ -323,8 +323,9 @@ class Source:
                     if is_late or len(times) == most:
                         break
         known = sorted(time for time in times if end is None or time * unit < end)
+        step = self._step(unit)
         for index, time in enumerate(known[:max_frames]):
-            self._check_turn(index, time - known[0], self._step(unit))
+            self._check_turn(index, time - known[0], step)
 
     def _step(self, unit: Fraction) -> Fraction:
         return 1 / (self.fps * unit)

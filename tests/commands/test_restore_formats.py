@@ -45,7 +45,8 @@ def test_rate_that_mpeg4_cannot_count(tmp_path, same):
     np.testing.assert_allclose(after["times"], np.array(times) / 1000, atol=8e-3)
 
 
-@pytest.mark.parametrize(("suffix", "levels"), [("avi", 2), ("y4m", 1)])
+@pytest.mark.parametrize("suffix", ["avi", "y4m"])
+@pytest.mark.parametrize("levels", [1, 2])
 def test_colors_that_a_format_does_not_store(tmp_path, same, suffix, levels):
     # Enlarged to a size for which players take another matrix.
     source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
