@@ -159,6 +159,11 @@ class ModelConfig:
         """Height and width of the input must be multiples of this."""
         return 16 if self.hr_in else 4
 
+    @property
+    def feature_scale(self) -> int:
+        """Size of the output over the size of the features at level 1."""
+        return 4 if self.hr_in else self.scale
+
     def with_dtype(self, dtype: Literal["float32", "bfloat16"]) -> "ModelConfig":
         """Return the same network with another computation type."""
         return dataclasses.replace(self, dtype=dtype)
@@ -309,6 +314,10 @@ class DataConfig:
         camera_motion: Probability that a window's crop moves along a smooth
             path from frame to frame, which gives still clips a camera motion.
         max_camera_speed: Fastest such motion, in ground-truth pixels per frame.
+        synthetic_motion: Probability that a window shows one single frame, moved
+            like that, in place of successive frames: its optical flow is exact.
+        crop_candidates: Crops drawn for each window, of which the one with the most
+            texture is taken; 1 takes any.
         batch_size: Windows per step over all devices.
         num_workers: Processes that read and prepare; 0 does it by threads of the
             training process. The samples do not depend on it.
@@ -330,6 +339,8 @@ class DataConfig:
     gt_crop: int = 256
     camera_motion: float = 0.0
     max_camera_speed: float = 6.0
+    synthetic_motion: float = 0.0
+    crop_candidates: int = 1
     batch_size: int = 32
     num_workers: int = 0
     frame_cache_mib: int = 128
@@ -339,13 +350,13 @@ class DataConfig:
     def __post_init__(self):
         """Check ranges, and fields against each other."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
+        _positive(self, "crop_candidates")
         _not_negative(
             self, "max_camera_speed num_workers frame_cache_mib max_disk_cache_gib"
         )
-        if not 0 <= self.camera_motion <= 1:
-            raise InputError(
-                f"camera_motion is a probability, got {self.camera_motion}"
-            )
+        for name in ("camera_motion", "synthetic_motion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is a probability, got {getattr(self, name)}")
         if not self.intervals or min(self.intervals) < 1:
             raise InputError(f"intervals must be positive, got {self.intervals}")
         if self.lq == "given" and self.gt_downscale > 1:
@@ -363,6 +374,49 @@ class DataConfig:
     def exposure(self) -> int:
         """Frames of a clip that make one degraded frame."""
         return self.degrade.num_blurred if self.lq == "made" else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FidelityConfig:
+    """Offset-fidelity loss: optical flow guides the offsets of the alignment.
+
+    The mean offset of each deformable convolution, over its taps and groups, is
+    compared with the optical flow from the center frame to the neighbor; the
+    cascaded one, which corrects an aligned result, with zero. Beyond the tolerance
+    the error costs ``error^2 / 2`` up to ``huber_delta``, and grows linearly from
+    there. Source: "Understanding Deformable Alignment in Video Super-Resolution"
+    (arXiv:2009.07265), Eq. 5, which compares every single offset, by the absolute
+    error, with a tolerance of 10 pixels and weight 1. An absolute error of the mean
+    would teach fresh offsets to stay at zero, the median of the motion.
+
+    Attributes:
+        weight: Factor of the loss of a window, which is the sum over the deformable
+            convolutions of the mean over pixels; 0 turns it off.
+        decay_steps: The weight falls linearly to zero over so many steps; None keeps
+            it.
+        tolerance: Error that costs nothing, in pixels of the level.
+        huber_delta: Error from which the loss grows linearly, in pixels of the level.
+        alone: Train the alignment by this loss alone: no frame is restored, and only
+            the features and the offsets of the three levels learn.
+    """
+
+    weight: float = 0.0
+    decay_steps: int | None = None
+    tolerance: float = 0.0
+    huber_delta: float = 4.0
+    alone: bool = False
+
+    def __post_init__(self):
+        """Check ranges, and that there is a loss."""
+        _not_negative(self, "weight tolerance")
+        if self.decay_steps is not None:
+            _positive(self, "decay_steps")
+        if not self.huber_delta > 0:
+            raise InputError(f"huber_delta must be positive, got {self.huber_delta}")
+        if self.alone and (not self.weight or self.decay_steps is not None):
+            raise InputError(
+                "alone needs a weight that stays: set weight, and leave decay_steps out"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -395,6 +449,7 @@ class OptimConfig:
             on CPU, where more gain nothing, and all windows elsewhere.
         remat: Keep only the results of convolutions for the gradients, and compute
             the rest again: less memory, a little slower. XLA undoes it on CPU.
+        fidelity: Offset-fidelity loss, added to Charbonnier's.
     """
 
     peak_lr: float = 4e-4
@@ -411,6 +466,7 @@ class OptimConfig:
     charbonnier_eps: float = 1e-12
     micro_batch_size: int | None = None
     remat: bool = False
+    fidelity: FidelityConfig = FidelityConfig()
 
     def __post_init__(self):
         """Check that every period has a weight, and ranges."""
@@ -561,6 +617,13 @@ class Config:
             raise InputError(
                 f"optim.tsa_warmup_steps is {self.optim.tsa_warmup_steps}, but the "
                 "network has no TSA (model.with_tsa)"
+            )
+        if self.optim.fidelity.weight and (
+            isinstance(self.model, CascadeConfig) or not self.model.with_alignment
+        ):
+            raise InputError(
+                "optim.fidelity guides the alignment of one network: it does not go "
+                "with a cascade, or with model.with_alignment False"
             )
         self.data.degrade.check_scale(self.model.output_scale)
         step = self.model.size_multiple * self.model.output_scale

@@ -6,6 +6,7 @@ import numpy as np
 from edvr_jax import config as config_lib
 from edvr_jax import optim, parallel
 from edvr_jax.config import CascadeConfig, Config, Phase
+from edvr_jax.data.samples import flow_pixel
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.state import create_train_state
@@ -78,12 +79,18 @@ def training_memory(config: Config) -> int:
 def _batch_shapes(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     size, model = config.data.gt_crop, config.model
     small, count = size // model.output_scale, config.data.batch_size
-    zeros = {
+    zeros: dict[str, np.ndarray] = {
         "lq": np.broadcast_to(
             np.uint8(0), (count, model.num_frames, small, small, model.in_channels)
         ),
         "gt": np.broadcast_to(np.uint8(0), (count, size, size, model.out_channels)),
     }
+    pixel = flow_pixel(config)
+    if pixel is not None:
+        shape = (count, model.num_frames, size // pixel, size // pixel, 2)
+        zeros["flow"] = np.broadcast_to(np.float16(0), shape)
+    if config.optim.fidelity.alone:
+        del zeros["gt"]
     return {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype)
         for name, x in parallel.shard(zeros).items()

@@ -1,7 +1,8 @@
-"""Training loss."""
+"""Training losses."""
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def charbonnier(
@@ -36,3 +37,40 @@ def charbonnier(
     if weight is not None:
         distance *= weight.reshape(-1, *[1] * (distance.ndim - 1))
     return jnp.sum(distance)
+
+
+def offset_fidelity(
+    offset: jax.Array,
+    flow: jax.Array,
+    *,
+    tolerance: float = 0.0,
+    huber_delta: float = 4.0,
+    weight: jax.Array | None = None,
+) -> jax.Array:
+    """Huber loss of offsets that should follow the optical flow, in float32.
+
+    The mean over frames and pixels, summed over windows and the two components, of
+    ``huber(max(|offset - flow| - tolerance, 0))``.
+    Source: after arXiv:2009.07265, Eq. 5; see
+    :class:`edvr_jax.config.FidelityConfig` for the differences.
+
+    Args:
+        offset: Mean offset over taps and groups, (dy, dx) in pixels, [N, T, H, W, 2].
+        flow: Flow from the center frame to each frame, likewise.
+        tolerance: Error that costs nothing, in pixels.
+        huber_delta: Error from which the loss grows linearly, in pixels.
+        weight: Factor of each window's loss, [N]; None is 1.
+
+    Returns:
+        Scalar, float32.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if offset.shape != flow.shape:
+        raise ValueError(f"offset is {offset.shape} but flow is {flow.shape}")
+    error = jnp.abs(offset.astype(jnp.float32) - flow.astype(jnp.float32))
+    excess = jnp.maximum(error - tolerance, 0)
+    loss = optax.losses.huber_loss(excess, delta=huber_delta).sum(-1)
+    loss = loss.mean(axis=(1, 2, 3))
+    return jnp.sum(loss if weight is None else loss * weight)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from edvr_jax import losses, optim
+from edvr_jax import alignment, losses, optim
 from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.models import layers
 from edvr_jax.models import params as params_lib
@@ -23,7 +23,12 @@ OFFSET_MEAN, OFFSET_MAX = "offset_mean/", "offset_max/"
 
 
 def global_gradients(
-    params: Any, batch: Batch, *, model: nn.Module, config: OptimConfig
+    params: Any,
+    batch: Batch,
+    step: jax.Array | int = 0,
+    *,
+    model: nn.Module,
+    config: OptimConfig,
 ) -> tuple[jax.Array, Any, Metrics]:
     """Loss, gradients and offsets of the global batch.
 
@@ -32,32 +37,52 @@ def global_gradients(
 
     Args:
         params: Parameters.
-        batch: This device's windows: ``lq`` [n, T, h, w, C] and ``gt``
-            [n, H, W, C], uint8 or float in [0, 1]; a ``weight`` [n] of each in the
-            loss if it is not 1.
+        batch: This device's windows: ``lq`` [n, T, h, w, C] and, unless the alignment
+            is trained alone, ``gt`` [n, H, W, C], uint8 or float in [0, 1]; a
+            ``weight`` [n] of each in the loss if it is not 1; with
+            ``config.fidelity`` the ``flow`` from the center to each frame, (dy, dx)
+            in pixels of level 1, [n, T, h, w, 2].
+        step: Steps made so far; the weight of ``config.fidelity`` depends on it.
         model: Network.
-        config: Loss, ``micro_batch_size`` (None is all n), ``remat`` and ``frozen``,
-            whose gradients are zero and cost nothing.
+        config: Losses, ``micro_batch_size`` (None is all n), ``remat`` and
+            ``frozen``, whose gradients are zero and cost nothing.
 
     Returns:
         Loss (scalar), gradients (like params), and for each deformable convolution
         the ``offset_mean/...`` and ``offset_max/...`` of the absolute offsets, in
-        pixels of its level; all the same on every device.
+        pixels of its level; with ``config.fidelity`` also ``flow_error/...`` and
+        ``flow_mean/...``, see :func:`edvr_jax.alignment.fidelity`; all the same on
+        every device.
     """
+    guided, is_alone = config.fidelity.weight > 0, config.fidelity.alone
+    mutable = [layers.OFFSETS, layers.MEAN_OFFSETS] if guided else [layers.OFFSETS]
+    method = "align" if is_alone else None
 
     def apply(params, lq):
-        return model.apply({"params": params}, lq, mutable=[layers.OFFSETS])
+        return model.apply({"params": params}, lq, mutable=mutable, method=method)
 
     if config.remat:
         apply = jax.checkpoint(apply, policy=_keeps_results_of_convolutions)
 
     def loss_fn(params, batch):
-        lq, gt = (_to_float(batch[name]) for name in ("lq", "gt"))
+        lq = _to_float(batch["lq"])
         restored, collections = apply(optim.stop_frozen(params, config), lq)
-        loss = losses.charbonnier(
-            restored, gt, eps=config.charbonnier_eps, weight=batch.get("weight")
-        )
-        return loss, _offset_metrics(collections)
+        measured, weight = _offset_metrics(collections, config), batch.get("weight")
+        loss = jnp.zeros(())
+        if not is_alone:
+            loss += losses.charbonnier(
+                restored,
+                _to_float(batch["gt"]),
+                eps=config.charbonnier_eps,
+                weight=weight,
+            )
+        if guided:
+            error, flow_metrics = alignment.fidelity(
+                collections, batch["flow"], config=config.fidelity, weight=weight
+            )
+            loss += alignment.fidelity_weight(step, config.fidelity) * error
+            measured |= flow_metrics
+        return loss, measured
 
     def gradients(params, batch):
         (loss, offsets), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -91,13 +116,19 @@ def _largest_divisor(count: int, limit: int) -> int:
     return next(size for size in range(min(count, limit), 0, -1) if count % size == 0)
 
 
-def _offset_metrics(collections: Mapping[str, Any]) -> Metrics:
-    """Name what the deformable convolutions report."""
+def _offset_metrics(collections: Mapping[str, Any], config: OptimConfig) -> Metrics:
+    """Name what the deformable convolutions report.
+
+    Where the alignment is trained alone, what does not learn is left out: asking for
+    it would compute it.
+    """
     flat = params_lib.flatten(collections.get(layers.OFFSETS, {}))
     prefixes = {"mean": OFFSET_MEAN, "max": OFFSET_MAX}
     named = {}
     for path, value in flat.items():
         name, _, kind = path.rpartition("/")
+        if config.fidelity.alone and not alignment.is_trained_alone(name):
+            continue
         named[prefixes[kind] + name] = jax.lax.stop_gradient(value)
     return named
 
@@ -159,7 +190,7 @@ def train_step(
         ``grad_norm``, the offsets of :func:`global_gradients`, and ``is_skipped``.
     """
     loss, grads, offsets = global_gradients(
-        state.params, batch, model=model, config=config
+        state.params, batch, state.step, model=model, config=config
     )
     grad_norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(

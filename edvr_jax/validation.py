@@ -3,26 +3,29 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from edvr_jax import evaluator, metrics, parallel, protocols
-from edvr_jax.config import Config, ProtocolName
+from edvr_jax import alignment, evaluator, metrics, parallel, protocols
+from edvr_jax.config import Config, ModelConfig, ProtocolName
 from edvr_jax.data.clips import Clip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
 from edvr_jax.data.samples import Centers, read_window
-from edvr_jax.data.transforms import Flip
+from edvr_jax.data.transforms import Flip, draw_crop_path
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 
 # Side of the ground-truth crops, in pixels.
 _CROP = 256
+# Fastest motion of the windows that measure alignment, in pixels of level 1 per frame.
+_MOTION = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,21 +33,23 @@ class Validated:
     """Result of a validation.
 
     Attributes:
-        scores: Means over the clips, such as ``psnr_y`` and ``psnr_y_bicubic``, in dB;
-            empty if there are no clips.
-        channel: Channel that decides which step is the best.
+        scores: Means over the clips: ``psnr_y`` and ``psnr_y_bicubic`` in dB; for
+            crops also ``psnr_y_still``, with copies of the center frame in place of
+            its neighbors, and ``flow_correlation``, see
+            :func:`edvr_jax.alignment.correlation`. Empty if there are no clips.
+        decisive: Name of the score that decides which step is the best.
         image: A fixed crop, uint8 RGB [H, 3*H, 3]: enlarged input, restored, ground
             truth; None if there are no clips.
     """
 
     scores: dict[str, float]
-    channel: Literal["y", "rgb"] = "y"
+    decisive: str = "psnr_y"
     image: np.ndarray | None = None
 
     @property
     def score(self) -> float | None:
         """What decides which step is the best, or None."""
-        return self.scores.get(f"psnr_{self.channel}")
+        return self.scores.get(self.decisive)
 
 
 Validate = Callable[[Any], Validated]
@@ -77,38 +82,60 @@ def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
     """Y-PSNR of fixed crops: mean over those of a clip, then over the clips."""
     model, scale = create_model(config.model), config.model.output_scale
     center = config.model.center
-    samples = [_samples(clip, config) for clip in _own_share(clips)]
-    enlarged = [[imresize(lq[center], scale) / 255 for lq, _ in c] for c in samples]
-
-    def psnr_sum(images):
-        """Sum over the clips of the mean Y-PSNR of their images."""
-        return sum(
-            float(
-                np.mean(
-                    [
-                        metrics.psnr(i, gt, channel="y")
-                        for i, (_, gt) in zip(*both, strict=True)
-                    ]
-                )
-            )
-            for both in zip(images, samples, strict=True)
-        )
-
-    baseline = {"psnr_y" + _baseline(config): psnr_sum(enlarged)}
+    own = _own_share(clips)
+    samples = [_samples(clip, config) for clip in own]
+    truths = [[gt for _, gt in crops] for crops in samples]
+    windows = [np.stack([lq for lq, _ in crops]) for crops in samples]
+    enlarged = [[imresize(lq[center], scale) / 255 for lq in w] for w in windows]
+    baseline = {"psnr_y" + _baseline(config): _psnr_sum(enlarged, truths)}
+    moving = []
+    if isinstance(config.model, ModelConfig) and config.model.with_alignment:
+        moving = [_moving_samples(clip, config) for clip in own]
+    with_pixels = not config.optim.fidelity.alone
 
     def validate(params):
-        restored = [
-            _restore(params, np.stack([lq for lq, _ in c]), model=model)
-            for c in samples
-        ]
-        sums = {"psnr_y": psnr_sum(restored), **baseline}
+        sums, image = {}, None
+        if with_pixels:
+            restored = [_restore(params, lq, model=model) for lq in windows]
+            sums = {"psnr_y": _psnr_sum(restored, truths), **baseline}
+            if config.model.num_frames > 1:
+                still = [
+                    _restore(params, _copies_of(lq, center), model=model)
+                    for lq in windows
+                ]
+                sums["psnr_y_still"] = _psnr_sum(still, truths)
+            if samples:
+                image = _side_by_side(enlarged[0][0], restored[0][0], truths[0][0])
+        if moving:
+            sums["flow_correlation"] = sum(
+                alignment.correlation(
+                    alignment.estimate(params, lq / np.float32(255), model=model), flow
+                )
+                for lq, flow in moving
+            )
         scores = parallel.mean_over_processes(sums, len(samples))
-        image = None
-        if samples:
-            image = _side_by_side(enlarged[0][0], restored[0][0], samples[0][0][1])
-        return Validated(scores, image=image)
+        decisive = "psnr_y" if with_pixels else "flow_correlation"
+        return Validated(scores, decisive, image)
 
     return validate
+
+
+def _psnr_sum(
+    images: Iterable[Iterable[Any]], truths: Iterable[Iterable[np.ndarray]]
+) -> float:
+    """Add the mean Y-PSNR of each clip."""
+    return sum(
+        statistics.fmean(
+            metrics.psnr(image, gt, channel="y")
+            for image, gt in zip(*clip, strict=True)
+        )
+        for clip in zip(images, truths, strict=True)
+    )
+
+
+def _copies_of(windows: np.ndarray, center: int) -> np.ndarray:
+    """Put the center frame in the place of its neighbors, [N, T, h, w, C]."""
+    return np.repeat(windows[:, center : center + 1], windows.shape[1], axis=1)
 
 
 def _by_protocol(config: Config, name: ProtocolName, root: Path) -> Validate:
@@ -150,7 +177,7 @@ def _by_protocol(config: Config, name: ProtocolName, root: Path) -> Validate:
             restored = _restore(params, lq[None], model=model)[0]
             enlarged = imresize(lq[center], config.model.output_scale) / 255
             image = _side_by_side(enlarged, restored, gt)
-        return Validated(scores, channel, image)
+        return Validated(scores, f"psnr_{channel}", image)
 
     return validate
 
@@ -199,19 +226,13 @@ def _side_by_side(*images: np.ndarray) -> np.ndarray:
 def _samples(clip: Clip, config: Config) -> list[Pair]:
     """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
     model, data = config.model, config.data
-    scale = model.output_scale
-    multiple = model.size_multiple * scale
-    size = min(_CROP, *clip.gt.size) // multiple * multiple
-    corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
-    centers = Centers([clip], config)
-    count = min(config.eval.frames_per_clip or len(centers), len(centers))
-    chosen = np.linspace(0, len(centers) - 1, count).astype(int)
+    size, corner = _center_crop(clip, config)
     offsets = np.arange(model.num_frames) - model.center
     offsets *= min(data.intervals) * data.window_step
     windows = [
         read_window(
             clip,
-            centers[position][1] + offsets,
+            frame + offsets,
             np.tile(corner, (model.num_frames, 1)),
             config=config,
             size=size,
@@ -219,6 +240,63 @@ def _samples(clip: Clip, config: Config) -> list[Pair]:
             rng=np.random.default_rng(index),
             cache=FrameCache(0),
         )
-        for index, position in enumerate(chosen)
+        for index, frame in enumerate(_spread_centers(clip, config))
     ]
     return [(window["lq"], window["gt"]) for window in windows]
+
+
+def _moving_samples(clip: Clip, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of one frame that a camera moves: lq [N,T,h,w,C], flow [N,T,h,w,2]."""
+    assert isinstance(config.model, ModelConfig)
+    model, windows = config.model, []
+    size, _ = _center_crop(clip, config)
+    size //= 2  # room for the motion
+    size -= size % (model.size_multiple * model.output_scale)
+    data = dataclasses.replace(
+        config.data,
+        gt_crop=size,
+        max_camera_speed=_MOTION * model.feature_scale,
+        crop_candidates=1,
+    )
+    for index, frame in enumerate(_spread_centers(clip, config)):
+        rng = np.random.default_rng(index)
+        path = draw_crop_path(
+            rng,
+            data,
+            size=clip.gt.size,
+            num_frames=model.num_frames,
+            center=model.center,
+            scale=model.output_scale,
+            motion=1.0,
+        )
+        windows.append(
+            read_window(
+                clip,
+                np.full(model.num_frames, frame),
+                path,
+                config=config,
+                size=size,
+                flip=Flip(),
+                rng=rng,
+                cache=FrameCache(0),
+                flow_pixel=model.feature_scale,
+            )
+        )
+    lq, flow = (np.stack([window[key] for window in windows]) for key in ("lq", "flow"))
+    return lq, flow
+
+
+def _center_crop(clip: Clip, config: Config) -> tuple[int, np.ndarray]:
+    """Return side and top-left corner of the crop that validation looks at."""
+    scale = config.model.output_scale
+    multiple = config.model.size_multiple * scale
+    size = min(_CROP, *clip.gt.size) // multiple * multiple
+    return size, (np.array(clip.gt.size) - size) // 2 // scale * scale
+
+
+def _spread_centers(clip: Clip, config: Config) -> list[int]:
+    """Return the center frames of evenly spread windows."""
+    centers = Centers([clip], config)
+    count = min(config.eval.frames_per_clip or len(centers), len(centers))
+    chosen = np.linspace(0, len(centers) - 1, count).astype(int)
+    return [centers[position][1] for position in chosen]

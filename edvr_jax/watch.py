@@ -21,6 +21,20 @@ from edvr_jax.validation import Validated
 
 Log = Callable[[str], None]
 
+FLOW_CORRELATION = "flow_correlation"
+
+# How the scores of a validation are shown.
+_SCORES = {
+    f"psnr_{channel}{suffix}": f"{channel.upper()}-PSNR{what} {{:.2f}} dB"
+    for channel in ("y", "rgb")
+    for suffix, what in (
+        ("", ""),
+        ("_bicubic", " of bicubic"),
+        ("_input", " of the input"),
+        ("_still", " of copies of the center"),
+    )
+} | {FLOW_CORRELATION: "offsets follow motion by {:.2f}"}
+
 
 class Watch:
     """Collects the metrics of steps without waiting for them, and reports them.
@@ -99,8 +113,10 @@ class Watch:
         rate = (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._time = step, now
         data = self._config.data
-        if values["loss"] is not None:
-            values["loss"] /= data.batch_size * data.gt_crop**2 * 3  # per value
+        is_alone = self._config.optim.fidelity.alone
+        if values["loss"] is not None:  # per value, or per window
+            num_values = 1 if is_alone else data.gt_crop**2 * 3
+            values["loss"] /= data.batch_size * num_values
         num_skipped = round(len(pending) * (values.pop("is_skipped") or 0))
         values["num_skipped"] = num_skipped
         values["lr"] = float(optim.cosine_restart_lr(step - 1, self._config.optim))
@@ -117,17 +133,18 @@ class Watch:
 
     def val_line(self, step: int, validated: Validated) -> None:
         """Report a validation, and write the image of its crop."""
-        name = validated.channel
         scores = validated.scores
         if not scores:
             return
         self._write(step, scores)
-        self._score = f"  PSNR {validated.score:.2f} dB"
-        baseline = next(key for key in scores if key.startswith(f"psnr_{name}_"))
-        self._log(
-            f"step {step}  validation: {name.upper()}-PSNR {validated.score:.2f} dB, "
-            f"{baseline.rpartition('_')[2]} {scores[baseline]:.2f} dB"
-        )
+        self._score = f"  {_SCORES[validated.decisive].format(validated.score)}"
+        shown = [
+            _SCORES[name].format(value)
+            for name, value in scores.items()
+            if name == validated.decisive
+            or (name.startswith(f"{validated.decisive}_") or name == FLOW_CORRELATION)
+        ]
+        self._log(f"step {step}  validation: {', '.join(dict.fromkeys(shown))}")
         if self._board is not None and validated.image is not None:
             path = self._folder / "images" / f"{step:07d}.png"
             path.parent.mkdir(exist_ok=True)

@@ -25,7 +25,8 @@ LAYERS = (
     ("ops", "losses", "metrics"),
     ("models", "data"),
     ("convert", "optim", "state"),
-    ("weights", "steps"),
+    ("weights", "alignment"),
+    ("steps",),
     ("parallel", "protocols", "restore", "warm_start"),
     (
         *("benchmark", "checkpoint", "evaluator", "export"),

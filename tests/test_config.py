@@ -12,6 +12,7 @@ from edvr_jax.config import (
     CascadeConfig,
     Config,
     DataConfig,
+    FidelityConfig,
     ModelConfig,
     OptimConfig,
     from_dict,
@@ -53,7 +54,20 @@ def test_unknown_field_is_named():
     ("cls", "change", "message"),
     [
         (DataConfig, {"camera_motion": 2.0}, "probability"),
+        (DataConfig, {"synthetic_motion": -0.1}, "synthetic_motion"),
         (DataConfig, {"batch_size": 0}, "batch_size"),
+        (DataConfig, {"crop_candidates": 0}, "crop_candidates"),
+        (FidelityConfig, {"alone": True}, "weight"),
+        (FidelityConfig, {"huber_delta": 0.0}, "huber_delta"),
+        (FidelityConfig, {"weight": 1.0, "decay_steps": 0}, "decay_steps"),
+        (
+            Config,
+            {
+                "model": CascadeConfig(),
+                "optim": OptimConfig(fidelity=FidelityConfig(weight=1.0)),
+            },
+            "cascade",
+        ),
         (DataConfig, {"intervals": ()}, "intervals"),
         (DataConfig, {"lq": "given", "gt_downscale": 2}, "gt_downscale"),
         (Config, {"model": ModelConfig(scale=1)}, "track sr does not go with scale 1"),

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax.losses import charbonnier
+from edvr_jax.losses import charbonnier, offset_fidelity
 
 
 def test_value_by_hand():
@@ -28,3 +28,24 @@ def test_bfloat16_is_summed_in_float32():
     loss = charbonnier(ones, zeros)
     assert loss.dtype == jnp.float32
     assert float(loss) == 1000
+
+
+def test_fidelity_by_hand():
+    """Errors 0.5, 3 and 10 with tolerance 1 and delta 4: 0, 2^2/2, 4*(9 - 2)."""
+    flow = jnp.zeros((1, 1, 1, 3, 2))
+    offset = flow.at[0, 0, 0, :, 0].set(jnp.array([0.5, -3.0, 10.0]))
+    loss = offset_fidelity(offset, flow, tolerance=1.0, huber_delta=4.0)
+    np.testing.assert_allclose(loss, (0 + 2 + 28) / 3, rtol=1e-6)
+
+
+def test_fidelity_weighs_windows_and_adds_them():
+    flow = jnp.zeros((2, 3, 4, 4, 2))
+    offset = flow.at[0].set(1.0).at[1].set(2.0)  # 2 * 0.5 and 2 * 2 per pixel
+    np.testing.assert_allclose(offset_fidelity(offset, flow), 1 + 4)
+    weighted = offset_fidelity(offset, flow, weight=jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(weighted, 1)
+
+
+def test_fidelity_refuses_another_grid():
+    with pytest.raises(ValueError, match=r"\(1, 1, 4, 4, 2\).*\(1, 1, 2, 2, 2\)"):
+        offset_fidelity(jnp.zeros((1, 1, 4, 4, 2)), jnp.zeros((1, 1, 2, 2, 2)))

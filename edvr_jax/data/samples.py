@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edvr_jax.config import Config
-from edvr_jax.data import degrade
+from edvr_jax.config import CascadeConfig, Config
+from edvr_jax.data import degrade, flow
 from edvr_jax.data.clips import Clip, window_length
 from edvr_jax.data.frames import FrameCache, Frames
 from edvr_jax.data.transforms import Flip, crop, draw_crop_path
@@ -15,7 +15,8 @@ from edvr_jax.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-Sample = dict[str, np.ndarray]  # lq [T, h, w, 3] and gt [H, W, 3], uint8
+# lq [T, h, w, 3] and gt [H, W, 3], uint8; with a fidelity loss flow [T, h, w, 2]
+Sample = dict[str, np.ndarray]
 MAX_REDRAWS = 100
 
 
@@ -83,7 +84,9 @@ class Sampler:
             rng: Source of interval, crop, flip and noise.
 
         Returns:
-            ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8.
+            ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8; with
+            ``optim.fidelity`` also ``flow``, see :func:`read_window`, and with
+            ``alone`` no ``gt``.
 
         Raises:
             InputError: if a frame cannot be read; with ``skip_bad`` another center is
@@ -100,25 +103,46 @@ class Sampler:
         raise InputError(f"{MAX_REDRAWS} windows in a row cannot be read; see above")
 
     def _draw(self, index: int, frame: int, rng: np.random.Generator) -> Sample:
-        clip, model = self.clips[index], self.config.model
+        clip, model, data = self.clips[index], self.config.model, self.config.data
+        # Configurations without synthetic motion draw the numbers that they always did.
+        is_synthetic = (
+            data.synthetic_motion > 0 and rng.random() < data.synthetic_motion
+        )
+
+        def texture(corner: np.ndarray) -> float:
+            image = self.cache.get(
+                (clip.name, True, frame), lambda: clip.gt[int(frame)]
+            )
+            return flow.texture(crop(image, corner, data.gt_crop, border="edge"))
+
         path = draw_crop_path(
             rng,
-            self.config.data,
+            data,
             size=clip.gt.size,
             num_frames=model.num_frames,
             center=model.center,
             scale=model.output_scale,
+            motion=1.0 if is_synthetic else data.camera_motion,
+            texture=texture,
         )
-        return read_window(
+        if is_synthetic:
+            frames = np.full(model.num_frames, frame)
+        else:
+            frames = self._draw_frames(clip, frame, rng)
+        sample = read_window(
             clip,
-            self._draw_frames(clip, frame, rng),
+            frames,
             path,
             config=self.config,
             size=self.config.data.gt_crop,
             flip=Flip.draw(rng),
             rng=rng,
             cache=self.cache,
+            flow_pixel=flow_pixel(self.config),
         )
+        if self.config.optim.fidelity.alone:
+            del sample["gt"]  # the step would not look at it
+        return sample
 
     def _draw_frames(
         self, clip: Clip, center: int, rng: np.random.Generator
@@ -149,6 +173,7 @@ def read_window(
     rng: np.random.Generator,
     flip: Flip,
     cache: FrameCache,
+    flow_pixel: int | None = None,
 ) -> Sample:
     """Read a window's crops; make the degraded ones unless they are given.
 
@@ -164,9 +189,13 @@ def read_window(
         rng: Source of the noise.
         flip: Applied to all crops, before they are degraded.
         cache: Frames decoded lately.
+        flow_pixel: Side of a pixel of the optical flow, in ground-truth pixels; None
+            computes no flow.
 
     Returns:
-        ``lq`` [T, size/s, size/s, 3] and ``gt`` [size, size, 3], uint8.
+        ``lq`` [T, size/s, size/s, 3] and ``gt`` [size, size, 3], uint8; and
+        with ``flow_pixel`` the ``flow`` [T, h, w, 2], float16: the displacement
+        (dy, dx) from the center frame to each frame, in such pixels.
     """
     scale, center = config.model.output_scale, config.model.center
     settings = config.data.degrade
@@ -174,6 +203,21 @@ def read_window(
     def read(source: Frames, index: int) -> np.ndarray:
         key = (clip.name, source is clip.gt, int(index))
         return cache.get(key, lambda: source[int(index)])
+
+    extra = {}
+    if flow_pixel is not None:
+        # At the corner of the center: the camera's own motion is known, and added.
+        seen = {
+            k: crop(read(clip.gt, k), corners[center], size, border="edge")
+            for k in set(frames.tolist())
+        }
+        motion = flow.window_flow(
+            [seen[k] for k in frames.tolist()],
+            corners,
+            center=center,
+            pixel=flow_pixel,
+        )
+        extra["flow"] = flip.apply_to_flow(motion).astype(np.float16)
 
     if clip.lq is not None:
         gt = crop(read(clip.gt, frames[center]), corners[center], size, border="edge")
@@ -183,7 +227,7 @@ def read_window(
                 for k, corner in zip(frames, corners, strict=True)
             ]
         )
-        return _sample(flip.apply(lq), flip.apply(gt))
+        return _sample(flip.apply(lq), flip.apply(gt)) | extra
 
     margin = degrade.MARGIN[settings.track]
     half = config.data.exposure // 2
@@ -204,7 +248,14 @@ def read_window(
     exposures = exposures.reshape(len(frames), -1, *exposures.shape[1:])
     lq = degrade.degrade_window(exposures, settings, scale=scale, rng=rng)
     gt = exposures[center, half]
-    return _sample(_inner(lq, margin), _inner(gt, margin * scale))
+    return _sample(_inner(lq, margin), _inner(gt, margin * scale)) | extra
+
+
+def flow_pixel(config: Config) -> int | None:
+    """Return the side of a pixel of the flow that the experiment needs, or None."""
+    if isinstance(config.model, CascadeConfig) or not config.optim.fidelity.weight:
+        return None
+    return config.model.feature_scale
 
 
 def _inner(images: np.ndarray, margin: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Crops and flips that the frames of a window share."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,11 +16,13 @@ def draw_crop_path(
     num_frames: int,
     center: int,
     scale: int,
+    motion: float,
+    texture: Callable[[np.ndarray], float] | None = None,
 ) -> np.ndarray:
     """Draw where the crop lies in each frame of a window.
 
-    The crop of the center frame lies on the grid of the degraded frames. With
-    ``config.camera_motion`` it moves along a smooth path, as a panning camera would.
+    The crop of the center frame lies on the grid of the degraded frames. It may move
+    along a smooth path, as that of a panning camera would.
 
     Args:
         rng: Source of randomness.
@@ -28,13 +31,19 @@ def draw_crop_path(
         num_frames: Frames of the window.
         center: Index of its middle.
         scale: Size of the frames over that of the degraded ones.
+        motion: Probability that it moves.
+        texture: How much there is to see in the crop of the center frame at a corner;
+            for ``config.crop_candidates``.
 
     Returns:
         Top-left corners (y, x), [T, 2], so that every crop lies inside.
     """
     limit = np.array(size) - config.gt_crop
     corner = rng.integers(limit // scale + 1) * scale
-    if rng.random() >= config.camera_motion:
+    if texture is not None and config.crop_candidates > 1:
+        others = rng.integers(limit // scale + 1, size=(config.crop_candidates - 1, 2))
+        corner = max(corner, *(others * scale), key=texture)
+    if rng.random() >= motion:
         return np.tile(corner, (num_frames, 1))
     speed = config.max_camera_speed * np.sqrt(rng.random())
     angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
@@ -97,3 +106,9 @@ class Flip:
         if self.horizontal:
             images = images[..., ::-1, :]
         return images.swapaxes(-3, -2) if self.transpose else images
+
+    def apply_to_flow(self, flow: np.ndarray) -> np.ndarray:
+        """Return a field of displacements (dy, dx), [..., H, W, 2], flipped."""
+        signs = [-1 if flips else 1 for flips in (self.vertical, self.horizontal)]
+        flow = self.apply(flow) * np.array(signs, flow.dtype)
+        return flow[..., ::-1] if self.transpose else flow

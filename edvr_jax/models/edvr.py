@@ -109,10 +109,30 @@ class EDVR(nn.Module):
             raise ValueError(
                 f"expected frames [N, {self.num_frames}, H, W, C], got {frames.shape}"
             )
+        pyramid = self._encode_windows(frames)
+        return self.reconstruct(pyramid, frames[:, self.center_frame_index])
+
+    def align(self, frames: jax.Array) -> jax.Array:
+        """Align every frame of each window to the center, and stop there.
+
+        Args:
+            frames: As for ``__call__``.
+
+        Returns:
+            Aligned features, [N, T, h, w, F].
+
+        Raises:
+            ValueError: if the network has no alignment.
+        """
+        if self.pcd_align is None:
+            raise ValueError("the network has no alignment (with_alignment=False)")
+        return self._align(self.pcd_align, self._encode_windows(frames))
+
+    def _encode_windows(self, frames: jax.Array) -> Pyramid:
+        """Encode windows [N, T, H, W, C]; every level keeps the window axis."""
         n, t = frames.shape[:2]
         pyramid = self.encode(frames.reshape(n * t, *frames.shape[2:]))
-        pyramid = tuple(level.reshape(n, t, *level.shape[1:]) for level in pyramid)
-        return self.reconstruct(pyramid, frames[:, self.center_frame_index])
+        return tuple(level.reshape(n, t, *level.shape[1:]) for level in pyramid)
 
     def encode(self, frames: jax.Array) -> Pyramid:
         """Compute the feature pyramid of single frames.

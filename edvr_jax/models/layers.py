@@ -28,6 +28,10 @@ CONVOLVED = "convolved"
 # in pixels; written if the caller makes it mutable.
 OFFSETS = "offsets"
 
+# Collection with the offset of each deformable convolution averaged over its taps and
+# groups, [N, H, W, 2], (dy, dx) in pixels; written if the caller makes it mutable.
+MEAN_OFFSETS = "mean_offsets"
+
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU with the slope used everywhere in EDVR."""
@@ -188,7 +192,7 @@ class DCNv2Pack(nn.Module):
         offset = jnp.stack([dy, dx], axis=-1)
         if self.max_offset is not None:
             offset = jnp.clip(offset, -self.max_offset, self.max_offset)
-        self._report(jnp.abs(offset))
+        self._report(offset)
 
         shape = (3, 3, x.shape[-1], self.features)
         kernel_init = _fan_in_uniform(math.prod(shape[:3]))
@@ -199,10 +203,16 @@ class DCNv2Pack(nn.Module):
         )
         return checkpoint_name(out, CONVOLVED)
 
-    def _report(self, distance: jax.Array) -> None:
-        if self.is_mutable_collection(OFFSETS) and not self.is_initializing():
+    def _report(self, offset: jax.Array) -> None:
+        """Write what the caller wants to know of offsets [N, H, W, G, K, 2]."""
+        if self.is_initializing():
+            return
+        if self.is_mutable_collection(OFFSETS):
+            distance = jnp.abs(offset)
             for name, value in (("mean", distance.mean()), ("max", distance.max())):
                 self.put_variable(OFFSETS, name, value)
+        if self.is_mutable_collection(MEAN_OFFSETS):
+            self.put_variable(MEAN_OFFSETS, "mean", offset.mean((3, 4)))
 
 
 def _group_last(weights: jax.Array, groups: int) -> jax.Array:

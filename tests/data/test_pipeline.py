@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edvr_jax.config import Config, DataConfig, DegradeConfig, ModelConfig
-from edvr_jax.data import degrade
+from edvr_jax.data import degrade, flow
 from edvr_jax.data.clips import Clip
 from edvr_jax.data.frames import FrameCache, FrameFiles
 from edvr_jax.data.imresize import imresize_uint8
@@ -246,6 +246,54 @@ def test_camera_motion_moves_the_crop_and_stays_inside():
     assert not still.any()
     assert (moving > 0).mean() > 0.5
     assert moving.max() <= 12
+
+
+FLIPS = [Flip(*flips) for flips in itertools.product((False, True), repeat=3)]
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+def test_flow_leads_to_the_same_place(flip):
+    """What the center shows at p is at p + flow(p) in each frame."""
+    config = make_config(scale=1, num_frames=3, gt_crop=32)
+    corners = np.array([[17, 9], [20, 14], [18, 20]])
+    sample = read_window(
+        make_clip(labelled_clip(1, 80, 90)),
+        np.zeros(3, int),
+        corners,
+        config=config,
+        size=32,
+        rng=np.random.default_rng(0),
+        flip=flip,
+        cache=FrameCache(0),
+        flow_pixel=1,
+    )
+    lq, flow = sample["lq"].astype(int), sample["flow"].astype(int)
+    assert not flow[1].any()
+    for frame in (0, 2):
+        for p in ((10, 12), (16, 20)):
+            y, x = np.add(p, flow[frame][p])
+            np.testing.assert_array_equal(lq[frame, y, x], lq[1][p])
+
+
+def test_synthetic_motion_moves_one_frame():
+    clips = [make_clip(labelled_clip(9, 120, 120))]
+    config = make_config(scale=1, synthetic_motion=1.0, gt_crop=32)
+    for seed in range(20):
+        lq = draw(clips, config, seed)["lq"]
+        assert len(np.unique(lq[..., 0])) == 1
+        assert len(np.unique(lq[:, 0, 0, 1:], axis=0)) > 1
+
+
+def test_of_several_crops_the_one_with_most_texture_is_taken():
+    frames = random_clip(5, 160, 160)
+    frames[:, :, 40:] = 128
+    clips = [make_clip(frames)]
+    textures = {}
+    for count in (1, 8):
+        config = make_config(gt_crop=32, crop_candidates=count)
+        samples = (draw(clips, config, seed)["gt"] for seed in range(40))
+        textures[count] = np.mean([flow.texture(gt) for gt in samples])
+    assert textures[8] > 2 * textures[1]
 
 
 def test_flips_and_transposes_all_appear():

@@ -1,0 +1,51 @@
+"""Optical flow of training windows, and how much texture a crop has."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+
+def window_flow(
+    crops: Sequence[np.ndarray], corners: np.ndarray, *, center: int, pixel: int
+) -> np.ndarray:
+    """Compute the displacement from the center frame to each frame of a window.
+
+    The motion in the scene is estimated (dense inverse search, arXiv:1603.03590) on
+    crops at the corner of the center frame; that of the camera is known and added.
+    A frame that is the center frame itself has no motion but the camera's.
+
+    Args:
+        crops: Of each frame, at the center's corner, [H, W, 3] uint8.
+        corners: Top-left corners (y, x) of the crops that the window shows, [T, 2].
+        center: Index of the center frame.
+        pixel: Side of a pixel of the result, in pixels of the crops; divides H and W.
+
+    Returns:
+        (dy, dx) in such pixels, [T, H/pixel, W/pixel, 2], float32: what is at p in
+        the center's crop is at p + flow(p) in the crop of the frame.
+    """
+    gray = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
+    height, width = (size // pixel for size in gray[center].shape)
+    flows = np.empty((len(crops), height, width, 2), np.float32)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    for index, image in enumerate(gray):
+        flows[index] = corners[center] - corners[index]
+        if crops[index] is not crops[center]:
+            scene = estimator.calc(gray[center], image, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            flows[index] += _mean_of_blocks(scene, pixel)[..., ::-1]  # from (x, y)
+    return flows / pixel
+
+
+def texture(image: np.ndarray) -> float:
+    """Return the mean gradient of the luma of an image [H, W, 3] uint8."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.int16)
+    return float(
+        sum(np.abs(np.diff(gray, axis=axis)).mean() for axis in range(gray.ndim))
+    )
+
+
+def _mean_of_blocks(field: np.ndarray, size: int) -> np.ndarray:
+    height, width, channels = field.shape
+    blocks = field.reshape(height // size, size, width // size, size, channels)
+    return blocks.mean((1, 3))
