@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 SCALES = (1, 2, 3, 4)
 
-Track = Literal["sr", "sr_bd", "sr_blur", "deblur", "deblur_comp"]
+Track = Literal["sr", "sr_bd", "sr_blur", "sr_comp", "deblur", "deblur_comp", "web"]
+Codec = Literal["h264", "h265", "vp9"]
 DatasetName = Literal["folder_of_clips", "reds", "vimeo90k", "vid4", "udm10"]
 ProtocolName = Literal[
     "reds4",
@@ -237,19 +238,56 @@ class CascadeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WebConfig:
+    """Ranges of the track ``web``; every window draws its own values.
+
+    Attributes:
+        clean: Probability of MATLAB bicubic and nothing else.
+        blur_sigma: Least and largest Gaussian blur before resampling, in pixels of
+            the ground truth.
+        max_noise_sigma: Largest Gaussian noise, in 8-bit levels.
+        codecs: Codecs to draw from; name one twice to draw it twice as often.
+        crf: Least and largest quality number, on the scale of x264; lower is better.
+    """
+
+    clean: float = 0.1
+    blur_sigma: tuple[float, float] = (0.0, 1.0)
+    max_noise_sigma: float = 5.0
+    codecs: tuple[Codec, ...] = ("h264", "h264", "h264", "h265", "vp9")
+    crf: tuple[float, float] = (17.0, 35.0)
+
+    def __post_init__(self):
+        """Check ranges."""
+        _not_negative(self, "max_noise_sigma")
+        if not 0 <= self.clean <= 1:
+            raise InputError(f"clean is a probability, got {self.clean}")
+        if not self.codecs:
+            raise InputError("codecs must name at least one codec")
+        for name, limit in (("blur_sigma", math.inf), ("crf", 51.0)):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= limit:
+                raise InputError(
+                    f"{name} must be a least and a largest value from 0 to {limit:g}, "
+                    f"got {low:g} and {high:g}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
 class DegradeConfig:
     """How low-quality frames are made from sharp ones.
 
     Attributes:
         track: sr: MATLAB bicubic; sr_bd: Gaussian blur, then every fourth pixel;
-            sr_blur: motion blur, then MATLAB bicubic; deblur: motion blur;
-            deblur_comp: motion blur, then H.264.
+            sr_blur: motion blur, then MATLAB bicubic; sr_comp: MATLAB bicubic, then
+            H.264; deblur: motion blur; deblur_comp: motion blur, then H.264; web:
+            blur, resampling, noise and compression at random, any scale.
         blur_frames: Sharp frames averaged into one blurred frame; odd. For the
             tracks with motion blur.
         frame_step: Frames of the sharp clip from one blurred frame to the next. 5 of
             5 make 24 blurred frames per second of a 120 Hz clip, as in REDS.
         crf: Quality of H.264, 0 (best) to 51.
         noise_sigma: Gaussian noise, in 8-bit levels.
+        web: Ranges of the track web, which has its own noise and quality.
     """
 
     track: Track = "sr"
@@ -257,6 +295,7 @@ class DegradeConfig:
     frame_step: int = 5
     crf: int = 30
     noise_sigma: float = 0.0
+    web: WebConfig = WebConfig()
 
     def __post_init__(self):
         """Check ranges."""
@@ -285,6 +324,8 @@ class DegradeConfig:
         """
         if self.track == "sr_bd" and scale != 4:
             raise InputError(f"track sr_bd shrinks by 4, but the scale is {scale}")
+        if self.track == "web":
+            return
         if self.track.startswith("deblur") != (scale == 1):
             raise InputError(
                 f"track {self.track} does not go with scale {scale}; deblurring "

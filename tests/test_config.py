@@ -15,6 +15,7 @@ from edvr_jax.config import (
     FidelityConfig,
     ModelConfig,
     OptimConfig,
+    WebConfig,
     from_dict,
     to_json,
 )
@@ -58,6 +59,10 @@ def test_unknown_field_is_named():
         (DataConfig, {"batch_size": 0}, "batch_size"),
         (DataConfig, {"crop_candidates": 0}, "crop_candidates"),
         (FidelityConfig, {"alone": True}, "weight"),
+        (WebConfig, {"clean": 1.5}, "probability"),
+        (WebConfig, {"codecs": ()}, "codecs"),
+        (WebConfig, {"crf": (30.0, 20.0)}, "crf"),
+        (WebConfig, {"crf": (20.0, 60.0)}, "from 0 to 51"),
         (FidelityConfig, {"huber_delta": 0.0}, "huber_delta"),
         (FidelityConfig, {"weight": 1.0, "decay_steps": 0}, "decay_steps"),
         (

@@ -100,6 +100,9 @@ class Prepare:
             "gt_downscale": self.gt_downscale,
             "seed": self.seed,
         }
+        if self.degrade.track != "web":
+            del settings["web"]
+        settings = json.loads(json.dumps(settings))  # lists for tuples, as in the file
         if path.exists():
             if json.loads(path.read_text()) != settings:
                 raise InputError(

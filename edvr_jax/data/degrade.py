@@ -1,12 +1,14 @@
-"""Degradations: how the low-quality frames of the four tracks are made from sharp ones.
+"""Degradations: how the low-quality frames of a track are made from sharp ones.
 
-========== ==========================================================================
-sr         MATLAB bicubic, 1/scale
-sr_bd      Gaussian blur of sigma 1.6 (13 taps), then every fourth pixel
-sr_blur    motion blur, then MATLAB bicubic
-deblur     motion blur: the mean of neighbouring sharp frames, in linear light
+=========== =========================================================================
+sr          MATLAB bicubic, 1/scale
+sr_bd       Gaussian blur of sigma 1.6 (13 taps), then every fourth pixel
+sr_blur     motion blur, then MATLAB bicubic
+sr_comp     MATLAB bicubic, then H.264
+deblur      motion blur: the mean of neighboring sharp frames, in linear light
 deblur_comp motion blur, then H.264
-========== ==========================================================================
+web         blur, resampling, noise and compression at random, see ``data/web.py``
+=========== =========================================================================
 
 Noise can be added to each. Everything is rounded to 8 bit, as files are. The same
 functions serve whole clips (``edvr prepare``) and the crops of training; given the
@@ -19,18 +21,14 @@ against ``duf_downsample`` of BasicSR (``basicsr/data/data_util.py``).
 
 import itertools
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
 
 from edvr_jax.config import DegradeConfig
+from edvr_jax.data import web
+from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.data.video import SWSCALE_FLAGS
 
 GAMMA = 2.2  # approximates a camera's response, as in GoPro and REDS
 BD_SCALE = 4
@@ -38,7 +36,11 @@ BD_SIGMA = 1.6
 BD_TAPS = 13
 
 # Pixels of context that a track needs around a crop, in low-quality pixels.
-MARGIN = {"sr": 4, "sr_bd": 2, "sr_blur": 4, "deblur": 0, "deblur_comp": 16}
+MARGIN = {
+    **{"sr": 4, "sr_bd": 2, "sr_blur": 4, "deblur": 0},
+    **dict.fromkeys(("sr_comp", "deblur_comp", "web"), 16),
+}
+COMPRESSED = ("sr_comp", "deblur_comp")
 # How a track's filter continues a frame beyond its border (np.pad's names).
 BORDER = {
     **dict.fromkeys(MARGIN, "symmetric"),
@@ -62,8 +64,10 @@ def degrade_window(
         Degraded frames, [T, H/scale, W/scale, 3] uint8.
     """
     blurred = np.stack([motion_blur(exposure) for exposure in frames])
+    if config.track == "web":
+        return web.degrade_window(blurred, config.web, scale=scale, rng=rng)
     small = shrink(blurred, config, scale=scale)
-    if config.track == "deblur_comp":
+    if config.track in COMPRESSED:
         small = np.stack(list(compress(small, crf=config.crf)))
     return add_noise(small, config.noise_sigma, rng)
 
@@ -88,16 +92,22 @@ def degrade_clip(
     rng = np.random.default_rng(seed)
     middle = config.num_blurred // 2
     couples = (
-        (exposure[middle].copy(), shrink(motion_blur(exposure), config, scale=scale))
+        (exposure[middle].copy(), motion_blur(exposure))
         for exposure in _exposures(frames, config.num_blurred, config.step)
     )
     # The encoder takes frames ahead of those that it gives.
     for_sharp, for_degraded = itertools.tee(couples)
-    small = (image for _, image in for_degraded)
-    if config.track == "deblur_comp":
-        small = compress(small, crf=config.crf)
-    for (sharp, _), image in zip(for_sharp, small, strict=True):
-        yield sharp, add_noise(image, config.noise_sigma, rng)
+    blurred = (image for _, image in for_degraded)
+    if config.track == "web":
+        settings = web.draw_settings(rng, config.web)
+        degraded = web.degrade_frames(blurred, settings, scale=scale, rng=rng)
+    else:
+        degraded = (shrink(image, config, scale=scale) for image in blurred)
+        if config.track in COMPRESSED:
+            degraded = compress(degraded, crf=config.crf)
+        degraded = (add_noise(image, config.noise_sigma, rng) for image in degraded)
+    for (sharp, _), image in zip(for_sharp, degraded, strict=True):
+        yield sharp, image
 
 
 def motion_blur(frames: np.ndarray) -> np.ndarray:
@@ -134,37 +144,6 @@ def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarr
     return small.reshape(*frames.shape[:-3], *small.shape[1:])
 
 
-def compress(frames: Iterable[np.ndarray], *, crf: int) -> Iterator[np.ndarray]:
-    """Pass frames through H.264 (x264, 4:2:0, one thread: the same bytes each time).
-
-    Args:
-        frames: RGB frames of one size, [H, W, 3] uint8.
-        crf: Quality, 0 (best) to 51.
-
-    Yields:
-        As many frames, decoded again.
-    """
-    encoder = decoder = None
-    height = width = 0
-    for image in frames:
-        if encoder is None or decoder is None:
-            height, width = image.shape[:2]
-            encoder = _open_encoder(height + height % 2, width + width % 2, crf)
-            decoder = av.CodecContext.create("h264", "r")
-            decoder.thread_count = 1
-        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(even, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            interpolation=SWSCALE_FLAGS,
-        )
-        for packet in encoder.encode(frame):
-            yield from _decoded(decoder, packet, height, width)
-    if encoder is not None:
-        for packet in [*encoder.encode(None), None]:
-            yield from _decoded(decoder, packet, height, width)
-
-
 def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise of ``sigma`` 8-bit levels, rounded and clipped."""
     if not sigma:
@@ -192,25 +171,3 @@ def _blur(image: np.ndarray) -> np.ndarray:
         borderType=cv2.BORDER_REFLECT_101,
     )
     return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
-
-
-def _open_encoder(height: int, width: int, crf: int) -> VideoCodecContext:
-    encoder = av.CodecContext.create("libx264", "w")
-    assert isinstance(encoder, VideoCodecContext)
-    encoder.height, encoder.width = height, width
-    encoder.pix_fmt = "yuv420p"
-    encoder.framerate = Fraction(25)
-    encoder.time_base = 1 / encoder.framerate
-    encoder.thread_count = 1
-    encoder.options = {"crf": str(crf), "preset": "medium"}
-    return encoder
-
-
-def _decoded(decoder, packet, height: int, width: int) -> Iterator[np.ndarray]:
-    for frame in decoder.decode(packet):
-        image = frame.to_ndarray(
-            format="rgb24",
-            src_colorspace=Colorspace.ITU709,
-            interpolation=SWSCALE_FLAGS,
-        )
-        yield image[:height, :width]

@@ -9,7 +9,7 @@ import pytest
 
 from edvr_jax import cli
 from edvr_jax.commands.prepare import Prepare
-from edvr_jax.config import DegradeConfig
+from edvr_jax.config import DegradeConfig, WebConfig
 from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.video import open_clip
@@ -66,10 +66,25 @@ def test_deblurring_pairs_of_shrunk_clips(clips, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bytes(clips, tmp_path):
-    noisy = DegradeConfig(track="deblur_comp", blur_frames=3, noise_sigma=2.0)
+    assert_seed_decides(
+        clips, tmp_path, DegradeConfig("deblur_comp", 3, noise_sigma=2.0), scale=1
+    )
+
+
+def test_web_clips_can_be_continued(clips, tmp_path):
+    """Its settings are written and compared like those of the other tracks."""
+    assert_seed_decides(clips, tmp_path, DegradeConfig("web"), scale=2)
+    again = Prepare(clips, tmp_path / "one", DegradeConfig("web"), scale=2)
+    again.run()
+    other = DegradeConfig("web", web=WebConfig(clean=0.2))
+    with pytest.raises(InputError, match="other settings"):
+        dataclasses.replace(again, degrade=other).run()
+
+
+def assert_seed_decides(clips, tmp_path, noisy, *, scale):
     trees = []
     for target, seed in (("one", 0), ("two", 0), ("three", 1)):
-        Prepare(clips, tmp_path / target, noisy, scale=1, seed=seed).run()
+        Prepare(clips, tmp_path / target, noisy, scale=scale, seed=seed).run()
         trees.append(files(tmp_path / target / "lq"))
     assert trees[0] == trees[1]
     assert trees[0] != trees[2]

@@ -1,17 +1,19 @@
-"""The four tracks: each step against numbers worked out another way."""
+"""The tracks: each step against numbers worked out another way."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from edvr_jax.config import DegradeConfig
-from edvr_jax.data import degrade
+from edvr_jax.config import DegradeConfig, WebConfig
+from edvr_jax.data import degrade, web
+from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
 from edvr_jax.metrics import psnr
 
 SHARP = {"sr": 4, "sr_bd": 4, "sr_blur": 2, "deblur": 1, "deblur_comp": 1}
+SHARP |= {"sr_comp": 2, "web": 2}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_blur_comes_before_the_downscaling(frames):
 
 def test_compression_keeps_count_order_and_odd_sizes(frames):
     odd = frames[:, :47, :63]
-    decoded = np.stack(list(degrade.compress(odd, crf=18)))
+    decoded = np.stack(list(compress(odd, crf=18)))
     assert decoded.shape == odd.shape
     for k, image in enumerate(decoded):
         others = [psnr(image, other) for other in odd]
@@ -93,12 +95,69 @@ def test_compression_keeps_count_order_and_odd_sizes(frames):
 def test_quality_falls_with_crf(frames):
     scores = [
         psnr(
-            np.concatenate(list(degrade.compress(frames, crf=crf))),
+            np.concatenate(list(compress(frames, crf=crf))),
             np.concatenate(frames),
         )
         for crf in (10, 25, 40)
     ]
     assert scores[0] > scores[1] + 3 > scores[2] + 6
+
+
+@pytest.mark.parametrize("codec", ["h265", "vp9"])
+def test_codecs_agree_about_quality(frames, codec):
+    """The same number gives about the quality of H.264: measured within 3 dB."""
+    for crf in (20, 32):
+        h264, other = (
+            psnr(
+                np.concatenate(list(compress(frames, crf=crf, codec=name))),
+                np.concatenate(frames),
+            )
+            for name in ("h264", codec)
+        )
+        assert abs(h264 - other) < 4
+
+
+def test_sr_comp_compresses_the_small_frames(frames):
+    degraded = degrade.degrade_window(
+        frames[:5, None], config("sr_comp", crf=20), scale=2, rng=rng()
+    )
+    small = imresize_uint8(frames[:5], 1 / 2)
+    np.testing.assert_array_equal(degraded, np.stack(list(compress(small, crf=20))))
+
+
+def test_web_draws_from_its_ranges():
+    ranges = WebConfig(clean=0.5, blur_sigma=(0.5, 1.0), crf=(20.0, 30.0))
+    draws = [web.draw_settings(np.random.default_rng(k), ranges) for k in range(200)]
+    assert 0.35 < np.mean([draw.is_clean for draw in draws]) < 0.65
+    assert {draw.codec for draw in draws} == {"h264", "h265", "vp9"}
+    assert {draw.kernel for draw in draws} == {"cubic", "area", "linear"}
+    assert {draw.num_lead for draw in draws} == {0, 1, 2, 3}
+    for name, low, high in (("blur_sigma", 0.5, 1), ("crf", 20, 30)):
+        values = [getattr(draw, name) for draw in draws]
+        assert low <= min(values) < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < max(values) <= high
+
+
+def test_web_of_clean_windows_is_bicubic(frames):
+    clean = config("web", web=WebConfig(clean=1.0))
+    degraded = degrade.degrade_window(frames[:, None], clean, scale=4, rng=rng())
+    np.testing.assert_array_equal(degraded, imresize_uint8(frames, 1 / 4))
+
+
+@pytest.mark.parametrize("kernel", ["cubic", "area", "linear"])
+@pytest.mark.parametrize("num_lead", [0, 3])
+def test_web_keeps_order_and_place(frames, kernel, num_lead, monkeypatch):
+    """At the best quality a window is its bicubic one but for the other kernel."""
+    settings = web.WebSettings(False, 0.0, kernel, 0.0, "h264", 5, num_lead)
+    monkeypatch.setattr(web, "draw_settings", lambda rng, ranges: settings)
+    degraded = degrade.degrade_window(
+        frames[:5, None], config("web"), scale=2, rng=rng()
+    )
+    small = imresize_uint8(frames[:5], 1 / 2)
+    for k, image in enumerate(degraded):
+        scores = [psnr(image, other) for other in small]
+        assert np.argmax(scores) == k
+        assert scores[k] > 28  # measured 30 to 37: chroma loses half its pixels
 
 
 def test_noise_has_its_sigma():
