@@ -49,9 +49,7 @@ def get_config() -> Config:
             peak_lr=4e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0, 0.7),
-            fidelity=FidelityConfig(
-                weight=100.0, decay_steps=PERIOD_STEPS[0], tolerance=0.1
-            ),
+            fidelity=FidelityConfig(weight=150.0, decay_periods=1, tolerance=0.1),
         ),
         init=InitConfig(),
         total_steps=sum(PERIOD_STEPS),

@@ -67,9 +67,7 @@ def get_config() -> Config:
             peak_lr=6e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0, 0.8, 0.6),
-            fidelity=FidelityConfig(
-                weight=300.0, decay_steps=PERIOD_STEPS[0], tolerance=0.1
-            ),
+            fidelity=FidelityConfig(weight=300.0, decay_periods=1, tolerance=0.1),
         ),
         init=InitConfig(fresh=("fusion",)),
         eval=EvalConfig(every_steps=1_000, frames_per_clip=4),

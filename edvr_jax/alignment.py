@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edvr_jax import losses
-from edvr_jax.config import FidelityConfig
+from edvr_jax.config import FidelityConfig, OptimConfig
 from edvr_jax.models import layers
 from edvr_jax.models import params as params_lib
 
@@ -118,13 +118,13 @@ def fidelity(
     return loss, measured
 
 
-def fidelity_weight(step: jax.Array | int, config: FidelityConfig) -> jax.Array:
+def fidelity_weight(step: jax.Array | int, config: OptimConfig) -> jax.Array:
     """Return the weight of the offset-fidelity loss at a step, float32."""
-    weight = jnp.asarray(config.weight, jnp.float32)
-    if config.decay_steps is None:
+    weight = jnp.asarray(config.fidelity.weight, jnp.float32)
+    if config.fidelity.decay_periods is None:
         return weight
-    progress = jnp.asarray(step, jnp.float32) / config.decay_steps
-    return weight * jnp.maximum(1 - progress, 0)
+    decay_steps = sum(config.period_steps[: config.fidelity.decay_periods])
+    return weight * jnp.maximum(1 - jnp.asarray(step, jnp.float32) / decay_steps, 0)
 
 
 def is_trained_alone(name: str) -> bool:

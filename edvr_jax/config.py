@@ -433,8 +433,8 @@ class FidelityConfig:
     Attributes:
         weight: Factor of the loss of a window, which is the sum over the deformable
             convolutions of the mean over pixels; 0 turns it off.
-        decay_steps: The weight falls linearly to zero over so many steps; None keeps
-            it.
+        decay_periods: The weight falls linearly to zero over so many periods of the
+            learning rate; None keeps it.
         tolerance: Error that costs nothing, in pixels of the level.
         huber_delta: Error from which the loss grows linearly, in pixels of the level.
         alone: Train the alignment by this loss alone: no frame is restored, and only
@@ -442,7 +442,7 @@ class FidelityConfig:
     """
 
     weight: float = 0.0
-    decay_steps: int | None = None
+    decay_periods: int | None = None
     tolerance: float = 0.0
     huber_delta: float = 4.0
     alone: bool = False
@@ -450,13 +450,13 @@ class FidelityConfig:
     def __post_init__(self):
         """Check ranges, and that there is a loss."""
         _not_negative(self, "weight tolerance")
-        if self.decay_steps is not None:
-            _positive(self, "decay_steps")
+        if self.decay_periods is not None:
+            _positive(self, "decay_periods")
         if not self.huber_delta > 0:
             raise InputError(f"huber_delta must be positive, got {self.huber_delta}")
-        if self.alone and (not self.weight or self.decay_steps is not None):
+        if self.alone and (not self.weight or self.decay_periods is not None):
             raise InputError(
-                "alone needs a weight that stays: set weight, and leave decay_steps out"
+                "alone needs a weight that stays: set weight, and no decay_periods"
             )
 
 

@@ -80,7 +80,7 @@ def global_gradients(
             error, flow_metrics = alignment.fidelity(
                 collections, batch["flow"], config=config.fidelity, weight=weight
             )
-            loss += alignment.fidelity_weight(step, config.fidelity) * error
+            loss += alignment.fidelity_weight(step, config) * error
             measured |= flow_metrics
         return loss, measured
 

@@ -64,10 +64,14 @@ def test_targets_of_the_levels_by_hand():
 
 
 def test_weight_is_a_function_of_the_step():
-    config = FidelityConfig(weight=2.0, decay_steps=10)
+    fidelity = FidelityConfig(weight=2.0, decay_periods=2)
+    config = OptimConfig(
+        period_steps=(4, 6, 9), restart_weights=(1.0,) * 3, fidelity=fidelity
+    )
     weights = [float(alignment.fidelity_weight(step, config)) for step in (0, 5, 20)]
     np.testing.assert_allclose(weights, [2, 1, 0])
-    assert float(alignment.fidelity_weight(1000, FidelityConfig(weight=2.0))) == 2
+    constant = OptimConfig(fidelity=FidelityConfig(weight=2.0))
+    assert float(alignment.fidelity_weight(1000, constant)) == 2
 
 
 def test_correlation_by_hand():
@@ -127,7 +131,11 @@ def test_fidelity_is_added_with_its_weight(tiny_config, random_params, batch):
     whole = {**batch, "gt": batch["lq"][:, 1]}
     without = {key: value for key, value in whole.items() if key != "flow"}
     plain, expected, _ = gradients(model, params, without, OptimConfig())
-    guided = OptimConfig(fidelity=FidelityConfig(weight=2.0, decay_steps=4))
+    guided = OptimConfig(
+        period_steps=(4,),
+        restart_weights=(1.0,),
+        fidelity=FidelityConfig(weight=2.0, decay_periods=1),
+    )
     losses = {}
     for step in (0, 2, 4):
         losses[step], grads, _ = gradients(model, params, whole, guided, step)

@@ -64,7 +64,7 @@ def test_unknown_field_is_named():
         (WebConfig, {"crf": (30.0, 20.0)}, "crf"),
         (WebConfig, {"crf": (20.0, 60.0)}, "from 0 to 51"),
         (FidelityConfig, {"huber_delta": 0.0}, "huber_delta"),
-        (FidelityConfig, {"weight": 1.0, "decay_steps": 0}, "decay_steps"),
+        (FidelityConfig, {"weight": 1.0, "decay_periods": 0}, "decay_periods"),
         (
             Config,
             {

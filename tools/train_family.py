@@ -1,0 +1,136 @@
+"""Train the networks that ship, one after another, as long as there is time.
+
+    python tools/train_family.py --data CLIPS --runs RUNS
+
+Each network is an experiment of ``configs/``, trained phase by phase in RUNS/NAME. What
+is there is continued and what is done is left alone, so the same command survives any
+number of interruptions. Other work on the machine has precedence. The weights of a
+network that is done are copied to RUNS/NAME.safetensors.
+
+With ``--budget-minutes`` all networks share that time: the length of every phase is
+set by the rate that a short trial measures. On an accelerator it trains in bfloat16
+with larger batches.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import tyro
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = ("edvr_s_x4", "edvr_s_x2_web")
+TRIAL_STEPS = 60
+ON_ACCELERATOR = (
+    *("--model.dtype", "bfloat16"),
+    *("--data.batch-size", "32"),
+    *("--data.num-workers", "12"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFamily:
+    """Train the networks that ship.
+
+    Attributes:
+        data: Folder of the clips, see configs/edvr_s_x4.py.
+        runs: Folder of the runs and of the decoded frames.
+        only: Names of the networks to train; none trains all.
+        budget_minutes: Share so many minutes among the networks; None trains each one
+            to the end of its schedule.
+        settings: Further options of train.py, such as --settings=--data.batch-size=8.
+    """
+
+    data: Path
+    runs: Path
+    only: tuple[str, ...] = NETWORKS
+    budget_minutes: float | None = None
+    settings: tuple[str, ...] = ()
+
+    def run(self) -> int:
+        """Train; return the exit code of the first run that did not end."""
+        is_accelerated = jax.default_backend() != "cpu"
+        options = (*(ON_ACCELERATOR if is_accelerated else ()), *self.settings)
+        for name in self.only:
+            chosen = options
+            if self.budget_minutes is not None:
+                seconds = 60 * self.budget_minutes / len(self.only)
+                chosen += self._schedule(name, options, seconds)
+            code = self._train(name, self.runs / name, ("--chain", *chosen))
+            if code:
+                return code
+            self._publish(name)
+        return 0
+
+    def _train(self, name: str, workdir: Path, options: Sequence[str]) -> int:
+        """Run train.py in the background; it gets the signals that this process gets.
+
+        Returns:
+            Its exit code.
+        """
+        environment = dict(os.environ)
+        if jax.default_backend() == "cpu":
+            count = f"--xla_force_host_platform_device_count={os.cpu_count()}"
+            flags = environment.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{flags} {count}".strip()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, str(ROOT / "train.py")),
+                *("--config", str(ROOT / "configs" / f"{name}.py")),
+                *("--data", str(self.data), "--workdir", str(workdir)),
+                *("--cache", str(self.runs / "frames"), *options),
+            ],
+            env=environment,
+            start_new_session=True,  # a group of the scheduler, and no Ctrl-C twice
+            preexec_fn=give_processor_away,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda number, _: process.send_signal(number))
+        return process.wait()
+
+    def _schedule(
+        self, name: str, options: Sequence[str], seconds: float
+    ) -> tuple[str, ...]:
+        """Return the options that make the chain of a network take so long."""
+        trial = self.runs / f"{name}_trial"
+        shutil.rmtree(trial, ignore_errors=True)
+        began = time.monotonic()
+        trial_options = ("--total-steps", str(TRIAL_STEPS), "--log-every-steps", "20")
+        if self._train(name, trial, (*trial_options, *options)):
+            raise SystemExit(f"error: the trial of {name} failed, see above")
+        lines = (trial / "log.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        rate = [r["windows_per_s"] for r in records if "windows_per_s" in r][-1]
+        config = json.loads((trial / "config.json").read_text())
+        seconds -= time.monotonic() - began
+        num_steps = max(TRIAL_STEPS, int(seconds * rate / config["data"]["batch_size"]))
+        return (
+            *("--total-steps", str(num_steps), "--optim.period-steps", str(num_steps)),
+            *("--optim.restart-weights", "1"),
+        )
+
+    def _publish(self, name: str) -> None:
+        """Copy the weights of the last phase beside the runs."""
+        phases = (self.runs / name).glob("*/ema.safetensors")
+        newest = max(phases, key=lambda path: path.stat().st_mtime)
+        shutil.copy(newest, self.runs / f"{name}.safetensors")
+
+
+def give_processor_away() -> None:
+    """Let this process run only when nothing else wants to."""
+    os.nice(19)
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists():  # between sessions, nice alone does nothing there
+        autogroup.write_text("15")
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(TrainFamily).run())
