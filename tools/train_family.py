@@ -90,8 +90,8 @@ class TrainFamily:
             ],
             env=environment,
             start_new_session=True,  # a group of the scheduler, and no Ctrl-C twice
-            preexec_fn=give_processor_away,
         )
+        give_processor_away(process.pid)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda number, _: process.send_signal(number))
         return process.wait()
@@ -124,11 +124,11 @@ class TrainFamily:
         shutil.copy(newest, self.runs / f"{name}.safetensors")
 
 
-def give_processor_away() -> None:
-    """Let this process run only when nothing else wants to."""
-    os.nice(19)
-    autogroup = Path("/proc/self/autogroup")
-    if autogroup.exists():  # between sessions, nice alone does nothing there
+def give_processor_away(pid: int) -> None:
+    """Let a process run only when nothing else wants to."""
+    os.setpriority(os.PRIO_PROCESS, pid, 19)
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    if autogroup.exists():  # between sessions, a priority alone does nothing there
         autogroup.write_text("15")
 
 
