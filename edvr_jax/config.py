@@ -285,6 +285,11 @@ class DegradeConfig:
             tracks with motion blur.
         frame_step: Frames of the sharp clip from one blurred frame to the next. 5 of
             5 make 24 blurred frames per second of a 120 Hz clip, as in REDS.
+        shutter: For clips of ordinary frame rates, whose averages would ghost: each
+            frame is blurred along its optical flow for this fraction of the time
+            between two frames, and ``blur_frames`` and ``frame_step`` have no effect.
+        shake: With ``shutter``, in clips that ``edvr prepare`` makes: mean speed in
+            pixels per frame of a hand-held camera, whose view is a crop that moves.
         crf: Quality of H.264, 0 (best) to 51.
         noise_sigma: Gaussian noise, in 8-bit levels.
         web: Ranges of the track web, which has its own noise and quality.
@@ -293,6 +298,8 @@ class DegradeConfig:
     track: Track = "sr"
     blur_frames: int = 5
     frame_step: int = 5
+    shutter: float | None = None
+    shake: float = 0.0
     crf: int = 30
     noise_sigma: float = 0.0
     web: WebConfig = WebConfig()
@@ -300,7 +307,16 @@ class DegradeConfig:
     def __post_init__(self):
         """Check ranges."""
         _positive(self, "blur_frames frame_step")
-        _not_negative(self, "crf noise_sigma")
+        _not_negative(self, "crf noise_sigma shake")
+        if self.shutter is not None and not 0 < self.shutter <= 1:
+            raise InputError(f"shutter must be in (0, 1], got {self.shutter}")
+        if (self.shutter or self.shake) and not (
+            self.shutter and self.track in BLUR_TRACKS
+        ):
+            raise InputError(
+                f"shutter and shake are for the tracks {', '.join(BLUR_TRACKS)}, and "
+                "shake needs a shutter"
+            )
         if self.blur_frames % 2 == 0:
             raise InputError(f"blur_frames must be odd, got {self.blur_frames}")
         if self.crf > 51:
@@ -308,12 +324,16 @@ class DegradeConfig:
 
     @property
     def num_blurred(self) -> int:
-        """Sharp frames in one exposure."""
+        """Sharp frames that one exposure is made from."""
+        if self.shutter is not None:
+            return 3
         return self.blur_frames if self.track in BLUR_TRACKS else 1
 
     @property
     def step(self) -> int:
         """Sharp frames from one degraded frame to the next."""
+        if self.shutter is not None:
+            return 1
         return self.frame_step if self.track in BLUR_TRACKS else 1
 
     def check_scale(self, scale: int) -> None:

@@ -17,7 +17,7 @@ from edvr_jax.config import Config, ModelConfig, ProtocolName
 from edvr_jax.data.clips import Clip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
-from edvr_jax.data.samples import Centers, read_window
+from edvr_jax.data.samples import Centers, Sample, read_window
 from edvr_jax.data.transforms import Flip, draw_crop_path
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
@@ -224,8 +224,14 @@ def _side_by_side(*images: np.ndarray) -> np.ndarray:
 
 
 def _samples(clip: Clip, config: Config) -> list[Pair]:
-    """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8."""
+    """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8.
+
+    A camera moves them where motion blur is made along the flow: most clips are still.
+    """
     model, data = config.model, config.data
+    if data.degrade.shutter:
+        windows = _moving_windows(clip, config, data.max_camera_speed)
+        return [(window["lq"], window["gt"]) for window in windows]
     size, corner = _center_crop(clip, config)
     offsets = np.arange(model.num_frames) - model.center
     offsets *= min(data.intervals) * data.window_step
@@ -248,19 +254,26 @@ def _samples(clip: Clip, config: Config) -> list[Pair]:
 def _moving_samples(clip: Clip, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Windows of one frame that a camera moves: lq [N,T,h,w,C], flow [N,T,h,w,2]."""
     assert isinstance(config.model, ModelConfig)
+    pixel = config.model.feature_scale
+    windows = _moving_windows(clip, config, _MOTION * pixel, flow_pixel=pixel)
+    lq, flow = (np.stack([window[key] for window in windows]) for key in ("lq", "flow"))
+    return lq, flow
+
+
+def _moving_windows(
+    clip: Clip, config: Config, speed: float, flow_pixel: int | None = None
+) -> list[Sample]:
+    """Windows of single frames that a camera moves, at ``speed`` or slower."""
     model, windows = config.model, []
     size, _ = _center_crop(clip, config)
-    size //= 2  # room for the motion
-    size -= size % (model.size_multiple * model.output_scale)
+    step = model.size_multiple * model.output_scale
+    size = max(size // 2 // step, 1) * step  # leaves room for the motion
     data = dataclasses.replace(
-        config.data,
-        gt_crop=size,
-        max_camera_speed=_MOTION * model.feature_scale,
-        crop_candidates=1,
+        config.data, gt_crop=size, max_camera_speed=speed, crop_candidates=1
     )
     for index, frame in enumerate(_spread_centers(clip, config)):
         rng = np.random.default_rng(index)
-        path = draw_crop_path(
+        corners, velocity = draw_crop_path(
             rng,
             data,
             size=clip.gt.size,
@@ -273,17 +286,17 @@ def _moving_samples(clip: Clip, config: Config) -> tuple[np.ndarray, np.ndarray]
             read_window(
                 clip,
                 np.full(model.num_frames, frame),
-                path,
+                corners,
+                velocity=velocity,
                 config=config,
                 size=size,
                 flip=Flip(),
                 rng=rng,
                 cache=FrameCache(0),
-                flow_pixel=model.feature_scale,
+                flow_pixel=flow_pixel,
             )
         )
-    lq, flow = (np.stack([window[key] for window in windows]) for key in ("lq", "flow"))
-    return lq, flow
+    return windows
 
 
 def _center_crop(clip: Clip, config: Config) -> tuple[int, np.ndarray]:

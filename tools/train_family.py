@@ -27,7 +27,8 @@ import jax
 import tyro
 
 ROOT = Path(__file__).resolve().parent.parent
-NETWORKS = ("edvr_s_x4", "edvr_s_x2_web")
+# The chain of the last one has edvr_s_deblur as its phase "all".
+NETWORKS = ("edvr_s_x4", "edvr_s_x2_web", "edvr_s_deblur_stage2")
 TRIAL_STEPS = 60
 ON_ACCELERATOR = (
     *("--model.dtype", "bfloat16"),

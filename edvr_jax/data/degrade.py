@@ -5,7 +5,7 @@ sr          MATLAB bicubic, 1/scale
 sr_bd       Gaussian blur of sigma 1.6 (13 taps), then every fourth pixel
 sr_blur     motion blur, then MATLAB bicubic
 sr_comp     MATLAB bicubic, then H.264
-deblur      motion blur: the mean of neighboring sharp frames, in linear light
+deblur      motion blur, see ``data/motion_blur.py``
 deblur_comp motion blur, then H.264
 web         blur, resampling, noise and compression at random, see ``data/web.py``
 =========== =========================================================================
@@ -26,30 +26,39 @@ import cv2
 import numpy as np
 
 from edvr_jax.config import DegradeConfig
-from edvr_jax.data import web
+from edvr_jax.data import motion_blur, web
 from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
 
-GAMMA = 2.2  # approximates a camera's response, as in GoPro and REDS
 BD_SCALE = 4
 BD_SIGMA = 1.6
 BD_TAPS = 13
 
 # Pixels of context that a track needs around a crop, in low-quality pixels.
-MARGIN = {
+_MARGIN = {
     **{"sr": 4, "sr_bd": 2, "sr_blur": 4, "deblur": 0},
     **dict.fromkeys(("sr_comp", "deblur_comp", "web"), 16),
 }
 COMPRESSED = ("sr_comp", "deblur_comp")
 # How a track's filter continues a frame beyond its border (np.pad's names).
 BORDER = {
-    **dict.fromkeys(MARGIN, "symmetric"),
+    **dict.fromkeys(_MARGIN, "symmetric"),
     "sr_bd": "reflect",
 }
 
 
+def margin_of(config: DegradeConfig) -> int:
+    """Return the context that a crop needs on each side, in low-quality pixels."""
+    return max(_MARGIN[config.track], 16 if config.shutter else 0)
+
+
 def degrade_window(
-    frames: np.ndarray, config: DegradeConfig, *, scale: int, rng: np.random.Generator
+    frames: np.ndarray,
+    config: DegradeConfig,
+    *,
+    scale: int,
+    rng: np.random.Generator,
+    camera: np.ndarray | None = None,
 ) -> np.ndarray:
     """Degrade a window of sharp frames.
 
@@ -59,11 +68,16 @@ def degrade_window(
         config: The track and its strength.
         scale: Size of the frames over that of the degraded ones.
         rng: Source of the noise.
+        camera: For each frame the motion (dy, dx) of its content that the frames of
+            its exposure do not show, in pixels per frame, [T, 2]; None is none.
 
     Returns:
         Degraded frames, [T, H/scale, W/scale, 3] uint8.
     """
-    blurred = np.stack([motion_blur(exposure) for exposure in frames])
+    cameras = [None] * len(frames) if camera is None else camera
+    blurred = np.stack(
+        [expose(*both) for both in zip(frames, itertools.repeat(config), cameras)]
+    )
     if config.track == "web":
         return web.degrade_window(blurred, config.web, scale=scale, rng=rng)
     small = shrink(blurred, config, scale=scale)
@@ -91,9 +105,14 @@ def degrade_clip(
     """
     rng = np.random.default_rng(seed)
     middle = config.num_blurred // 2
+    exposures = _exposures(frames, config.num_blurred, config.step)
+    if config.shake:
+        shaken = _shake(exposures, config.shake, scale=scale, rng=rng)
+    else:
+        shaken = ((exposure, None) for exposure in exposures)
     couples = (
-        (exposure[middle].copy(), motion_blur(exposure))
-        for exposure in _exposures(frames, config.num_blurred, config.step)
+        (exposure[middle].copy(), expose(exposure, config, camera))
+        for exposure, camera in shaken
     )
     # The encoder takes frames ahead of those that it gives.
     for_sharp, for_degraded = itertools.tee(couples)
@@ -110,20 +129,23 @@ def degrade_clip(
         yield sharp, image
 
 
-def motion_blur(frames: np.ndarray) -> np.ndarray:
-    """Average frames as one long exposure would: in linear light.
+def expose(
+    frames: np.ndarray, config: DegradeConfig, camera: np.ndarray | None = None
+) -> np.ndarray:
+    """Make one frame of the sharp frames of its exposure.
 
     Args:
-        frames: Neighbouring sharp frames, [B, ..., 3] uint8.
+        frames: ``config.num_blurred`` sharp frames, [B, H, W, 3] uint8.
+        config: The track.
+        camera: Motion (dy, dx) of the content that the frames do not show, in pixels
+            per frame; only for ``config.shutter``.
 
     Returns:
-        Their mean, [..., 3] uint8; one frame alone stays as it is.
+        [H, W, 3] uint8.
     """
-    if len(frames) == 1:
-        return frames[0]
-    to_linear = (np.arange(256) / 255).astype(np.float32) ** GAMMA
-    light = to_linear[frames].mean(axis=0)
-    return np.rint(255 * light ** (1 / GAMMA)).astype(np.uint8)
+    if config.shutter is None:
+        return motion_blur.average(frames)
+    return motion_blur.blur_along_flow(frames, shutter=config.shutter, camera=camera)
 
 
 def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarray:
@@ -161,6 +183,35 @@ def _exposures(
         held = [*held, frame][-length:]
         if len(held) == length and (index + 1 - length) % step == 0:
             yield np.stack(held)
+
+
+def _shake(
+    exposures: Iterable[np.ndarray],
+    speed: float,
+    *,
+    scale: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Crop exposures along the path of a hand-held camera, and give its motion.
+
+    The path is a sum of two swings in each direction, of periods from 8 to 40 frames.
+    """
+    periods = rng.uniform(8, 40, (2, 2))
+    phases = rng.uniform(0, 2 * np.pi, (2, 2))
+    frequencies = 2 * np.pi / periods
+    # The mean speed of a swing is its amplitude * frequency * 2 / pi in one direction,
+    # of two swings in two directions together about twice that.
+    amplitudes = speed * np.pi / 4 / frequencies
+    reach = amplitudes.sum(axis=0)
+    margin = (np.ceil(reach / scale).astype(int) + 1) * scale
+    for time, exposure in enumerate(exposures):
+        angles = frequencies * time + phases
+        position = (amplitudes * np.sin(angles)).sum(axis=0)
+        velocity = (amplitudes * frequencies * np.cos(angles)).sum(axis=0)
+        top, left = margin + np.rint(position / scale).astype(int) * scale
+        height, width = np.array(exposure.shape[1:3]) - 2 * margin
+        # The content moves against the camera.
+        yield exposure[:, top : top + height, left : left + width], -velocity
 
 
 def _blur(image: np.ndarray) -> np.ndarray:

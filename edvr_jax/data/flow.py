@@ -25,16 +25,31 @@ def window_flow(
         (dy, dx) in such pixels, [T, H/pixel, W/pixel, 2], float32: what is at p in
         the center's crop is at p + flow(p) in the crop of the frame.
     """
-    gray = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
-    height, width = (size // pixel for size in gray[center].shape)
+    height, width = (size // pixel for size in crops[center].shape[:2])
     flows = np.empty((len(crops), height, width, 2), np.float32)
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    for index, image in enumerate(gray):
+    for index, image in enumerate(crops):
         flows[index] = corners[center] - corners[index]
-        if crops[index] is not crops[center]:
-            scene = estimator.calc(gray[center], image, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            flows[index] += _mean_of_blocks(scene, pixel)[..., ::-1]  # from (x, y)
+        if image is not crops[center]:
+            flows[index] += _mean_of_blocks(scene_flow(crops[center], image), pixel)
     return flows / pixel
+
+
+def scene_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Estimate where the pixels of one image are in another.
+
+    Args:
+        first: RGB, [H, W, 3] uint8.
+        second: Likewise.
+
+    Returns:
+        (dy, dx) in pixels, [H, W, 2] float32; zero between equal images.
+    """
+    if np.array_equal(first, second):
+        return np.zeros((*first.shape[:2], 2), np.float32)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
+    flow = estimator.calc(*gray, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return flow[..., ::-1]  # from (x, y)
 
 
 def texture(image: np.ndarray) -> float:

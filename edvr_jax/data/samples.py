@@ -115,7 +115,7 @@ class Sampler:
             )
             return flow.texture(crop(image, corner, data.gt_crop, border="edge"))
 
-        path = draw_crop_path(
+        corners, velocity = draw_crop_path(
             rng,
             data,
             size=clip.gt.size,
@@ -132,7 +132,8 @@ class Sampler:
         sample = read_window(
             clip,
             frames,
-            path,
+            corners,
+            velocity=velocity,
             config=self.config,
             size=self.config.data.gt_crop,
             flip=Flip.draw(rng),
@@ -168,6 +169,7 @@ def read_window(
     frames: np.ndarray,
     corners: np.ndarray,
     *,
+    velocity: np.ndarray | None = None,
     config: Config,
     size: int,
     rng: np.random.Generator,
@@ -184,6 +186,8 @@ def read_window(
         clip: The clip.
         frames: Index of each frame of the window, [T].
         corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
+        velocity: Speed of the corners (y, x) in pixels per frame, [T, 2], for motion
+            blur along the flow; None is zero.
         config: Scale, center, track.
         size: Side of the crop, in ground-truth pixels.
         rng: Source of the noise.
@@ -229,8 +233,9 @@ def read_window(
         )
         return _sample(flip.apply(lq), flip.apply(gt)) | extra
 
-    margin = degrade.MARGIN[settings.track]
-    half = config.data.exposure // 2
+    margin, half = degrade.margin_of(settings), config.data.exposure // 2
+    # A window of one frame that a camera moves shows no other motion.
+    reach = half if len(set(frames.tolist())) == len(frames) else 0
     exposures = np.stack(
         [
             crop(
@@ -241,12 +246,19 @@ def read_window(
                 border=degrade.BORDER[settings.track],
             )
             for k, corner in zip(frames, corners, strict=True)
-            for index in range(k - half, k + half + 1)
+            for index in np.clip(
+                np.arange(k - half, k + half + 1), k - reach, k + reach
+            )
         ]
     )
     exposures = flip.apply(exposures)
     exposures = exposures.reshape(len(frames), -1, *exposures.shape[1:])
-    lq = degrade.degrade_window(exposures, settings, scale=scale, rng=rng)
+    camera = None
+    if velocity is not None and settings.shutter:  # the content moves against the crop
+        camera = flip.apply_to_flow(-velocity[:, None, None])[:, 0, 0]
+    lq = degrade.degrade_window(
+        exposures, settings, scale=scale, rng=rng, camera=camera
+    )
     gt = exposures[center, half]
     return _sample(_inner(lq, margin), _inner(gt, margin * scale)) | extra
 

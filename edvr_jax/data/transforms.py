@@ -18,7 +18,7 @@ def draw_crop_path(
     scale: int,
     motion: float,
     texture: Callable[[np.ndarray], float] | None = None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw where the crop lies in each frame of a window.
 
     The crop of the center frame lies on the grid of the degraded frames. It may move
@@ -36,7 +36,8 @@ def draw_crop_path(
             for ``config.crop_candidates``.
 
     Returns:
-        Top-left corners (y, x), [T, 2], so that every crop lies inside.
+        Top-left corners (y, x), [T, 2], so that every crop is inside of its frame, and
+        the speed at which they move, in pixels per frame, [T, 2].
     """
     limit = np.array(size) - config.gt_crop
     corner = rng.integers(limit // scale + 1) * scale
@@ -44,14 +45,15 @@ def draw_crop_path(
         others = rng.integers(limit // scale + 1, size=(config.crop_candidates - 1, 2))
         corner = max(corner, *(others * scale), key=texture)
     if rng.random() >= motion:
-        return np.tile(corner, (num_frames, 1))
+        return np.tile(corner, (num_frames, 1)), np.zeros((num_frames, 2))
     speed = config.max_camera_speed * np.sqrt(rng.random())
     angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
     time = (np.arange(num_frames) - center)[:, None]
     velocity = speed * np.array([np.sin(angle), np.cos(angle)])
     grid = scale if config.lq == "given" else 1  # given frames have no finer one
     shift = np.rint((velocity * time + bend / 2 * time**2) / grid).astype(int) * grid
-    return np.clip(corner + shift, 0, limit // grid * grid)
+    corners = np.clip(corner + shift, 0, limit // grid * grid)
+    return corners, velocity + bend * time
 
 
 def crop(

@@ -10,7 +10,7 @@ import pytest
 from edvr_jax import cli
 from edvr_jax.commands.prepare import Prepare
 from edvr_jax.config import DegradeConfig, WebConfig
-from edvr_jax.data import degrade
+from edvr_jax.data import degrade, motion_blur
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError, OutputError
@@ -61,7 +61,7 @@ def test_deblurring_pairs_of_shrunk_clips(clips, tmp_path):
     Prepare(clips, tmp_path / "out", blur, scale=1, gt_downscale=2).run()
     sharp = imresize_uint8(read(clips / "a"), 1 / 2)
     np.testing.assert_array_equal(read(tmp_path / "out" / "gt" / "a"), sharp[1:6:2])
-    blurred = [degrade.motion_blur(sharp[k : k + 3]) for k in (0, 2, 4)]
+    blurred = [motion_blur.average(sharp[k : k + 3]) for k in (0, 2, 4)]
     np.testing.assert_array_equal(read(tmp_path / "out" / "lq" / "a"), blurred)
 
 

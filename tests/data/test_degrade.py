@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edvr_jax.config import DegradeConfig, WebConfig
-from edvr_jax.data import degrade, web
+from edvr_jax.data import degrade, motion_blur, web
 from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
@@ -58,13 +58,13 @@ def test_motion_blur_is_the_mean_in_linear_light():
     levels = np.uint8([0, 100, 250])[:, None, None, None] * np.ones((2, 3, 3), np.uint8)
     light = np.mean((np.array([0, 100, 250]) / 255) ** 2.2)
     expected = round(255 * light ** (1 / 2.2))
-    np.testing.assert_array_equal(degrade.motion_blur(levels), expected)
+    np.testing.assert_array_equal(motion_blur.average(levels), expected)
     assert expected > np.mean([0, 100, 250])  # bright frames weigh more
 
 
 def test_still_frames_keep_their_levels():
     levels = np.stack([np.arange(256, dtype=np.uint8)] * 3, axis=-1)[None]
-    np.testing.assert_array_equal(degrade.motion_blur(np.stack([levels] * 5)), levels)
+    np.testing.assert_array_equal(motion_blur.average(np.stack([levels] * 5)), levels)
 
 
 def test_blurred_clip_has_one_frame_per_step(frames):
@@ -73,12 +73,12 @@ def test_blurred_clip_has_one_frame_per_step(frames):
     for k, (sharp, blurred) in enumerate(pairs):
         np.testing.assert_array_equal(sharp, frames[2 * k + 1])
         exposure = frames[2 * k : 2 * k + 3]
-        np.testing.assert_array_equal(blurred, degrade.motion_blur(exposure))
+        np.testing.assert_array_equal(blurred, motion_blur.average(exposure))
 
 
 def test_blur_comes_before_the_downscaling(frames):
     (pair,) = degrade.degrade_clip(frames[:3], config("sr_blur"), scale=2, seed=0)
-    blurred = degrade.motion_blur(frames[:3])
+    blurred = motion_blur.average(frames[:3])
     np.testing.assert_array_equal(pair[1], imresize_uint8(blurred, 1 / 2))
 
 
