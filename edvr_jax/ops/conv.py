@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from edvr_jax.ops import varying
+
 # Bytes of shifted copies side by side that are made at a time on CPU.
 _COLUMNS_BYTES = 2**22
 
@@ -55,13 +57,14 @@ def _conv_fwd(x, kernel, strides):
 
 
 def _conv_bwd(strides, residuals, cotangent):
-    x, kernel = residuals
+    x, kernel, cotangent = varying.align(*residuals, cotangent)
     by_columns, native = (
         functools.partial(gradient, size=kernel.shape[0], strides=strides)
         for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
     )
     grad_kernel = lax.platform_dependent(x, cotangent, cpu=by_columns, default=native)
-    return _image_gradient(x.shape, kernel, strides, cotangent), grad_kernel
+    gradients = _image_gradient(x.shape, kernel, strides, cotangent), grad_kernel
+    return tuple(map(varying.sum_like, gradients, residuals))
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
@@ -95,7 +98,8 @@ def _mirror(kernel):
 
 
 def _native_kernel_gradient(x, cotangent, *, size, strides):
-    kernel = jnp.zeros((size, size, x.shape[-1], cotangent.shape[-1]), x.dtype)
+    shape = (size, size, x.shape[-1], cotangent.shape[-1])
+    kernel = varying.zeros(shape, x.dtype, like=cotangent)
     return jax.vjp(lambda k: _xla_conv(x, k, strides), kernel)[1](cotangent)[0]
 
 
@@ -128,9 +132,10 @@ def _kernel_gradient_by_columns(x, cotangent, *, size, strides):
         )
         return total + product, None
 
-    zeros = jnp.zeros(
+    zeros = varying.zeros(
         (size**2 * tapped.shape[-1], other.shape[-1]),
         jnp.promote_types(x.dtype, jnp.float32),
+        like=cotangent,
     )
     total, _ = lax.scan(add_strip, zeros, jnp.arange(n * (height // rows)))
     total = total.astype(x.dtype)

@@ -13,14 +13,15 @@ are in docs/performance.md.
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from edvr_jax.ops import bilinear
+from edvr_jax.ops import bilinear, varying
 
 # Bytes of columns held at a time: as much as stays in a CPU's cache; elsewhere
 # few large steps keep the device busy.
@@ -67,6 +68,7 @@ def deform_conv2d(
         interpolation weights are computed in float32 (float64 if offset is).
 
     Raises:
+        TypeError: if an array is not floating point, or a step is no whole number.
         ValueError: if the shapes do not fit together.
 
     Note:
@@ -74,19 +76,43 @@ def deform_conv2d(
         gradient to its offset. At an exactly integer position the derivative to
         the offset is the one to the right and below, as in torchvision.
     """
-    taps = _pair(kernel.shape[:2])
-    grid = bilinear.Grid(taps, _pair(strides), _pair(padding), _pair(dilation))
+    _check_types(x=x, offset=offset, mask=mask, kernel=kernel, bias=bias)
+    grid = bilinear.Grid(
+        _pair("kernel", kernel.shape[:2]),
+        _pair("strides", strides),
+        _pair("padding", padding, least=0),
+        _pair("dilation", dilation),
+    )
     _check_shapes(x, offset, mask, kernel, bias, grid, groups)
-    options = _Options(grid, groups, columns_bytes)
-    out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, options))
+    if bilinear.is_known(*offset.shape[:3]) and 0 in offset.shape[:3]:
+        out = jnp.zeros((*offset.shape[:3], kernel.shape[-1]), x.dtype)
+    else:
+        options = _Options(grid, groups, columns_bytes)
+        out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, options))
     return out if bias is None else out + bias.astype(out.dtype).reshape(1, 1, 1, -1)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(value, Sequence):
-        first, second = value
-        return int(first), int(second)
-    return int(value), int(value)
+def _pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
+    """Return (y, x) of one whole number or of two."""
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    try:
+        pair = tuple(operator.index(number) for number in pair)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be one whole number or two, got {value!r}"
+        ) from None
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(f"{name} must be one or two from {least} up, got {value!r}")
+    return pair
+
+
+def _check_types(**arrays) -> None:
+    for name, array in arrays.items():
+        if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(
+                f"{name} must be floating point, got {array.dtype}; convert it, for "
+                "example with astype(jnp.float32)"
+            )
 
 
 def _check_shapes(x, offset, mask, kernel, bias, grid, groups) -> None:
@@ -104,6 +130,11 @@ def _check_shapes(x, offset, mask, kernel, bias, grid, groups) -> None:
             f"{channels} channels of x"
         )
     out_size = grid.out_size((height, width))
+    if bilinear.is_known(*out_size) and min(out_size) < 1:
+        raise ValueError(
+            f"x of {height}x{width} with padding {grid.padding} is smaller than the "
+            f"kernel of {kh}x{kw} taps with dilation {grid.dilation}"
+        )
     deformable_groups = offset.shape[3]
     expected = (n, *out_size, deformable_groups, kh * kw)
     if offset.shape != (*expected, 2) or mask.shape != expected:
@@ -156,9 +187,10 @@ def _deform_conv_fwd(x, offset, mask, kernel, options):
 
 
 def _deform_conv_bwd(options, arguments, cotangent):
-    gradients = _on_platform(_gradients, *arguments, cotangent, options=options)
+    operands = varying.align(*arguments, cotangent)
+    gradients = _on_platform(_gradients, *operands, options=options)
     return tuple(
-        gradient.astype(argument.dtype)
+        varying.sum_like(gradient, argument).astype(argument.dtype)
         for gradient, argument in zip(gradients, arguments, strict=True)
     )
 
@@ -207,9 +239,9 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
         return (grad_table, grad_kernel + grad_kernel_rows), grads
 
     split = _RowSplit(x, offset, options)
-    zeros = (
-        jnp.zeros(table.shape, accumulation_dtype),
-        jnp.zeros(kernel.shape, accumulation_dtype),
+    zeros = tuple(
+        varying.zeros(shape, accumulation_dtype, like=cotangent)
+        for shape in (table.shape, kernel.shape)
     )
     rows = jax.tree.map(split, (samples, cotangent.astype(accumulation_dtype)))
     (grad_table, grad_kernel), grads = lax.scan(add_rows, zeros, rows)
