@@ -27,7 +27,7 @@ def charbonnier(
         Scalar, float32 (float64 for float64 images).
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or there is not one weight an image.
     """
     if pred.shape != target.shape:
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
@@ -35,6 +35,8 @@ def charbonnier(
     difference = pred.astype(dtype) - target.astype(dtype)
     distance = jnp.sqrt(difference**2 + eps)
     if weight is not None:
+        if weight.shape != pred.shape[:1]:
+            raise ValueError(f"weight is {weight.shape} but pred is {pred.shape}")
         distance *= weight.reshape(-1, *[1] * (distance.ndim - 1))
     return jnp.sum(distance)
 
@@ -65,10 +67,12 @@ def offset_fidelity(
         Scalar, float32.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or there is not one weight a window.
     """
     if offset.shape != flow.shape:
         raise ValueError(f"offset is {offset.shape} but flow is {flow.shape}")
+    if weight is not None and weight.shape != offset.shape[:1]:
+        raise ValueError(f"weight is {weight.shape} but offset is {offset.shape}")
     error = jnp.abs(offset.astype(jnp.float32) - flow.astype(jnp.float32))
     excess = jnp.maximum(error - tolerance, 0)
     loss = optax.losses.huber_loss(excess, delta=huber_delta).sum(-1)

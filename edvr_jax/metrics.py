@@ -1,6 +1,7 @@
 """PSNR and SSIM as the published tables of video restoration compute them.
 
-Images are clipped and rounded to 8 bit first, then compared in float64. Luma is
+Images are clipped to [0, 1], by which a network's output may overshoot a little, and
+rounded to 8 bit first, then compared in float64. Luma is
 BT.601 studio range (16..235), computed after the rounding and not rounded again.
 Checked against BasicSR (``basicsr/metrics/psnr_ssim.py``,
 ``basicsr/utils/color_util.py``).
@@ -24,24 +25,20 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     """Clip and round an image to 8 bit.
 
     Args:
-        image: uint8, returned unchanged, or float in [0, 1].
+        image: uint8, returned unchanged, or float; values beyond [0, 1], by which a
+            network may overshoot, are clipped.
 
     Returns:
         The image as uint8.
 
     Raises:
-        InputError: for another type, or for floats that are plainly on 0..255.
+        InputError: for another type.
     """
     image = np.asarray(image)
     if image.dtype == np.uint8:
         return image
     if not np.issubdtype(image.dtype, np.floating):
         raise InputError(f"image must be uint8 or float in [0, 1], got {image.dtype}")
-    if image.size and image.min() > 15:  # luma starts at 16
-        raise InputError(
-            f"float images must be in [0, 1], but the smallest is {image.min():.4g}"
-            '; for luma pass RGB images and channel="y"'
-        )
     scaled = np.clip(image, 0, 1) * image.dtype.type(255)
     return np.rint(scaled).astype(np.uint8)
 
@@ -81,7 +78,7 @@ def psnr(
     """Compute the peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
     Args:
-        a: Image, [H, W, C], uint8 or float in [0, 1].
+        a: Image, [H, W, C] or [H, W], uint8 or float in [0, 1].
         b: Image of the same shape.
         crop_border: Pixels left out at each side.
         channel: "rgb" counts every channel alike, "y" the luma of RGB images.
@@ -90,7 +87,8 @@ def psnr(
         Decibels; infinite for equal images.
 
     Raises:
-        InputError: if the shapes differ or the crop leaves nothing.
+        InputError: if the shapes differ, a float is not in [0, 1], or the crop leaves
+            nothing.
     """
     a, b = _prepare(a, b, crop_border, channel)
     mse = np.mean(np.square(a - b))
@@ -107,7 +105,7 @@ def ssim(
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
 
     Args:
-        a: Image, [H, W, C], uint8 or float in [0, 1].
+        a: Image, [H, W, C] or [H, W], uint8 or float in [0, 1].
         b: Image of the same shape.
         crop_border: Pixels left out at each side.
         channel: "rgb" averages the channels, "y" takes the luma of RGB images.
@@ -116,7 +114,8 @@ def ssim(
         Similarity, 1 for equal images.
 
     Raises:
-        InputError: if the shapes differ or fewer than 11 pixels are left.
+        InputError: if the shapes differ, a float is not in [0, 1], or fewer than 11
+            pixels are left.
     """
     a, b = _prepare(a, b, crop_border, channel)
     if min(a.shape[:2]) < SSIM_WINDOW:
@@ -136,10 +135,13 @@ def _prepare(
     a: np.ndarray, b: np.ndarray, width: int, channel: Channel
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round, crop, take luma; two float64 images."""
-    if a.shape != b.shape or a.ndim != 3:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.ndim not in (2, 3):
         raise InputError(
-            f"images must have one shape [H, W, C], got {a.shape} and {b.shape}"
+            "images must have one shape, [H, W, C] or [H, W], got "
+            f"{a.shape} and {b.shape}"
         )
+    a, b = (_check_range(np.atleast_3d(image)) for image in (a, b))
     if channel not in ("rgb", "y"):
         raise InputError(f"channel must be rgb or y, got {channel!r}")
     if channel == "y" and a.shape[2] != 3:
@@ -148,6 +150,19 @@ def _prepare(
     if channel == "y":
         return rgb_to_y(a), rgb_to_y(b)
     return a.astype(np.float64), b.astype(np.float64)
+
+
+def _check_range(image: np.ndarray) -> np.ndarray:
+    """Refuse floats that are plainly not in [0, 1]; clipping would hide the mistake."""
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return image
+    low, high = float(image.min()), float(image.max())  # NaN if there is one
+    if not (low >= -1 and high <= 2):
+        raise InputError(
+            f"float images must be in [0, 1], but values are from {low:.4g} to "
+            f'{high:.4g}; scale them; for luma pass RGB images and channel="y"'
+        )
+    return image
 
 
 def _blur(image: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ def _psnr_sum(
     """Add the mean Y-PSNR of each clip."""
     return sum(
         statistics.fmean(
-            metrics.psnr(image, gt, channel="y")
+            metrics.psnr(metrics.to_uint8(image), gt, channel="y")
             for image, gt in zip(*clip, strict=True)
         )
         for clip in zip(images, truths, strict=True)

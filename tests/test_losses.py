@@ -23,6 +23,17 @@ def test_shapes_must_agree():
         charbonnier(jnp.zeros((2, 1)), jnp.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (), (2, 3)])
+def test_there_is_one_weight_an_image(shape):
+    """Broadcast, they would count pixels or images more than once."""
+    images, weight = jnp.ones((2, 4, 4, 3)), jnp.ones(shape)
+    with pytest.raises(ValueError, match="weight is"):
+        charbonnier(images, 0 * images, weight=weight)
+    offset = jnp.ones((2, 3, 4, 4, 2))
+    with pytest.raises(ValueError, match="weight is"):
+        offset_fidelity(offset, 0 * offset, weight=weight)
+
+
 def test_bfloat16_is_summed_in_float32():
     ones, zeros = jnp.ones(1000, jnp.bfloat16), jnp.zeros(1000, jnp.bfloat16)
     loss = charbonnier(ones, zeros)

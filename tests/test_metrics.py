@@ -106,7 +106,9 @@ def test_to_uint8_clips_and_rounds():
     ("shapes", "options", "message"),
     [
         (((20, 20, 3), (20, 21, 3)), {}, r"\(20, 21, 3\)"),
-        (((20, 20), (20, 20)), {}, r"\(20, 20\)"),
+        (((20,), (20,)), {}, r"\(20,\)"),
+        (((2, 20, 20, 3),) * 2, {}, r"\(2, 20, 20, 3\)"),
+        (((20, 20),) * 2, {"channel": "y"}, "1 channels"),
         (((20, 20, 3),) * 2, {"crop_border": 10}, "crop 10"),
         (((20, 20, 3),) * 2, {"crop_border": -1}, "crop -1"),
         (((20, 20, 3),) * 2, {"channel": "yuv"}, "yuv"),
@@ -126,3 +128,27 @@ def test_wrong_types_and_sizes_are_named():
         psnr(*rgb_to_y(np.zeros((2, 9, 9, 3), np.uint8)))
     with pytest.raises(InputError, match="10x20"):
         ssim(*np.zeros((2, 20, 10, 3), np.uint8))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("value", [255.0, 2.1, -1.5, np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_floats_on_another_scale_are_refused(metric, value, dtype):
+    """0..255, -1..1 scaled twice, NaN, infinity; on either side."""
+    good = np.full((12, 12, 3), 0.5, dtype)
+    bad = good.copy()
+    bad[3, 4, 1] = value
+    for images in ((bad, good), (good, bad)):
+        with pytest.raises(InputError, match=r"must be in \[0, 1\], but values are"):
+            metric(*images)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_images_without_channels(pair, metric):
+    a, b = (image[..., 1] for image in pair)
+    assert metric(a, b) == metric(a[..., None], b[..., None])
+
+
+def test_a_little_overshoot_is_clipped(pair):
+    a, b = (image / 255 for image in pair)
+    assert psnr(a + 0.2 * (a == 1), b) == psnr(a, b)

@@ -145,11 +145,9 @@ def some(count):
 
 
 def test_the_cases_have_every_value():
-    for values, seen in zip(
-        (KERNELS, STRIDES, PADDINGS, DILATIONS, GROUPS),
-        zip(*some(24), strict=True),
-        strict=True,
-    ):
+    tried = zip(*some(24), strict=True)
+    every = (KERNELS, STRIDES, PADDINGS, DILATIONS, GROUPS)
+    for values, seen in zip(every, tried, strict=True):
         assert set(values) == set(seen)
 
 
