@@ -9,6 +9,7 @@ Checked against BasicSR (``basicsr/models/video_base_model.py``).
 
 import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from edvr_jax.restore import stream
 
 Scores = dict[str, float]
 
+_SHOWN = 10  # frames that a line names
+
 DEFINITIONS = {
     "metric": {
         "psnr": "10 log10(255^2 / MSE) over all pixels and channels; null if infinite",
@@ -33,7 +36,7 @@ DEFINITIONS = {
     },
     "y": "BT.601 studio range (16..235), from RGB rounded to 8 bit",
     "rounding": "clipped and rounded to 8 bit before comparing",
-    "mean": "over the frames of each clip, then over clips",
+    "mean": "over the frames of each clip whose scores are finite, then over clips",
 }
 
 
@@ -55,8 +58,26 @@ class ClipScores:
         return len(next(iter(self.frames.values())))
 
     def mean(self, method: str) -> Scores:
-        """Average a method's scores over the frames."""
-        return mean_scores(self.frames[method])
+        """Average a method's scores over the frames.
+
+        A frame in which a score of any method is infinite, as the PSNR of two black
+        frames is, does not count for that score: all methods keep the same frames.
+        """
+        scores, means = self.frames[method], {}
+        for key in scores[0]:
+            left_out = set(self.infinite_frames(key))
+            means[key] = mean_or_infinite(
+                s[key] for index, s in enumerate(scores) if index not in left_out
+            )
+        return means
+
+    def infinite_frames(self, key: str) -> tuple[int, ...]:
+        """Return the frames whose score is infinite for some method."""
+        return tuple(
+            index
+            for index, scores in enumerate(zip(*self.frames.values(), strict=True))
+            if not all(math.isfinite(s[key]) for s in scores)
+        )
 
 
 def evaluate(
@@ -214,18 +235,38 @@ def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
     }
 
 
-def mean_scores(scores: Iterable[Scores]) -> Scores:
-    """Average each score."""
-    scores = list(scores)
-    return {key: statistics.fmean(s[key] for s in scores) for key in scores[0]}
-
-
 def mean_over_clips(clips: Sequence[ClipScores]) -> dict[str, Scores]:
-    """Average each method's clip means."""
-    return {
-        method: mean_scores(clip.mean(method) for clip in clips)
-        for method in clips[0].frames
-    }
+    """Average the clip means of each method, those that are finite."""
+    means = {}
+    for method in clips[0].frames:
+        scores = [clip.mean(method) for clip in clips]
+        means[method] = {
+            key: mean_or_infinite(s[key] for s in scores if math.isfinite(s[key]))
+            for key in scores[0]
+        }
+    return means
+
+
+def describe_infinite(clips: Sequence[ClipScores]) -> list[str]:
+    """Name the frames that do not count in the means, one line a clip."""
+    lines = []
+    for clip in clips:
+        keys = next(iter(clip.frames.values()))[0]
+        frames = sorted({k for key in keys for k in clip.infinite_frames(key)})
+        if frames:
+            shown = ", ".join(map(str, frames[:_SHOWN]))
+            more = ", ..." if len(frames) > _SHOWN else ""
+            lines.append(
+                f"{clip.name}: PSNR is infinite in {len(frames)} of {clip.num_frames} "
+                f"frames, which are not in its mean: {shown}{more}"
+            )
+    return lines
+
+
+def mean_or_infinite(values: Iterable[float]) -> float:
+    """Average finite values; infinite if there are none."""
+    values = list(values)
+    return statistics.fmean(values) if values else math.inf
 
 
 def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +284,11 @@ def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str
         "clips": {
             clip.name: {
                 "frames": clip.num_frames,
+                "infinite_frames": {
+                    key: list(indices)
+                    for key in next(iter(clip.frames.values()))[0]
+                    if (indices := clip.infinite_frames(key))
+                },
                 "mean": {method: clip.mean(method) for method in clip.frames},
                 "per_frame": {
                     method: {key: [s[key] for s in frames] for key in frames[0]}

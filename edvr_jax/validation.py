@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-import statistics
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,12 @@ def _psnr_sum(
 ) -> float:
     """Add the mean Y-PSNR of each clip."""
     return sum(
-        statistics.fmean(
-            metrics.psnr(metrics.to_uint8(image), gt, channel="y")
+        evaluator.mean_or_infinite(
+            psnr
             for image, gt in zip(*clip, strict=True)
+            if math.isfinite(
+                psnr := metrics.psnr(metrics.to_uint8(image), gt, channel="y")
+            )
         )
         for clip in zip(images, truths, strict=True)
     )

@@ -160,6 +160,10 @@ class Watch:
         self._log(f"step {step}  {text}")
 
     def _write(self, step: int, values: Mapping[str, float | None]) -> None:
+        values = {  # JSON has no infinity: the PSNR of equal images
+            key: None if value is None or not math.isfinite(value) else value
+            for key, value in values.items()
+        }
         self._write_line(step, values)
         finite = {key: value for key, value in values.items() if value is not None}
         if self._board is not None:

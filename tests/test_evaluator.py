@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize
 from edvr_jax.errors import InputError
+from edvr_jax.evaluator import ClipScores, describe_infinite, mean_over_clips
 from edvr_jax.protocols import Protocol
 from edvr_jax.restore import stream
 
@@ -178,7 +180,7 @@ def test_real_network(clip, tiny_config, random_params, run):
     lq = [resize(image[:48, :64], 1 / 4) for image in clip]
     restored = stream.restore_frames(tiny_config, params, lq, padding="replicate")
     expected = [
-        metrics.psnr(image[:48, :64], np.asarray(output))
+        metrics.psnr(image[:48, :64], metrics.to_uint8(output))
         for image, output in zip(clip, restored, strict=True)
     ]
     scores = run(clip, params=params, padding="replicate")
@@ -237,3 +239,27 @@ def test_command_takes_the_named_clips(command):
     assert {name: clip["frames"] for name, clip in tree["clips"].items()} == {"y": 1}
     with pytest.raises(InputError, match="no clip named z"):
         dataclasses.replace(command, clips=("z",)).run()
+
+
+def test_a_frame_that_is_infinite_for_one_method_counts_for_none():
+    """Else the gain would compare means of different frames."""
+    clip = ClipScores(
+        "a",
+        {
+            "model": [{"psnr_y": 30.0}, {"psnr_y": 40.0}, {"psnr_y": 50.0}],
+            "bicubic": [{"psnr_y": 20.0}, {"psnr_y": math.inf}, {"psnr_y": 30.0}],
+        },
+    )
+    assert clip.mean("model") == {"psnr_y": 40}
+    assert clip.mean("bicubic") == {"psnr_y": 25}
+    same = ClipScores("b", {m: [{"psnr_y": math.inf}] * 2 for m in clip.frames})
+    assert mean_over_clips([clip, same]) == {
+        "model": {"psnr_y": 40},
+        "bicubic": {"psnr_y": 25},
+    }
+    assert mean_over_clips([same])["model"] == {"psnr_y": math.inf}
+    lines = describe_infinite([clip, same])
+    assert ["1 of 3" in lines[0], "2 of 2" in lines[1]] == [True, True]
+    many = [{"psnr_y": math.inf}] * 30
+    (line,) = describe_infinite([ClipScores("c", {"model": many})])
+    assert line.endswith("8, 9, ...")

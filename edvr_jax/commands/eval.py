@@ -1,6 +1,7 @@
 """``edvr eval`` and ``python eval.py``: a network against bicubic on whole clips."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,7 @@ class Eval:
             **dataclasses.asdict(protocol),
         }
         sys.stdout.write(format_scores(clips) + format_protocol(named))
+        output.write_notes(evaluator.describe_infinite(clips))
         if self.json:
             model = {"weights": self.weights, "config": dataclasses.asdict(config)}
             tree = evaluator.report(clips, named)
@@ -147,6 +149,8 @@ def _rows(
 
 
 def _cell(key: str, value: float, sign: str = "") -> str:
+    if math.isnan(value):  # infinite less infinite
+        return "-"
     return f"{value:{sign}.2f}" if key.startswith("psnr") else f"{value:{sign}.4f}"
 
 

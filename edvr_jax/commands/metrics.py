@@ -47,6 +47,7 @@ class Metrics:
             for paths in pairs.match_clips(self.gt, self.pred, is_exact=True)
         ]
         sys.stdout.write(self._table(clips))
+        output.write_notes(evaluator.describe_infinite(clips))
         if self.json:
             protocol = {"channel": self.channel, "crop_border": self.crop}
             tree = evaluator.report(clips, protocol)

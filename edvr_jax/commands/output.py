@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
         cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip() + "\n")
     return "".join(lines)
+
+
+def write_notes(lines: Iterable[str]) -> None:
+    """Write remarks on a result to stderr."""
+    for line in lines:
+        sys.stderr.write(f"note: {line}\n")
 
 
 def check_writable(path: Path | None) -> None:

@@ -101,6 +101,38 @@ def test_equal_clips_are_null_in_json(frames, tmp_path, capsys):
     assert "inf" in capsys.readouterr().out
 
 
+def test_equal_frames_are_named_and_not_in_the_mean(frames, tmp_path, capsys):
+    """Black frames, frames that were copied; one clip of them among others.
+
+    The same means serve edvr eval, protocols and validation (tests/test_evaluator.py).
+    """
+    gt, pred = frames
+    black = np.zeros_like(gt[:1])
+    for name, images in (("gt", gt), ("pred", pred)):
+        mixed = np.concatenate([black, images[:2], black, gt[2:]])
+        write_frames(tmp_path / name / "mixed", mixed)
+        write_frames(tmp_path / name / "plain", images)
+        write_frames(tmp_path / name / "same", gt)
+    file = tmp_path / "scores.json"
+    Metrics(tmp_path / "gt", tmp_path / "pred", json=file).run()
+    psnrs = [metrics.psnr(*pair) for pair in zip(gt, pred, strict=True)]
+    ssims = [metrics.ssim(*pair) for pair in zip(gt, pred, strict=True)]
+    tree = json.loads(file.read_text())
+    clip = tree["clips"]["mixed"]
+    assert clip["infinite_frames"] == {"psnr": [0, 3, 4]}
+    mean = clip["mean"]["pred"]
+    assert mean["psnr"] == pytest.approx(np.mean(psnrs[:2]))
+    assert mean["ssim"] == pytest.approx((3 + sum(ssims[:2])) / 5)  # all of them count
+    total = tree["mean"]["pred"]["psnr"]
+    assert total == pytest.approx(np.mean([mean["psnr"], np.mean(psnrs)]))
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2
+    assert "mixed" in notes[0]
+    assert "3 of 5 frames" in notes[0]
+    assert notes[0].endswith(": 0, 3, 4")
+    assert "same" in notes[1]
+
+
 def test_wrong_input_is_named(frames, tmp_path):
     gt, pred = frames
     whole = write_frames(tmp_path / "whole", gt)
