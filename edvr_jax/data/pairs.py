@@ -1,13 +1,20 @@
 """Two clips that belong together: ground truth and what is compared with it."""
 
 import itertools
+import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edvr_jax.data import video
+from edvr_jax.data import images, video
 from edvr_jax.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+_DIGITS = re.compile(r"\d+")
+_SHOWN = 5  # names in a message
 
 
 def clip_name(path: Path) -> str:
@@ -52,8 +59,19 @@ def match_clips(
         Paths of each pair, in the order of :func:`select_clips`.
 
     Raises:
-        InputError: if a clip has no partner.
+        InputError: if a clip has no partner, or the frames of two folders are named
+            alike but are not the same ones.
     """
+    couples = _match_names(gt, other, names, is_exact)
+    for path, partner in couples:
+        if path.is_dir() and partner.is_dir():
+            _check_frame_names(path, partner)
+    return couples
+
+
+def _match_names(
+    gt: Path, other: Path, names: Sequence[str], is_exact: bool
+) -> list[tuple[Path, Path]]:
     chosen = {clip_name(path): path for path in select_clips(gt, names)}
     partners = _clips_by_name(other)
     if len(chosen) == len(partners) == 1 and (
@@ -67,6 +85,60 @@ def match_clips(
     if is_exact and extra:
         raise InputError(f"{gt}: no clip named {', '.join(extra)}, as in {other}")
     return [(path, partners[name]) for name, path in chosen.items()]
+
+
+def _check_frame_names(gt: Path, other: Path) -> None:
+    """Check that frames which are paired by their order belong together.
+
+    Two folders whose names differ in their numbers only must have the same numbers;
+    others are paired by order, which is logged. Gaps in a numbering are logged.
+    """
+    schemes, numbers = zip(*map(_numbering, (gt, other)), strict=True)
+    if None in schemes or schemes[0] != schemes[1]:
+        _log.warning(
+            "%s and %s name their frames differently; they are paired by order",
+            gt,
+            other,
+        )
+        return
+    for path, partner, missing in (
+        (gt, other, sorted(numbers[1].keys() - numbers[0].keys())),
+        (other, gt, sorted(numbers[0].keys() - numbers[1].keys())),
+    ):
+        if missing:
+            names = [(numbers[0] | numbers[1])[key] for key in missing]
+            raise InputError(
+                f"{path}: no frame like {_some(names)}, which {partner} has; frames "
+                "of these two folders belong together by their numbers"
+            )
+    last_numbers = [key[-1] for key in numbers[0] if key]
+    gaps = sorted(
+        set(range(min(last_numbers, default=0), max(last_numbers, default=-1) + 1))
+        - set(last_numbers)
+    )
+    if gaps and len({key[:-1] for key in numbers[0]}) == 1:
+        _log.warning(
+            "%s: the numbering of the frames leaves out %s",
+            gt,
+            _some(list(map(str, gaps))),
+        )
+
+
+def _numbering(folder: Path) -> tuple[str | None, dict[tuple[int, ...], str]]:
+    """Return what the names of a folder's frames have in common, and their numbers.
+
+    None if they have nothing in common but numbers, or no numbers of their own.
+    """
+    paths = images.list_images(folder)
+    numbers = {tuple(map(int, _DIGITS.findall(p.stem))): p.name for p in paths}
+    schemes = {_DIGITS.sub("#", path.stem) for path in paths}
+    is_clear = len(schemes) == 1 and len(numbers) == len(paths)
+    return (schemes.pop() if is_clear else None), numbers
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown}, ... ({len(names)} in all)"
 
 
 def join_frames(

@@ -83,3 +83,56 @@ def test_different_frame_counts_are_named(counts):
     message = "x: the ground truth has {} frames but the other clip has {}"
     with pytest.raises(InputError, match=message.format(*counts)):
         list(join_frames(*map(np.arange, counts), name="x"))
+
+
+def write_names(folder, names):
+    folder.mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.zeros((4, 4, 3), np.uint8))
+    return folder
+
+
+def match(tmp_path, gt, other):
+    folders = [write_names(tmp_path / k, n) for k, n in (("gt", gt), ("lq", other))]
+    return match_clips(*folders)
+
+
+def numbered(*numbers, form="{:04d}.png"):
+    return [form.format(number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("gt", "other", "named"),
+    [
+        # One frame is missing on each side: as many files, and 3 met 4.
+        (numbered(0, 1, 2, 3, 4), numbered(0, 1, 2, 4, 5), "0005.png"),
+        # Also: another start, other padding, another suffix, two numbers in a name.
+        (numbered(0, 1, 2), numbered(1, 2, 3), "0003.png"),
+        (numbered(0, 1, 2), numbered(1, 2, 3, form="{}.png"), "3.png"),
+        (numbered(0, 1), numbered(0, 2, form="{:04d}.jpg"), "0002.jpg"),
+        (["v2_f1.png", "v2_f2.png"], ["v2_f1.png", "v2_f3.png"], "v2_f3.png"),
+    ],
+)
+def test_frames_of_one_scheme_belong_together_by_number(tmp_path, gt, other, named):
+    with pytest.raises(InputError) as error:
+        match(tmp_path, gt, other)
+    assert named in str(error.value)
+    assert str(tmp_path / "gt") in str(error.value)
+
+
+def test_padding_and_suffix_do_not_matter(tmp_path, caplog):
+    match(tmp_path, numbered(1, 2, 10), numbered(1, 2, 10, form="{}.jpg"))
+    assert caplog.messages == [
+        f"{tmp_path / 'gt'}: the numbering of the frames leaves out 3, 4, 5, 6, 7, ... "
+        "(7 in all)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "other", [["a1.png", "a3.png"], ["x.png", "y.png"], ["1.png", "b2.png"]]
+)
+def test_other_schemes_are_paired_by_order_which_is_said(tmp_path, other, caplog):
+    match(tmp_path, numbered(0, 1), other)
+    (message,) = caplog.messages
+    assert "paired by order" in message
+    assert str(tmp_path / "lq") in message
