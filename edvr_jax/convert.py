@@ -6,7 +6,11 @@ and only for pickled files (.pth).
 
 import contextlib
 import io
+import logging
 import os
+import pickle
+import re
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,24 @@ from edvr_jax.models.torch_names import LAYOUTS, Layout
 # What the metadata of our own files say, see weights/native.py.
 NATIVE_FORMAT = "edvr_jax"
 
-# What else mmagic's checkpoints hold beside the generator.
-_MMAGIC_EXTRAS = ("step_counter", "data_preprocessor.")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
+_MAX_REASON = 120  # characters of another library's message
+
+_log = logging.getLogger(__name__)
+
+# Keys under which training programs save the parameters, the moving average first.
+_WRAPPERS = (
+    *("params_ema", "ema_state_dict", "params", "state_dict", "model_state_dict"),
+    *("model", "net", "network", "module"),
+)
+# What wrappers put before the names of the parameters of a whole network (PyTorch's
+# DataParallel and compile), and of one module among others (Lightning, mmagic).
+_WHOLE_PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = (
+    *_WHOLE_PREFIXES,
+    *("generator_ema.", "generator.", "model_ema.", "model.", "net_g.", "net."),
+    "network.",
+)
 
 
 def from_torch(
@@ -79,36 +99,48 @@ def _to_ours(value: np.ndarray) -> np.ndarray:
 
 def _unwrap(state: Any, source: str) -> dict[str, np.ndarray]:
     """Take the network's parameters out of what a training program saved."""
-    for wrapper in ("params_ema", "params", "state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
+    skipped: list[str] = []
+    while isinstance(state, Mapping):
+        wrapper = next((w for w in _WRAPPERS if isinstance(state.get(w), Mapping)), "")
+        if not wrapper:
             break
-    if not isinstance(state, Mapping) or not state:
-        raise InputError(f"{source}: holds no table of parameters")
-    tensors = {str(key): value for key, value in state.items()}
-    for prefix in ("module.", "generator_ema.", "generator."):
-        inside = {
+        skipped += [str(key) for key in state if key != wrapper]
+        state = state[wrapper]
+    if not isinstance(state, Mapping):
+        state = {}
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, np.ndarray)}
+    skipped += [str(key) for key in state if str(key) not in tensors]
+    if not tensors:
+        holds = f"; it holds {', '.join(skipped[:5])}" if skipped else ""
+        raise InputError(f"{source}: holds no table of parameters{holds}")
+    # A wrapper may be in another, in any order.
+    while prefix := next((p for p in _PREFIXES if _has_prefix(tensors, p)), ""):
+        outside = [key for key in tensors if not key.startswith(prefix)]
+        left_out = [key for key in outside if _may_be_left_out(key, prefix)]
+        skipped += left_out
+        tensors = {
             key.removeprefix(prefix): value
             for key, value in tensors.items()
-            if key.startswith(prefix)
+            if key not in left_out
         }
-        if not inside:
-            continue
-        extras = _MMAGIC_EXTRAS if prefix != "module." else ()
-        if prefix == "generator_ema.":
-            extras += ("generator.",)
-        outside = {
-            key: value
-            for key, value in tensors.items()
-            if not key.startswith((prefix, *extras))
-        }
-        tensors = inside | outside
-    odd = [key for key, value in tensors.items() if not isinstance(value, np.ndarray)]
-    if odd:
-        raise InputError(
-            f"{source}: {odd[0]} is no parameter; expected a table of EDVR's parameters"
-        )
+    if skipped:
+        names = sorted({key.split(".")[0] for key in skipped})
+        _log.warning("%s: left out %s", source, ", ".join(names))
     return tensors
+
+
+def _has_prefix(tensors: Mapping[str, Any], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in tensors)
+
+
+def _may_be_left_out(key: str, prefix: str) -> bool:
+    """Report whether what a training program saved beside the network is no part of it.
+
+    DataParallel and torch.compile wrap a whole network; others hold more modules.
+    """
+    if prefix in _WHOLE_PREFIXES:
+        return False
+    return not key.startswith(tuple(torch_names.first_names()))
 
 
 def _infer_config(arrays: Mapping[str, np.ndarray], source: str) -> ModelConfig:
@@ -275,13 +307,66 @@ def _read(path: Path) -> Any:
         )
     torch = _import_torch(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _load_tensors(path, torch)
     except Exception as error:  # torch raises a dozen kinds for damaged files
         raise InputError(
-            f"{path}: not a readable PyTorch file, damaged, cut off or holding more "
-            f"than weights ({_first_line(error)})"
+            f"{path}: not a readable PyTorch file, damaged or cut off "
+            f"({_first_line(error)})"
         ) from None
     return _to_numpy(state, torch)
+
+
+def _load_tensors(path: Path, torch: Any) -> Any:
+    """Load a pickled file; no code of it runs, and foreign objects become inert."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # more than weights
+        inert: Any = types.ModuleType("inert")
+        inert.Unpickler, inert.load = _InertUnpickler, _load_inert
+        return torch.load(
+            path, map_location="cpu", weights_only=False, pickle_module=inert
+        )
+
+
+class _Inert:
+    """Stand-in for every object that is no tensor: takes anything and does nothing."""
+
+    def __new__(cls, *_, **__):
+        """Take any arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *_, **__): ...
+
+    def __setstate__(self, state): ...
+
+    def __setitem__(self, key, value): ...
+
+    def append(self, item):
+        """Take an item, as a list in a pickle does."""
+
+    def extend(self, items):
+        """Take items, as a list in a pickle does."""
+
+    def add(self, item):
+        """Take an item, as a set in a pickle does."""
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Finds what tensors are made of; everything else is inert.
+
+    Torch's own list of what weights may hold decides, so nothing else is imported.
+    """
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return a class or function of a pickle, or what stands for it."""
+        from torch import _weights_only_unpickler  # pyright: ignore[reportMissingImports]
+
+        allowed = _weights_only_unpickler._get_allowed_globals()
+        return allowed.get(f"{module_name}.{global_name}", _Inert)
+
+
+def _load_inert(file: Any, **options: Any) -> Any:
+    return _InertUnpickler(file, **options).load()
 
 
 def _to_numpy(value: Any, torch: Any) -> Any:
@@ -305,4 +390,5 @@ def _import_torch(path: Path) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return _ESCAPES.sub("", line)[:_MAX_REASON]

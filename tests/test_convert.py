@@ -1,5 +1,9 @@
+import argparse
 import dataclasses
+import datetime
 import fractions
+import functools
+import os
 import sys
 
 import numpy as np
@@ -196,22 +200,46 @@ def test_half_precision_is_read_as_float32(state, tmp_path):
         )
 
 
-@pytest.mark.parametrize("prefix", ["module.", "generator.", "module.generator."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("module.", "generator.", "module.generator."),
+        *("_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod."),
+        *("model.", "net_g.", "net.module.", "network.", "model_ema."),
+    ],
+)
 def test_prefixes_are_removed(state, tmp_path, prefix):
     path = write(tmp_path, {prefix + key: value for key, value in state.items()})
     assert convert.from_torch(path)[0] == CONFIGS["basicsr_sr"]
 
 
-def test_extras_of_mmagic_are_left_out_and_the_average_preferred(state, tmp_path):
+def test_other_modules_of_a_training_program_are_left_out(state, tmp_path, caplog):
+    """Lightning saves losses and metrics beside the model."""
+    whole = {f"model.{key}": value for key, value in state.items()}
+    whole["vgg_loss.features.0.weight"] = np.zeros((4, 3, 3, 3), np.float32)
+    whole["val_psnr.total"] = np.zeros(1, np.float32)
+    assert convert.from_torch(write(tmp_path, whole))[0] == CONFIGS["basicsr_sr"]
+    (message,) = caplog.messages
+    assert message.endswith(": left out val_psnr, vgg_loss")
+    # What looks like a part of the network is no extra.
+    whole["conv_last.weight"] = np.zeros((3, 64, 3, 3), np.float32)
+    whole["fusion.more.weight"] = np.zeros(3, np.float32)
+    with pytest.raises(InputError, match=r"unexpected: fusion\.more\.weight"):
+        convert.from_torch(write(tmp_path, whole))
+
+
+def test_extras_of_mmagic_are_left_out_and_the_average_preferred(
+    state, tmp_path, caplog
+):
     average = {f"generator_ema.{key}": value + 1 for key, value in state.items()}
     whole = average | {f"generator.{key}": value for key, value in state.items()}
     whole["step_counter"] = np.zeros(1, np.int64)
     whole["data_preprocessor.mean"] = np.zeros(3, np.float32)
     _, params = convert.from_torch(write(tmp_path, whole))
     np.testing.assert_array_equal(params["conv_hr"]["bias"], state["conv_hr.bias"] + 1)
-    whole["pixel_loss.weight"] = np.zeros(3, np.float32)
-    with pytest.raises(InputError, match=r"1 unexpected: pixel_loss\.weight"):
-        convert.from_torch(write(tmp_path, whole))
+    assert caplog.messages[-1].endswith(
+        "left out data_preprocessor, generator, step_counter"
+    )
 
 
 def test_damaged_and_missing_files(tmp_path, fixtures):
@@ -321,14 +349,67 @@ def test_damaged_pickled_files(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"text", whole[:100], whole[:-100]):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"a\.pth: not a readable PyTorch file"):
+        with pytest.raises(InputError, match=r"a\.pth: not a (weights|readable)"):
             convert.from_torch(path)
-    torch.save({"params": fractions.Fraction(1, 2)}, path)  # code, not weights
-    with pytest.raises(InputError, match="holding more than weights"):
+    torch.save({"params": fractions.Fraction(1, 2)}, path)  # no weights
+    with pytest.raises(InputError, match="holds no table of parameters; it holds par"):
         convert.from_torch(path)
     torch.save([1, 2], path)
     with pytest.raises(InputError, match="holds no table of parameters"):
         convert.from_torch(path)
     torch.save({"optimizer": {"lr": 1}}, path)
-    with pytest.raises(InputError, match="optimizer is no parameter"):
+    with pytest.raises(InputError, match="parameters; it holds optimizer"):
         convert.from_torch(path)
+
+
+class Danger:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+class MyDict(dict):
+    """A class of a training program, with items."""
+
+
+class MyList(list):
+    """Likewise."""
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+@pytest.mark.parametrize(
+    "wrapper", ["state_dict", "model_state_dict", "model", "net", "params_ema"]
+)
+def test_foreign_objects_are_skipped_and_nothing_runs(
+    state, tmp_path, caplog, wrapper, is_legacy
+):
+    """As mmengine, argparse and Lightning leave them, and an attack among them."""
+    torch = pytest.importorskip("torch")
+    path, proof = tmp_path / "a.pth", tmp_path / "ran"
+    tensors = {key: torch.from_numpy(value) for key, value in state.items()}
+    foreign = {
+        "scalar": np.float64(1.5),
+        "array": np.arange(3),
+        "args": argparse.Namespace(lr=1e-4, out=tmp_path),
+        "path": tmp_path,
+        "date": datetime.datetime(2026, 1, 1),
+        "own": MyDict(a=MyList([1, Danger(proof)])),
+        "attack": Danger(proof),
+        "set": {MyList: 1},
+        "partial": functools.partial(print, "x"),
+    }
+    torch.save(
+        {wrapper: tensors, "message_hub": foreign, "epoch": 3},
+        path,
+        _use_new_zipfile_serialization=not is_legacy,
+    )
+    config, params = convert.from_torch(path)
+    assert config == CONFIGS["basicsr_sr"]
+    np.testing.assert_array_equal(params["conv_hr"]["bias"], state["conv_hr.bias"])
+    assert not proof.exists()
+    (message,) = caplog.messages
+    assert message == f"{path}: left out epoch, message_hub"

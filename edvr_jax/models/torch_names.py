@@ -132,6 +132,12 @@ def _parse_table(text: str) -> dict[str, list[tuple[str, ...]]]:
 _GROUPS = _parse_table(_TABLE)
 
 
+def first_names() -> frozenset[str]:
+    """Return what the names of the parameters begin with, in any layout."""
+    rows = (row for rows in _GROUPS.values() for row in rows)
+    return frozenset(name.split(".")[0] for row in rows for name in row if name != "-")
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One parameter under both of its names.
