@@ -3,6 +3,8 @@
 Bad input is one line on stderr and exit code 2.
 """
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +23,9 @@ _COMMANDS = (
     *("export", "info", "selftest", "bench"),
 )
 
+READER_ENDED = 141  # as a shell says it of SIGPIPE
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -29,29 +34,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; None is sys.argv's.
 
     Returns:
-        Exit code: 0 done, 2 bad input, 130 interrupted, 1 the command failed.
+        Exit code: 0 done, 2 bad input, 130 interrupted, 141 the reader of the output
+        has ended, 1 the command failed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _use_compilation_cache()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     use_fast_cpu_convolutions()
-    # Only the command that is asked for is imported: the others' libraries take time.
-    names = arguments[:1] if arguments[:1] and arguments[0] in _COMMANDS else _COMMANDS
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            {name: _find_command(name, arguments) for name in names},
-            prog="edvr",
-            description="EDVR: restore video, train, evaluate and convert weights.",
-            args=arguments,
-        )
-        return command.run() or 0
+        _use_compilation_cache()
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except OSError as error:  # such as a name that is too long
-        if error.filename is None:
+    except BrokenPipeError:  # edvr ... | head
+        _discard_output()
+        return READER_ENDED
+    except OSError as error:
+        if error.filename is None and error.errno not in _OUTPUT_ERRORS:
             raise
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        # Such as a name that is too long, or a full disk behind the output.
+        name = error.filename or "the output of this command"
+        sys.stderr.write(f"error: {name}: {error.strerror}\n")
+        _discard_output()
         return 2
+    except (RuntimeError, AssertionError):
+        reason = _missing_platform()
+        if reason is None:
+            raise
+        sys.stderr.write(f"error: {reason}\n")
+        return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
+    # Only the command in question is imported: the others' libraries take time.
+    names = arguments[:1] if arguments[:1] and arguments[0] in _COMMANDS else _COMMANDS
+    command = tyro.extras.subcommand_cli_from_dict(
+        {name: _find_command(name, arguments) for name in names},
+        prog="edvr",
+        description="EDVR: restore video, train, evaluate and convert weights.",
+        args=arguments,
+    )
+    return command.run() or 0
+
+
+def _discard_output() -> None:
+    """Let Python's own flush at the end of the process write nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _missing_platform() -> str | None:
+    """Explain why JAX has no device, or None if it has one."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or ["no device"])[0]
+        return (
+            f"JAX cannot use the platform {platforms or 'of this machine'} ({reason}); "
+            "install JAX for it, or set JAX_PLATFORMS=cpu"
+        )
+    return None
 
 
 def _find_command(name: str, arguments: Sequence[str]) -> Any:
@@ -62,10 +109,26 @@ def _find_command(name: str, arguments: Sequence[str]) -> Any:
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs between calls, unless the user set JAX's own option."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(home / "edvr_jax" / "jax"))
+    """Keep compiled programs between calls, unless the user set JAX's own option.
+
+    A folder that cannot be written is no reason to stop: programs are compiled anew.
+    """
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    folder = Path(given) if given else home / "edvr_jax" / "jax"
+    if "://" in str(given):  # storage that is no folder
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK)
+    except OSError:
+        is_writable = False
+    if given and not is_writable:
+        sys.stderr.write(
+            f"note: {folder} (JAX_COMPILATION_CACHE_DIR) cannot be written; compiled "
+            "programs are not kept\n"
+        )
+    jax.config.update("jax_compilation_cache_dir", str(folder) if is_writable else None)
 
 
 def use_fast_cpu_convolutions() -> None:

@@ -236,8 +236,10 @@ def _find_config(arguments: Sequence[str]) -> Path | None:
 
 
 def _write_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Write a line; a run does not end because nobody reads its log any more."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def _ignore(line: str) -> None:
