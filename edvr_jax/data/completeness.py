@@ -21,17 +21,18 @@ _FRAME_MARK = b"FRAME"  # what each frame of YUV4MPEG2 begins with
 def announced_frames(container: InputContainer, stream: VideoStream) -> int | None:
     """Return how many frames the container lists, without those its edit list hides.
 
-    None if it has no such list: only MP4, QuickTime and AVI do.
+    Empty entries, which repeat a frame, do not count. None if there is no such list:
+    only MP4, QuickTime and AVI have one.
     """
     entries, num_frames = stream.index_entries, stream.frames
     if not num_frames or not len(entries):  # a fragmented MP4, or another format
         return num_frames or None
-    # Without a list at the end of an AVI, FFmpeg has seen the first packets only; the
-    # header's number also counts frames that the recorder dropped.
-    is_avi = container.format.name == "avi"
-    if is_avi and 2 * entries[-1].pos < container.size:
+    # Of an AVI that was cut off, FFmpeg lists the first packets only and corrects the
+    # duration. The header's number also counts frames that the recorder dropped.
+    is_cut = stream.duration != num_frames or 2 * entries[-1].pos < container.size
+    if container.format.name == "avi" and is_cut:
         return num_frames
-    return sum(not entry.is_discard for entry in entries)
+    return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
 
 def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
@@ -91,7 +92,7 @@ class DecodeMonitor:
         self.announced_frames = counted
         self.announced_end = announced_end(container, stream)
         self.num_frames = self.num_lost = self.num_concealed = 0
-        self.end = Fraction(0)
+        self.end = self._repeated_until = Fraction(0)
         self._usual = 1 / (stream.average_rate or Fraction(25))  # seconds of a frame
         self.first_concealed = 0.0
         self.is_at_end = False
@@ -108,8 +109,8 @@ class DecodeMonitor:
         if packet.is_discard:  # by the edit list
             return
         time = packet.pts or 0
-        if not packet.size:
-            self._show(packet)
+        if not packet.size and packet.pts is not None:
+            self._repeated_until = self._shown_until(packet)
         if self._start == math.inf and packet.is_keyframe:
             is_first = time <= (self._stream.start_time or 0)
             self._start = time if is_first or self.num_frames else math.inf
@@ -125,7 +126,7 @@ class DecodeMonitor:
         is_after_start = frame.pts is None or frame.pts >= self._start
         self._num_missing -= is_after_start
         self._last = frame
-        self._show(frame)
+        self.end = max(self._shown_until(frame), self._repeated_until)
         self._is_interlaced |= frame.interlaced_frame
         if frame.is_corrupt and is_after_start:
             if not self.num_concealed:
@@ -139,6 +140,7 @@ class DecodeMonitor:
             num_bytes: Size of the file.
         """
         self.is_at_end = True
+        self.end = max(self.end, self._repeated_until)
         name = self._stream.codec_context.codec.canonical_name
         # A packet of interlaced video may be half of a frame.
         if name in COUNTABLE and not self._is_interlaced:
@@ -186,11 +188,11 @@ class DecodeMonitor:
             )
         return found
 
-    def _show(self, item: Packet | VideoFrame) -> None:
-        if item.pts is not None:
-            unit = self._stream.time_base or Fraction(0)
-            shown = (item.duration or 0) * unit or self._usual
-            self.end = max(self.end, item.pts * unit + shown)
+    def _shown_until(self, item: Packet | VideoFrame) -> Fraction:
+        if item.pts is None:
+            return self.end
+        unit = self._stream.time_base or Fraction(0)
+        return item.pts * unit + ((item.duration or 0) * unit or self._usual)
 
     def _ends_early(self) -> bool:
         """Check the end; half a frame more may come of rounding."""
