@@ -1,5 +1,6 @@
 """Videos as people have them, made by PyAV."""
 
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -159,6 +160,72 @@ def damage_packet(path, index):
     start = packets[index].pos + packets[index].size * 4 // 5
     data[start : start + 8] = (byte ^ 0x5A for byte in data[start : start + 8])
     path.write_bytes(data)
+
+
+def cut(path, target, start, seconds, *, origin=0):
+    """Cut a film without encoding, as ``ffmpeg -ss START -i path -t SECONDS -c copy``.
+
+    Packets begin with the key frame before the start, whose time becomes 0: those
+    before it have negative times, which MP4 and QuickTime hide by an edit list and
+    Matroska shifts.
+
+    Args:
+        path: The film.
+        target: The cut.
+        start: Seconds.
+        seconds: The cut's length.
+        origin: Seconds that are added to all times.
+
+    Returns:
+        Number of the frames that a player shows.
+    """
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
+        picture = source.streams.video[0]
+        source.seek(int(start / picture.time_base), stream=picture)
+        streams = [picture, *source.streams.audio]
+        copies = {s: output.add_stream_from_template(s) for s in streams}
+        times, is_begun = [], False
+        for packet in source.demux(streams):
+            stream = packet.stream
+            is_begun |= stream is picture and packet.is_keyframe
+            if not packet.size or not is_begun:
+                continue
+            shift = round((start - Fraction(origin)) / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            if packet.dts * packet.time_base >= origin + seconds:
+                continue
+            if stream is picture:
+                times.append(packet.pts)
+            packet.stream = copies[stream]
+            output.mux(packet)
+    is_edited = target.suffix in (".mp4", ".mov") and not origin
+    return sum(time >= 0 for time in times) if is_edited else len(times)
+
+
+def drop_last_chunks(path, count):
+    """Empty the last frames of an AVI, as a recorder does that has no new picture."""
+    data = bytearray(path.read_bytes())
+    movie, entries = data.index(b"movi"), len(data) - 16 * count
+    for entry in range(entries, len(data), 16):
+        offset, size = struct.unpack_from("<II", data, entry + 8)
+        struct.pack_into("<I", data, entry + 12, 0)
+        chunk = movie + offset
+        struct.pack_into("<I4sI", data, chunk + 4, 0, b"JUNK", size - 8)
+    path.write_bytes(data)
+
+
+def empty_packets(path, target, indices):
+    """Copy a film with some packets empty: they repeat the frame before (NUT)."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(source.demux(video=0)):
+            if packet.dts is None:
+                continue
+            chosen = av.Packet(b"") if index in indices else packet
+            chosen.pts, chosen.dts = packet.pts, packet.dts
+            chosen.time_base, chosen.duration = packet.time_base, packet.duration
+            chosen.stream = stream
+            output.mux(chosen)
 
 
 def write_folder(folder, frames, names=None):

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 
 from edvr_jax.commands.paths import PIPE, is_pipe
+from edvr_jax.data.completeness import DecodeMonitor
 from edvr_jax.data.images import width_x_height
 from edvr_jax.restore import job
 from edvr_jax.restore.encoder import Encoding
@@ -91,19 +92,9 @@ def _find_gap(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def note_damage(source: Source) -> None:
-    """Say which frames the decoder did not give as they were."""
-    damage = source.damage
-    if damage.num_lost:
-        say(
-            f"note: {source.path} is damaged: {damage.num_lost} of its frames cannot "
-            "be decoded and are not in the output"
-        )
-    if damage.num_concealed:
-        say(
-            f"note: {source.path} is damaged: the decoder guessed parts of "
-            f"{count_frames(damage.num_concealed)}, the first one at "
-            f"{damage.first_concealed:.2f} s"
-        )
+    """Report what the container announces but the decoder did not deliver as it was."""
+    for warning in source.monitor.warnings() if source.monitor else ():
+        say(f"note: {source.path} {warning}")
 
 
 def after_stop(output: Path, stopped: job.Stopped) -> str:
@@ -128,8 +119,7 @@ def report(
     return {
         "frames": result.num_frames,
         "restored_frames": result.num_restored,
-        "lost_frames": source.damage.num_lost,
-        "concealed_frames": source.damage.num_concealed,
+        **_completeness(source.monitor),
         "seconds": result.seconds,
         "frames_per_second": result.num_restored / result.seconds,
         "stages": result.stages,
@@ -138,6 +128,22 @@ def report(
         "input_fps": str(source.fps),
         "plans": restorer.plans,
         "settings": settings,
+    }
+
+
+def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
+    """Return what the container announces (None: nothing), and what came."""
+    if monitor is None:
+        return {"lost_frames": 0, "concealed_frames": 0}
+    end = monitor.announced_end
+    return {
+        "announced_frames": monitor.announced_frames,
+        "announced_end_seconds": None if end is None else float(end),
+        "decoded_frames": monitor.num_frames,
+        "decoded_end_seconds": float(monitor.end),
+        "is_read_to_end": monitor.is_at_end,
+        "lost_frames": monitor.num_lost,
+        "concealed_frames": monitor.num_concealed,
     }
 
 

@@ -1,186 +1,204 @@
-"""Find out whether a video file gave all of its frames, and gave them whole."""
+"""Compare what a decoder delivers of a video with what its container announces.
 
-import dataclasses
+A difference is a suspicion, never an error: headers can be wrong, and what the decoder
+delivered is a video in any case.
+"""
+
 import math
 from fractions import Fraction
-from pathlib import Path
-from typing import BinaryIO
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 # Every packet of these is a frame. VP8 has hidden frames, MPEG-4 omitted ones.
 COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
 _FRAME_MARK = b"FRAME"  # what each frame of YUV4MPEG2 begins with
-# Elements of Matroska (RFC 9559, section 5) in the order in which a file has them.
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-# Seconds of sound that a header may count and the packets do not tell.
-_LARGEST_LAG = 1
-# Bytes between two packets of Matroska: headers of blocks and clusters are smaller.
-_LARGEST_HEADERS = 200
 
 
-@dataclasses.dataclass
-class Damage:
-    """Frames that were not decoded, or not as they were, so far.
+def announced_frames(container: InputContainer, stream: VideoStream) -> int | None:
+    """Return how many frames the container lists, without those its edit list hides.
 
-    Attributes:
-        num_lost: Left out, as far as file and decoder tell. What the decoder leaves out
-            is known at the video's end, and not in interlaced videos, nor in every
-            codec.
-        num_concealed: Given, with what is missing in them guessed.
-        first_concealed: Seconds from the video's beginning to the first of these.
+    Empty entries, which repeat a frame, do not count. None if there is no such list:
+    only MP4, QuickTime and AVI have one.
     """
+    entries, num_frames = stream.index_entries, stream.frames
+    if not num_frames or not len(entries):  # a fragmented MP4, or another format
+        return num_frames or None
+    # Of an AVI that was cut off, FFmpeg lists the first packets only and corrects the
+    # duration. The header's number also counts frames that the recorder dropped.
+    is_cut = stream.duration != num_frames or 2 * entries[-1].pos < container.size
+    if container.format.name == "avi" and is_cut:
+        return num_frames
+    return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
-    num_lost: int = 0
-    num_concealed: int = 0
-    first_concealed: float = 0.0
+
+def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the second at which a Matroska file announces the end of its video.
+
+    The header's duration is that of the longest stream; FFmpeg and mkvmerge write one
+    for each stream as a tag. Durations in other formats are guesses or hide edits.
+    """
+    if "matroska" not in container.format.name or not container.duration:
+        return None
+    longest = Fraction(container.duration, av.time_base)
+    if len(container.streams) == 1:
+        return longest
+    try:
+        parts = map(Fraction, stream.metadata["DURATION"].split(":"))
+        hours, minutes, seconds = parts
+    except (KeyError, ValueError):
+        return None
+    return min(longest, 3600 * hours + 60 * minutes + seconds)
 
 
-class FrameCount:
-    """Counts the frames of a video, and those of its packets that give none.
+class DecodeMonitor:
+    """Counts what is decoded of an open video, and compares at its end.
 
     From a key frame on that begins the file or comes after frames that were read: after
     a seek, or in a recording, the first frames may need others that are not there.
+
+    Attributes:
+        num_frames: Frames that the decoder delivered so far.
+        end: Seconds on the file's clock until which the frames so far are shown; an
+            empty packet repeats the frame before it.
+        announced_frames: See :func:`announced_frames`; None after a seek.
+        announced_end: See :func:`announced_end`.
+        is_at_end: The video was read to its end.
+        num_lost: Frames that were not delivered, as far as it is known: the packets
+            that the decoder refused and, at the end, the ones that gave no frame.
+        num_concealed: Frames that were delivered with guessed parts.
+        first_concealed: Seconds from the video's beginning to the first of these.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, damage: Damage):
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        is_from_start: bool = True,
+    ):
+        """Read what the container announces.
+
+        Args:
+            container: The open file.
+            stream: Its video stream.
+            is_from_start: The file is read from its beginning, not after a seek.
+        """
         self._container, self._stream = container, stream
-        self._is_matroska = "matroska" in container.format.name
-        self._num_read = 0
+        counted = announced_frames(container, stream) if is_from_start else None
+        self.announced_frames = counted
+        self.announced_end = announced_end(container, stream)
+        self.num_frames = self.num_lost = self.num_concealed = 0
+        self.end = self._repeated_until = Fraction(0)
+        self._usual = 1 / (stream.average_rate or Fraction(25))  # seconds of a frame
+        self.first_concealed = 0.0
+        self.is_at_end = False
         self._num_missing = 0
         self._start = math.inf
         self._last: VideoFrame | None = None
         self._is_interlaced = False
-        self._damage = damage
         self._end_in_file = 0
-        self._has_hole = False
-        self._end_of_packets = Fraction(0)  # of any stream, in seconds
-
-    def streams(self) -> list[Stream]:
-        """Return the streams whose packets are wanted.
-
-        Of Matroska all: only together they tell how far it was read, and what of it
-        was left out.
-        """
-        return list(self._container.streams) if self._is_matroska else [self._stream]
 
     def add_packet(self, packet: Packet) -> None:
-        """Count a packet of one of the streams."""
+        """Count a packet of the video stream."""
         if packet.pos is not None:
-            skipped = packet.pos - self._end_in_file
-            self._has_hole |= self._end_in_file > 0 and skipped > _LARGEST_HEADERS
             self._end_in_file = max(self._end_in_file, packet.pos + packet.size)
-        if packet.pts is not None:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            self._end_of_packets = max(self._end_of_packets, end)
-        if packet.stream is not self._stream:
+        if packet.is_discard:  # by the edit list
             return
         time = packet.pts or 0
+        if not packet.size and packet.pts is not None:
+            self._repeated_until = self._shown_until(packet)
         if self._start == math.inf and packet.is_keyframe:
             is_first = time <= (self._stream.start_time or 0)
-            self._start = time if is_first or self._num_read else math.inf
-        # An edit list discards frames; an empty packet asks for the last ones.
-        if packet.size and not packet.is_discard:
-            self._num_missing += time >= self._start
+            self._start = time if is_first or self.num_frames else math.inf
+        self._num_missing += bool(packet.size) and time >= self._start
+
+    def add_refused(self) -> None:
+        """Count a packet that the decoder refused."""
+        self.num_lost += 1
 
     def add_frame(self, frame: VideoFrame) -> None:
         """Count a decoded frame."""
-        if self._is_matroska and self._has_hole:
-            self._measure_hole(frame)
-        self._num_read += 1
+        self.num_frames += 1
         is_after_start = frame.pts is None or frame.pts >= self._start
         self._num_missing -= is_after_start
         self._last = frame
+        self.end = max(self._shown_until(frame), self._repeated_until)
         self._is_interlaced |= frame.interlaced_frame
         if frame.is_corrupt and is_after_start:
-            if not self._damage.num_concealed:
-                self._damage.first_concealed = self._seconds(frame)
-            self._damage.num_concealed += 1
+            if not self.num_concealed:
+                self.first_concealed = self._seconds(frame)
+            self.num_concealed += 1
 
-    def _measure_hole(self, frame: VideoFrame) -> None:
-        """Count the frames missing before one, in a file with skipped parts."""
-        rate = self._stream.average_rate
-        if self._last is None or self._last.time is None or frame.time is None:
-            return
-        num_steps = round((frame.time - self._last.time) * (rate or 0))
-        self._damage.num_lost += max(0, num_steps - 1)
-
-    def end(self) -> None:
-        """Tell what is missing; the whole video was read."""
-        name = self._stream.codec_context.codec.canonical_name
-        # A packet of interlaced video may be half of a frame.
-        if name in COUNTABLE and not self._is_interlaced:
-            self._damage.num_lost = max(self._damage.num_lost, self._num_missing)
-
-    def describe(self) -> str:
-        """Say how far the video was read."""
-        if self._last is None or self._last.time is None:
-            return f"{self._num_read} frames were read"
-        seconds = self._seconds(self._last)
-        return f"{self._num_read} frames were read, the last one at {seconds:.2f} s"
-
-    def ends_early(self, num_bytes: int) -> bool:
-        """Tell, at the end, whether the header announces more.
-
-        A count of frames alone would not do: those cut by an edit list stay in the
-        header's count. Nor does a duration in every format: some are only guessed, and
-        that of Matroska spans all streams. GIF, MPEG streams and recordings of live
-        streams announce nothing.
+    def finish(self, num_bytes: int) -> None:
+        """Compare; the video was read to its end.
 
         Args:
             num_bytes: Size of the file.
         """
-        last, stream, container = self._last, self._stream, self._container
+        self.is_at_end = True
+        self.end = max(self.end, self._repeated_until)
+        name = self._stream.codec_context.codec.canonical_name
+        # A packet of interlaced video may be half of a frame.
+        if name in COUNTABLE and not self._is_interlaced:
+            self.num_lost = max(self.num_lost, self._num_missing)
+        container, stream = self._container, self._stream
+        # Its reader drops a last frame that is not whole.
         if container.format.name == "yuv4mpegpipe":
-            # Its reader drops a last frame that is not whole.
-            return num_bytes >= self._end_in_file + len(_FRAME_MARK)
-        if self._is_matroska and _end_of_matroska(Path(container.name)) > num_bytes:
-            return True
-        if last is None or last.time is None:
-            return last is not None and stream.frames > self._num_read
-        shown = (last.duration or 0) * (last.time_base or Fraction(0))
-        shown = max(1 / (stream.average_rate or Fraction(25)), shown)
-        reached = last.time + Fraction(3, 2) * shown
-        if stream.frames > self._num_read and stream.duration and stream.time_base:
-            end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-        elif self._is_matroska:
-            end = Fraction(container.duration or 0, av.time_base)
-            if len(container.streams) > 1:
-                reached = max(reached, self._end_of_packets + _LARGEST_LAG)
-        else:
+            is_cut = num_bytes >= self._end_in_file + len(_FRAME_MARK)
+            self.announced_frames = self.num_frames + is_cut
+        if container.format.name == "avi" and self.announced_frames is not None:
+            self._compare_avi(self.announced_frames)
+
+    def _compare_avi(self, listed: int) -> None:
+        stream = self._stream
+        if self.num_frames > listed:  # only the beginning was listed
+            self.announced_frames = stream.frames
+        elif self.num_frames == listed and stream.duration and stream.time_base:
+            # Frames that a recorder dropped at the end: the last one is shown longer.
+            self.end = max(self.end, stream.duration * stream.time_base)
+
+    def describe(self) -> str:
+        """Describe how far the video was read."""
+        if self._last is None or self._last.time is None:
+            return f"{self.num_frames} frames were read"
+        seconds = self._seconds(self._last)
+        return f"{self.num_frames} frames were read, the last one at {seconds:.2f} s"
+
+    def warnings(self) -> list[str]:
+        """Return a line for each suspicion, without the file's name."""
+        found, came = [], f"{self.num_frames} came"
+        if self.is_at_end and self.num_frames < (self.announced_frames or 0):
+            found.append(f"announces {self.announced_frames} frames, but {came}")
+        elif self.is_at_end and self._ends_early():
+            end = float(self.announced_end or 0)
+            found.append(
+                f"announces {end:.2f} s of video, but it ends at {float(self.end):.2f} "
+                f"s ({came})"
+            )
+        elif self.num_lost:
+            found.append(f"is damaged: {self.num_lost} frames cannot be decoded")
+        if self.num_concealed:
+            found.append(
+                f"is damaged: the decoder guessed parts of {self.num_concealed} "
+                f"frames, the first one at {self.first_concealed:.2f} s"
+            )
+        return found
+
+    def _shown_until(self, item: Packet | VideoFrame) -> Fraction:
+        if item.pts is None:
+            return self.end
+        unit = self._stream.time_base or Fraction(0)
+        return item.pts * unit + ((item.duration or 0) * unit or self._usual)
+
+    def _ends_early(self) -> bool:
+        """Check the end; half a frame more may come of rounding."""
+        if self.announced_end is None:
             return False
-        return end > reached
+        return self.announced_end > self.end + self._usual / 2
 
     def _seconds(self, frame: VideoFrame) -> float:
         return (frame.time or 0.0) - (self._container.start_time or 0) / av.time_base
-
-
-def _end_of_matroska(path: Path) -> int:
-    """Return where the content of a Matroska file ends by its header; 0 if untold."""
-    with path.open("rb") as file:
-        end = 0
-        for wanted in (_EBML, _SEGMENT):
-            file.seek(end)
-            if file.read(4) != wanted:
-                return 0
-            size = _read_size(file)
-            if size is None:
-                return 0
-            end = file.tell() + size
-    return end
-
-
-def _read_size(file: BinaryIO) -> int | None:
-    """Read a number of EBML (RFC 8794, section 4); None stands for an open size."""
-    (first,) = file.read(1) or b"\0"
-    length = 9 - first.bit_length()  # the leading zeros tell how long it is
-    if length > 8:
-        return None
-    bits = 7 * length
-    number = int.from_bytes(bytes([first]) + file.read(length - 1)) & (2**bits - 1)
-    return None if number == 2**bits - 1 else number

@@ -8,6 +8,8 @@ is high definition, else as BT.601, as players do.
 
 import contextlib
 import dataclasses
+import functools
+import logging
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +19,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.format import VideoFormat
@@ -26,7 +28,7 @@ from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from edvr_jax.data import images
-from edvr_jax.data.completeness import Damage, FrameCount
+from edvr_jax.data.completeness import DecodeMonitor, announced_end, announced_frames
 from edvr_jax.errors import InputError
 
 VIDEO_SUFFIXES = (
@@ -45,6 +47,7 @@ _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 # What swscale knows of ITU-T H.273, and names of what it does not.
 _MATRICES = (0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9)
 _OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Clip:
         path: The video file or the folder of frames.
         size: Height and width of every frame, in pixels.
         fps: Frames per second of a video; None for a folder of frames.
-        num_frames: Number of frames: exact for a folder, what the header claims
-            for a video, None if it claims nothing.
+        num_frames: Number of frames: exact for a folder, what the container announces
+            for a video, None if it announces nothing.
         frame_paths: The image files of a folder in natural order; empty for a video.
     """
 
@@ -72,11 +75,13 @@ class Clip:
         return self.path.name if self.frame_paths else self.path.stem
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield uint8 RGB frames, [H, W, 3].
+        """Yield uint8 RGB frames, [H, W, 3]: all that the decoder delivers.
+
+        A warning is logged, once, if the container announced more.
 
         Raises:
-            InputError: if a frame is corrupt or has another size, or if the video
-                ends before its header says; the frames before it were yielded.
+            InputError: if a frame has another size, an image is corrupt, or a video
+                cannot be read past damage; the frames before it were yielded.
         """
         if self.frame_paths:
             named = ((path.name, images.read_image(path)) for path in self.frame_paths)
@@ -154,8 +159,8 @@ def _open_folder(path: Path) -> Clip:
 
 
 def _open_video(path: Path) -> Clip:
-    with open_container(path) as (_, stream):
-        fps, num_frames = frame_rate(stream), count_frames(stream)
+    with open_container(path) as (container, stream):
+        fps, num_frames = frame_rate(stream), count_frames(container, stream)
     for first in decode(path):
         return Clip(path, to_rgb(first).shape[:2], fps, num_frames)
     raise InputError(f"{path}: the video has no frames; is the file complete?")
@@ -166,12 +171,20 @@ def frame_rate(stream: VideoStream) -> Fraction:
     return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
-def count_frames(stream: VideoStream) -> int | None:
-    """Return how many frames a video announces, or None."""
-    fps = stream.average_rate or stream.guessed_rate
-    if not stream.frames and fps and stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * fps)
-    return stream.frames or None
+def count_frames(container: InputContainer, stream: VideoStream) -> int | None:
+    """Return how many frames a video announces, by its list or its seconds, or None."""
+    num_frames = announced_frames(container, stream)
+    if num_frames is not None:
+        return num_frames
+    unit = stream.time_base or Fraction(0)
+    seconds = announced_end(container, stream)
+    if seconds is not None:
+        seconds -= (stream.start_time or 0) * unit
+    elif stream.duration:
+        seconds = stream.duration * unit
+    elif container.duration:
+        seconds = Fraction(container.duration, av.time_base)
+    return None if seconds is None else max(1, round(seconds * frame_rate(stream)))
 
 
 @contextlib.contextmanager
@@ -209,7 +222,9 @@ def open_container(
         # FFmpeg renders text files as ANSI art.
         if not streams or container.format.name == "tty":
             raise InputError(f"{path}: no video stream in this file; give a video")
-        streams[0].thread_type = "AUTO"
+        # Threads change what comes of a damaged file: PyAV loses frames with threads
+        # for frames, and FFmpeg conceals nothing with threads for slices.
+        streams[0].thread_type = "NONE"
         yield container, streams[0]
 
 
@@ -232,20 +247,25 @@ def _num_bytes(container: InputContainer) -> int:
 
 
 def decode(path: Path) -> Iterator[VideoFrame]:
-    """Decode a video file from its first frame.
+    """Decode a video file from its first frame; log what seems to be missing.
 
     Raises:
-        InputError: if it is damaged or ends early; the frames before were yielded.
+        InputError: as :func:`decode_stream`.
     """
     with open_container(path) as (container, stream):
-        yield from decode_stream(path, container, stream)
+        monitor = DecodeMonitor(container, stream)
+        yield from decode_stream(path, container, stream, monitor)
+        for warning in monitor.warnings():
+            _warn_once(f"{path} {warning}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning(message)
 
 
 def decode_stream(
-    path: Path,
-    container: InputContainer,
-    stream: VideoStream,
-    damage: Damage | None = None,
+    path: Path, container: InputContainer, stream: VideoStream, monitor: DecodeMonitor
 ) -> Iterator[VideoFrame]:
     """Decode an open video from where it is.
 
@@ -253,34 +273,34 @@ def decode_stream(
         path: The file's name in messages.
         container: The open file.
         stream: Its video stream.
-        damage: Gets what the decoder left out or guessed.
+        monitor: Counts what is read, and what the decoder left out or guessed.
 
     Raises:
-        InputError: if it is damaged, ends early or has colours that cannot be read;
+        InputError: if it cannot be read past damage or has colours that cannot be read;
             the frames before were yielded.
     """
-    count = FrameCount(container, stream, damage or Damage())
     try:
-        for packet in container.demux(count.streams()):
-            count.add_packet(packet)
-            if packet.stream is not stream:
+        for packet in container.demux(stream):
+            monitor.add_packet(packet)
+            is_last = packet.pts is None and packet.dts is None
+            if not packet.size and not is_last:
+                continue  # the frame before is shown longer
+            try:
+                frames = packet.decode()
+            except InvalidDataError:
+                monitor.add_refused()
                 continue
-            for frame in packet.decode():
+            for frame in frames:
                 assert isinstance(frame, VideoFrame)
                 _check_matrix(path, frame)
-                count.add_frame(frame)
+                monitor.add_frame(frame)
                 yield frame
     except FFmpegError as error:
         raise InputError(
-            f"{path}: the video is damaged ({error.strerror}): {count.describe()}; "
+            f"{path}: the video is damaged ({error.strerror}): {monitor.describe()}; "
             "repair or cut the file"
         ) from None
-    if count.ends_early(_num_bytes(container)):
-        raise InputError(
-            f"{path}: the video is truncated: {count.describe()}, but it goes on in a "
-            "whole file; copy it again or cut it"
-        )
-    count.end()
+    monitor.finish(_num_bytes(container))
 
 
 def _check_matrix(path: Path, frame: VideoFrame) -> None:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from edvr_jax import progress
 from edvr_jax.data import images, video
-from edvr_jax.data.completeness import COUNTABLE, Damage
+from edvr_jax.data.completeness import COUNTABLE, DecodeMonitor, announced_frames
 from edvr_jax.errors import InputError
 from edvr_jax.restore.timeline import Timeline
 
@@ -92,7 +92,8 @@ class Source:
         is_interlaced: Every frame holds two half pictures of different times.
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
-        damage: Frames that the decoder left out or guessed so far.
+        monitor: What was decoded so far, and what the container announces; None for a
+            folder of frames.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class Source:
         self.is_interlaced = False
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
-        self.damage = Damage()
+        self.monitor: DecodeMonitor | None = None
         self._trim = trim or Trim()
         self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
@@ -178,8 +179,8 @@ class Source:
         """Yield the frames, RGB, [H, W, 3].
 
         Raises:
-            InputError: if a frame is damaged or of another size or depth, or if the
-                video ends early; the frames before it were yielded.
+            InputError: if a frame is of another size or depth, or if the video cannot
+                be read past damage; the frames before it were yielded.
         """
         for index, frame in enumerate(self._frames):
             name = self.names[index] if self.names else f"frame {index}"
@@ -213,6 +214,7 @@ class Source:
         self.num_frames = self._estimate(container, stream)
         if stream.sample_aspect_ratio:
             self.pixel_aspect = stream.sample_aspect_ratio
+        self.monitor = DecodeMonitor(container, stream, is_from_start=not trim.start)
         if trim.start:
             seek_before(container, stream, self.origin - _SEEK_MARGIN)
         shown = self._timed(container, stream)
@@ -242,7 +244,8 @@ class Source:
         before = None
         is_avi = container.format.name == "avi"
         shift = 0
-        frames = video.decode_stream(self.path, container, stream, self.damage)
+        assert self.monitor is not None
+        frames = video.decode_stream(self.path, container, stream, self.monitor)
         for frame in frames:
             time = frame.pts
             if is_avi:  # stores when frames are decoded, and some come in another order
@@ -261,6 +264,9 @@ class Source:
             if self.end is not None and time * unit >= self.end:
                 return
             yield frame, time - offset, int(frame.duration or 0) or usual
+        if before is not None and self._without_times is None:
+            end = round(self.monitor.end / unit)
+            self.last_duration = max(self.last_duration, end - before)
 
     def _check_jump(self, seconds: Fraction, time: Fraction) -> None:
         """Refuse times that jump back, after which sound and picture have no order."""
@@ -339,17 +345,15 @@ class Source:
             )
 
     def _estimate(self, container: InputContainer, stream: VideoStream) -> int | None:
-        num_frames, trim = video.count_frames(stream), self._trim
-        if num_frames is None and container.duration:
-            seconds = Fraction(container.duration, av.time_base)
-            num_frames = max(1, round(seconds * self.fps))
+        num_frames, trim = video.count_frames(container, stream), self._trim
         if num_frames is not None:
             first = _ceil(trim.start * self.fps)
             if trim.end is not None:
                 num_frames = min(num_frames, _ceil(trim.end * self.fps))
             num_frames = max(1, num_frames - first)
             num_frames = min(num_frames, trim.max_frames or num_frames)
-            self.is_estimate = not stream.frames and num_frames != trim.max_frames
+            is_counted = announced_frames(container, stream) is not None
+            self.is_estimate = not is_counted and num_frames != trim.max_frames
             return num_frames
         return trim.max_frames
 

@@ -100,8 +100,64 @@ def test_frames_that_the_decoder_leaves_out_are_told(tmp_path, same, capsys):
     count = len(videos.describe(target)["times"])
     assert count < 30
     # Of the packets that are found again in the damaged stream.
-    note = rf"note: .*in\.ts is damaged: ({29 - count}|{30 - count}) of its frames"
+    note = rf"in\.ts is damaged: ({29 - count}|{30 - count}) frames cannot be decoded"
     assert re.search(note, capsys.readouterr().err)
+
+
+# The reading of 200 cuts and of other suspicions: tests/data/test_completeness.py.
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_cut_video_is_restored_whole(tmp_path, same, capsys, suffix):
+    whole, source = tmp_path / "whole.mp4", tmp_path / f"in.{suffix}"
+    target, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    options = {"x264-params": "keyint=20:bframes=3"}
+    videos.write_film(whole, videos.moving_bars(60), options=options)
+    count = videos.cut(whole, source, 1.02, 0.5)
+    assert run(source, target, same, report=report) is None
+    assert len(videos.describe(target)["times"]) == count
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("whole.mp4", source.name, "out.mp4", "report.json")
+    }
+    lines = capsys.readouterr().err
+    assert "note: " not in lines
+    facts = json.loads(report.read_text())
+    assert (facts["frames"], facts["decoded_frames"]) == (count, count)
+    assert facts["is_read_to_end"]
+    if suffix == "mp4":
+        assert facts["announced_frames"] == count
+        assert f"in.mp4: {count} frames, " in lines
+    else:
+        assert abs(facts["announced_end_seconds"] - facts["decoded_end_seconds"]) < 0.04
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "y4m", "nut"])
+def test_suspicion_is_a_note(tmp_path, same, capsys, suffix):
+    """Cut off; cut within a frame; and a frame that repeats, which is none."""
+    source, target = tmp_path / f"in.{suffix}", tmp_path / "out.mkv"
+    whole, report = tmp_path / "whole.mkv", tmp_path / "report.json"
+    codec = "wrapped_avframe" if suffix == "y4m" else "mjpeg"
+    options = {"codec": codec, "pix_fmt": "yuv420p", "with_sound": False}
+    if suffix != "y4m":
+        options["pix_fmt"] = "yuvj420p"
+    path = whole if suffix == "nut" else source
+    videos.write_film(path, videos.moving_bars(8), **options)
+    if suffix == "nut":
+        videos.empty_packets(whole, source, (3, 7))
+    else:
+        data = source.read_bytes()
+        source.write_bytes(data[: len(data) * 7 // 8])
+    assert run(source, target, same, report=report) is None
+    count = 6 if suffix == "nut" else json.loads(report.read_text())["decoded_frames"]
+    assert 4 < count < 8
+    assert len(videos.describe(target)["times"]) == count
+    assert not (tmp_path / "out.partial.mkv").exists()
+    notes = [x for x in capsys.readouterr().err.splitlines() if "note: " in x]
+    wanted = {
+        "mkv": f"{source} announces 0.32 s of video, but it ends at",
+        "y4m": f"{source} announces {count + 1} frames, but {count} came",
+        "nut": None,
+    }[suffix]
+    assert len(notes) == (wanted is not None)
+    assert not wanted or notes[0].startswith(f"note: {wanted}")
 
 
 def test_mirrored_film_comes_out_as_players_show_it(tmp_path, same):
@@ -213,7 +269,7 @@ def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
 def test_damage_is_told_also_of_a_part(tmp_path, same, capsys):
     source, report = tmp_path / "in.mp4", tmp_path / "report.json"
     options = {"x264-params": "keyint=10"}
-    frames = videos.moving_bars(20)
+    frames = videos.moving_bars(20, 96, 128)
     videos.write_film(source, frames, options=options, with_sound=False)
     videos.damage_packet(source, 12)
     note = "note: .* the decoder guessed parts of [1-9].*, the first one at 0.4"
