@@ -45,7 +45,7 @@ LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 # that would spread if it were let in.
 OUTSIDE = {
     "grain": ("data", "checkpoint"),
-    "orbax": ("checkpoint",),
+    "orbax": ("checkpoint", "weights"),
     "tensorflow": (),
     "tensorflow_datasets": ("data",),
     "torch": ("convert",),

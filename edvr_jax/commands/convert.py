@@ -10,8 +10,10 @@ import tyro
 from edvr_jax import convert, weights
 from edvr_jax.commands import output
 from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.models import torch_names
+from edvr_jax.weights import runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Convert:
     input and the network's configuration are found from the file.
 
     Attributes:
-        src: Weights to read: .pth (needs torch), .safetensors, or a name that ships.
+        src: Weights to read: .pth (needs torch), .safetensors, a name that ships, or
+            the folder of a training run, also one that is still running.
         dst: File to write: .safetensors, or .pth (needs torch) for a PyTorch layout.
         layout: Names to write: native, or those of a PyTorch project. By default
             native for .safetensors and basicsr for .pth.
@@ -30,6 +33,9 @@ class Convert:
             what the input says.
         license: Terms of the weights; kept in a native file. By default what the
             input says.
+        step: Of a run: the checkpoint of this step, not the newest one.
+        best: Of a run: the checkpoint with the best validation.
+        raw: Of a run: the parameters themselves, not their moving average.
     """
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
@@ -37,12 +43,15 @@ class Convert:
     layout: Literal["native", "basicsr", "official", "mmagic"] | None = None
     origin: str | None = None
     license: str | None = None
+    step: int | None = None
+    best: bool = False
+    raw: bool = False
 
     def run(self) -> None:
         """Read, write, print the names of both sides."""
         output.check_writable(self.dst)
-        metadata = weights.read_metadata(self.src)
-        config, params = weights.load_weights(self.src)
+        metadata, params = self._read()
+        config = metadata.config
         is_pickled = self.dst.suffix in (".pth", ".pt")
         layout = self.layout or ("basicsr" if is_pickled else "native")
         if layout == "native":
@@ -62,6 +71,27 @@ class Convert:
             f"{self.src} ({metadata.layout}) -> {self.dst} ({layout}): "
             f"{len(params_lib.shapes(config))} tensors, {num_params} parameters\n"
         )
+
+    def _read(self) -> tuple[weights.Metadata, dict[str, Any]]:
+        """Read weights, or the checkpoint of a run."""
+        run = runs.split(self.src)
+        options = [str(self.step)] * (self.step is not None) + ["best"] * self.best
+        if run is None:
+            if options or self.raw:
+                raise InputError(
+                    f"{self.src}: --step, --best and --raw are for the folder of a run"
+                )
+            _, params = weights.load_weights(self.src)
+            return weights.read_metadata(self.src), params
+        folder, selected = run
+        options += [selected] if selected else []
+        if len(options) > 1:
+            raise InputError(f"name one checkpoint, not {' and '.join(options)}")
+        config, params, origin = runs.read(
+            folder, options[0] if options else None, raw=self.raw
+        )
+        license_of_run = weights.read_metadata(self.src).license
+        return weights.Metadata(config, "native", origin, license_of_run), params
 
 
 def _format_mapping(

@@ -1,8 +1,9 @@
 """Weights: those that ship in this folder, and every kind of weights file.
 
 One rule decides what a name means, here and for ``--weights``: a name that ships is
-that; everything else is a path. A path to a .safetensors file with our metadata is
-the native format, any other file holds a PyTorch network (see convert.py).
+that; everything else is a path. A folder is a training run (see runs.py). A path to a
+.safetensors file with our metadata is the native format, any other file holds a
+PyTorch network (see convert.py).
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from edvr_jax import convert
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.weights import native
+from edvr_jax.weights import native, runs
 
 __all__ = [
     "Metadata",
@@ -71,8 +72,10 @@ def load_weights(
 
     Args:
         name_or_path: A name of :func:`available_weights`; a native .safetensors
-            file; or a PyTorch network (.safetensors, or .pth with the [torch] extra),
-            whose configuration is found from its shapes.
+            file; a PyTorch network (.safetensors, or .pth with the [torch] extra),
+            whose configuration is found from its shapes; or the folder of a training
+            run, ``RUN`` (the average of its newest checkpoint), ``RUN@best``,
+            ``RUN@STEP``.
 
     Returns:
         The configuration and the parameters, nested, float32 NumPy arrays. For a
@@ -82,6 +85,10 @@ def load_weights(
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
+    run = runs.split(os.fspath(name_or_path))
+    if run is not None:
+        config, params, _ = runs.read(*run)
+        return config, params
     with _find(name_or_path) as path:
         return native.read(path) if native.is_native(path) else convert.from_torch(path)
 
@@ -98,6 +105,16 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
+    run = runs.split(os.fspath(name_or_path))
+    if run is not None:
+        folder, selected = run
+        which = f", {selected}" if selected else ", newest checkpoint"
+        return Metadata(
+            runs.read_config(folder),
+            "native",
+            f"edvr_jax, run {folder.resolve().name}{which}, average",
+            "set by the owner of the training data",
+        )
     with _find(name_or_path) as path:
         if not native.is_native(path):
             layout, config, _ = convert.read_torch(path)

@@ -1,0 +1,158 @@
+"""Weights out of a training run's folder, also of one that is still running.
+
+``RUN`` stands for the moving average of its newest checkpoint, ``RUN@best`` for that of
+the best validation, ``RUN@250000`` for that of a step. Nothing in the folder is
+touched, and no lock is taken: a checkpoint has its name only when it is complete.
+"""
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edvr_jax import config as config_lib
+from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.errors import InputError
+from edvr_jax.models import params as params_lib
+from edvr_jax.weights import native
+
+_CONFIG, _CHECKPOINTS, _SCORES = "config.json", "checkpoints", "scores.json"
+_FINAL = "ema.safetensors"
+BEST = "best"
+
+_SELECTED = re.compile(rf"(.+)@({BEST}|\d+)")
+_TREES = {False: ("ema_params", "average"), True: ("params", "no average")}
+
+
+def split(name: str) -> tuple[Path, str | None] | None:
+    """Split the name of a run's weights.
+
+    Args:
+        name: ``RUN``, ``RUN@best`` or ``RUN@STEP``.
+
+    Returns:
+        The folder, and which checkpoint; None if this is no folder.
+    """
+    if Path(name).is_dir():
+        return Path(name), None
+    match = _SELECTED.fullmatch(name)
+    if match is None or not Path(match[1]).is_dir():
+        return None
+    return Path(match[1]), match[2]
+
+
+def read_config(folder: Path) -> ModelConfig | CascadeConfig:
+    """Return the network of a run.
+
+    Raises:
+        InputError: if the folder is none of a run; it names the phases of a chain.
+    """
+    path = folder / _CONFIG
+    if not path.exists():
+        phases = sorted(str(file.parent) for file in folder.glob(f"*/{_CONFIG}"))
+        if phases:
+            raise InputError(
+                f"{folder} holds the phases of a chain; name one: {', '.join(phases)}"
+            )
+        raise InputError(
+            f"{folder}: this folder is no training run; name a run or a weights file"
+        )
+    try:
+        fields = json.loads(path.read_text())["model"]
+        cls = CascadeConfig if "stage1" in fields else ModelConfig
+        return config_lib.from_dict(cls, fields)
+    except (KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(f"{path}: not the settings of a run ({error})") from None
+
+
+def read(
+    folder: Path, selected: str | None = None, *, raw: bool = False
+) -> tuple[ModelConfig | CascadeConfig, dict[str, Any], str]:
+    """Read the weights of a run.
+
+    Args:
+        folder: Its folder.
+        selected: "best", or a step; None is the newest checkpoint.
+        raw: The parameters themselves, not their moving average.
+
+    Returns:
+        Configuration, parameters (nested, float32 NumPy arrays), and their origin.
+
+    Raises:
+        InputError: if the folder is no run, or has no such checkpoint, or it is
+            damaged.
+    """
+    config = read_config(folder)
+    steps = _steps(folder)
+    if not steps and selected is None and not raw and (folder / _FINAL).exists():
+        _, params = native.read(folder / _FINAL)
+        return config, params, native.read_metadata(folder / _FINAL)["origin"]
+    step = _choose(folder, steps, selected)
+    tree, what = _TREES[raw]
+    params = _restore(folder / _CHECKPOINTS / str(step) / "state", tree)
+    params_lib.check_shapes(
+        {key: value.shape for key, value in params.items()},
+        params_lib.shapes(config),
+        source=f"{folder}, step {step}",
+    )
+    origin = f"edvr_jax, run {folder.resolve().name}, step {step}, {what}"
+    return config, params_lib.unflatten(params), origin
+
+
+def _steps(folder: Path) -> list[int]:
+    paths = (folder / _CHECKPOINTS).glob("*")
+    return sorted(int(path.name) for path in paths if path.name.isdigit())
+
+
+def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
+    if not steps:
+        raise InputError(f"{folder}: this run has no checkpoint yet")
+    if selected is None:
+        return steps[-1]
+    if selected != BEST:
+        if int(selected) not in steps:
+            raise InputError(
+                f"{folder}: no checkpoint of step {selected}; there are "
+                f"{', '.join(map(str, steps))}"
+            )
+        return int(selected)
+    path = folder / _SCORES
+    scores = json.loads(path.read_text()) if path.exists() else {}
+    scored = [step for step in steps if scores.get(str(step)) is not None]
+    if not scored:
+        raise InputError(f"{folder}: no checkpoint was validated yet; name a step")
+    return max(scored, key=lambda step: scores[str(step)])
+
+
+def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:
+    """Read one tree of a checkpoint, under flat names."""
+    import orbax.checkpoint as ocp  # takes a second
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    try:
+        stored: Any = reader.metadata(path.absolute()).item_metadata
+        names = params_lib.flatten(stored.tree[tree])
+        item = {tree: params_lib.unflatten(dict.fromkeys(names, np.zeros(0)))}
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+        restored = reader.restore(
+            path.absolute(),
+            args=ocp.args.PyTreeRestore(
+                item=item,  # pyright: ignore[reportCallIssue]
+                restore_args={  # pyright: ignore[reportCallIssue]
+                    tree: params_lib.unflatten(dict.fromkeys(names, as_numpy))
+                },
+                partial_restore=True,  # pyright: ignore[reportCallIssue]
+            ),
+        )
+    except Exception as error:  # orbax and tensorstore raise a dozen kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(
+            f"{path.parent}: this checkpoint is damaged or of another version "
+            f"({reason}); name another one, RUN@STEP"
+        ) from None
+    flat = params_lib.flatten(restored[tree])
+    return {key: np.asarray(value, np.float32) for key, value in flat.items()}
