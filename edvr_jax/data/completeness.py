@@ -141,16 +141,15 @@ class DecodeMonitor:
         """
         self.is_at_end = True
         self.end = max(self.end, self._repeated_until)
-        name = self._stream.codec_context.codec.canonical_name
+        codec = self._stream.codec_context.codec.canonical_name
         # A packet of interlaced video may be half of a frame.
-        if name in COUNTABLE and not self._is_interlaced:
+        if codec in COUNTABLE and not self._is_interlaced:
             self.num_lost = max(self.num_lost, self._num_missing)
-        container, stream = self._container, self._stream
-        # Its reader drops a last frame that is not whole.
-        if container.format.name == "yuv4mpegpipe":
+        name = self._container.format.name
+        if name == "yuv4mpegpipe":  # its reader drops a last frame that is not whole
             is_cut = num_bytes >= self._end_in_file + len(_FRAME_MARK)
             self.announced_frames = self.num_frames + is_cut
-        if container.format.name == "avi" and self.announced_frames is not None:
+        elif name == "avi" and self.announced_frames is not None:
             self._compare_avi(self.announced_frames)
 
     def _compare_avi(self, listed: int) -> None:

@@ -282,7 +282,7 @@ def decode_stream(
     try:
         for packet in container.demux(stream):
             monitor.add_packet(packet)
-            is_last = packet.pts is None and packet.dts is None
+            is_last = not packet.size and packet.pts is None and packet.dts is None
             if not packet.size and not is_last:
                 continue  # the frame before is shown longer
             try:
@@ -295,6 +295,8 @@ def decode_stream(
                 _check_matrix(path, frame)
                 monitor.add_frame(frame)
                 yield frame
+            if is_last:
+                break  # PyAV fails behind it if streams appeared in mid file
     except FFmpegError as error:
         raise InputError(
             f"{path}: the video is damaged ({error.strerror}): {monitor.describe()}; "

@@ -16,6 +16,7 @@ from edvr_jax.errors import InputError
 from edvr_jax.restore.source import seek_before
 
 _LEAD = 30  # seconds before the beginning where subtitles still shown are looked for
+_PREROLL = Fraction(1, 10)  # seconds of hidden sound that decoders need to begin
 _SKEW = 10  # seconds that a stream may lag in a file; FFmpeg's writers wait as long
 # Seconds of the original where the output begins and ends; None copies all.
 Span = tuple[Fraction, Fraction | None]
@@ -50,6 +51,10 @@ class Copy:
         is_unknown = not packet.duration
         self._next = start + (packet.duration or 0)
         is_early = start < self._first
+        if packet.is_discard:  # hidden by an edit list
+            lead = (self._first - self._next) * packet.time_base
+            if not 0 <= lead <= _PREROLL:
+                return
         if self._last is None:
             if self._may_lead or not is_early:
                 yield self._place(packet)
