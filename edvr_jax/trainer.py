@@ -72,45 +72,30 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
             loss that is not finite, with one when it has gone back too often. The
             newest checkpoint is good.
     """
-    # Setup
+    # Check: nothing in the folder changes before all that may be refused was checked
     _check_supported(config, place)
-    workdir.claim(
-        place.workdir,
-        config,
-        accept_changes=place.accept_changes,
-        overwrite=place.overwrite,
-    )
-    train_clips, val_clips = _open_clips(config, place)
-    validate = make_validation(config, val_clips, place.eval_data or place.data)
-    processes = {
-        "process_index": parallel.process_index(),
-        "process_count": parallel.process_count(),
-    }
-    with (
-        Batches(train_clips, config, **processes) as batches,
-        Checkpoints(
-            place.workdir / workdir.CHECKPOINTS,
-            keep=config.keep_checkpoints,
-            is_planned=functools.partial(_is_planned, config=config),
-            config=config,
-        ) as saved,
-    ):
-        run = _Run(config, place, batches, saved, validate, log)
-        # Restore: the newest checkpoint, else the start
-        if saved.latest_step is not None:
-            log(f"resumed at step {saved.latest_step}")
-        state = run.restore()
-        log(
-            f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
-            f"{jax.device_count()} devices"
+    with workdir.Lock(place.workdir) as lock:
+        is_continued = workdir.check(
+            place.workdir,
+            config,
+            accept_changes=place.accept_changes,
+            overwrite=place.overwrite,
         )
-        # Loop
-        with (
-            Watch(config, place.workdir, int(state.step), log, place.wandb) as watch,
-            Profile(place.profile, place.workdir / "profile") as profile,
-            Interruption() as interruption,
-        ):
-            state = run.loop(state, watch, profile, interruption)
+        train_clips, val_clips = _open_clips(config, place)
+        validate = make_validation(config, val_clips, place.eval_data or place.data)
+        with Batches(
+            train_clips,
+            config,
+            process_index=parallel.process_index(),
+            process_count=parallel.process_count(),
+        ) as batches:
+            run = _Run(config, place, batches, validate, log)
+            if not is_continued:
+                run.prepare_start()
+            # Claim
+            lock.hold()
+            workdir.claim(place.workdir, config, is_continued=is_continued)
+            state = _train_claimed(run, config, place, log, train_clips, val_clips)
 
     # Finish
     if parallel.is_main():
@@ -118,6 +103,36 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
     parallel.wait_for_all("weights written")
     log(f"done: {place.workdir / workdir.WEIGHTS}")
     return state
+
+
+def _train_claimed(
+    run: "_Run",
+    config: Config,
+    place: Place,
+    log: Log,
+    train_clips: list[Clip],
+    val_clips: list[Clip],
+) -> TrainState:
+    """Restore the newest checkpoint, else the start, and train to the last step."""
+    with Checkpoints(
+        place.workdir / workdir.CHECKPOINTS,
+        keep=config.keep_checkpoints,
+        is_planned=functools.partial(_is_planned, config=config),
+        config=config,
+    ) as saved:
+        if saved.latest_step is not None:
+            log(f"resumed at step {saved.latest_step}")
+        state = run.restore(saved)
+        log(
+            f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
+            f"{jax.device_count()} devices"
+        )
+        with (
+            Watch(config, place.workdir, int(state.step), log, place.wandb) as watch,
+            Profile(place.profile, place.workdir / "profile") as profile,
+            Interruption() as interruption,
+        ):
+            return run.loop(state, saved, watch, profile, interruption)
 
 
 def _is_validated(step: int, config: Config) -> bool:
@@ -137,12 +152,12 @@ class _Run:
         config: Config,
         place: Place,
         batches: Batches,
-        saved: Checkpoints,
         validate: Validate,
         log: Log,
     ):
         self._config, self._place, self._log = config, place, log
-        self._batches, self._saved, self._validate = batches, saved, validate
+        self._batches, self._validate = batches, validate
+        self._prepared: TrainState | None = None
         self._model = create_model(config.model)
         self._optimizer = optim.create_optimizer(config.optim)
         self._step = parallel.parallel_train_step(
@@ -152,27 +167,28 @@ class _Run:
             guard=config.guard,
         )
 
-    def restore(self) -> TrainState:
+    def restore(self, saved: Checkpoints) -> TrainState:
         """Return the state of the newest checkpoint, else that of step 0."""
-        if self._saved.latest_step is None:
+        if saved.latest_step is None:
             self._batches.set_state(Batches.START)
-            return self._start()
-        state, data_state = self._saved.restore(jax.eval_shape(self._fresh))
+            return self._start(saved)
+        state, data_state = saved.restore(jax.eval_shape(self._fresh))
         self._batches.set_state(data_state)
         return state
 
     def loop(
         self,
         state: TrainState,
+        saved: Checkpoints,
         watch: Watch,
         profile: Profile,
         interruption: Interruption,
     ) -> TrainState:
         """Train to the last step, from any one."""
-        config, saved, batches = self._config, self._saved, self._batches
+        config, batches = self._config, self._batches
         step = int(state.step)
         if step and _is_validated(step, config) and step not in saved.scores:
-            self._score(state, watch)  # the run was stopped while it did
+            self._score(state, saved, watch)  # the run was stopped while it did
         while step < config.total_steps:
             profile.before(step)
             state, metrics = self._step(state, parallel.shard(next(batches)))
@@ -182,7 +198,7 @@ class _Run:
             if is_planned or step % config.log_every_steps == 0:
                 watch.train_line(step)  # first: raises if not finite, unguarded
                 if int(state.bad_steps) >= config.guard.patience:
-                    state = self._go_back(state, watch)
+                    state = self._go_back(state, saved, watch)
                     step = int(state.step)
                     continue
             is_last = step == config.total_steps
@@ -195,31 +211,33 @@ class _Run:
                 saved.save(state, batches.get_state())
             if stop_code is not None:
                 watch.train_line(step)
-                raise self._stopped(stop_code, step)
+                raise self._stopped(stop_code, step, saved)
             if _is_validated(step, config):
-                self._score(state, watch)
+                self._score(state, saved, watch)
         return state
 
-    def _score(self, state: TrainState, watch: Watch) -> None:
+    def _score(self, state: TrainState, saved: Checkpoints, watch: Watch) -> None:
         step = int(state.step)
         validated = self._validate(parallel.local(state.ema_params))
         watch.val_line(step, validated)
         if validated.score is not None:
-            self._saved.set_score(step, validated.score)
+            saved.set_score(step, validated.score)
 
-    def _stopped(self, code: int, step: int) -> Stopped:
+    def _stopped(self, code: int, step: int, saved: Checkpoints) -> Stopped:
         self._log(
-            f"stopped at step {step}, saved up to {self._saved.latest_step or 0}; run "
+            f"stopped at step {step}, saved up to {saved.latest_step or 0}; run "
             "the same command, without --overwrite, to go on"
         )
         return Stopped(code)
 
-    def _go_back(self, state: TrainState, watch: Watch) -> TrainState:
+    def _go_back(
+        self, state: TrainState, saved: Checkpoints, watch: Watch
+    ) -> TrainState:
         """Go back to a planned checkpoint, with a lower rate of offset convolutions."""
         step, count = int(state.step), int(state.rollbacks) + 1
         _check_rollbacks(count, self._config, step)
-        self._saved.forget_unplanned()
-        state = self.restore().replace(rollbacks=np.int32(count))
+        saved.forget_unplanned()
+        state = self.restore(saved).replace(rollbacks=np.int32(count))
         watch.forget(int(state.step))
         watch.event(step, _describe(count, self._config, int(state.step)))
         return state
@@ -228,19 +246,32 @@ class _Run:
         key = jax.random.key(self._config.seed)
         return create_train_state(key, self._model, self._optimizer, self._config.model)
 
-    def _start(self) -> TrainState:
-        """Return the state at step 0: fresh, or with the parameters of weights."""
+    def prepare_start(self) -> None:
+        """Make the state at step 0: fresh, or with the parameters of weights.
+
+        Raises:
+            InputError: if the weights do not fit.
+        """
         state, config, init = self._fresh(), self._config, self._place.init
         warm_start.check_prefixes(params_lib.flatten(state.params), config)
-        if not init:
+        if init:
+            params, report = warm_start.start_from(state.params, config, init)
+            for line in report:
+                self._log(line)
+            state = parallel.replicate(initial_state(params, self._optimizer))
+        else:
             _check_without_weights(config, self._log)
-            return state
-        params, report = warm_start.start_from(state.params, config, init)
-        for line in report:
-            self._log(line)
-        state = parallel.replicate(initial_state(params, self._optimizer))
-        # Going back to it must not depend on how the run is called later.
-        self._saved.save(state, Batches.START)
+        self._prepared = state
+
+    def _start(self, saved: Checkpoints) -> TrainState:
+        """Return the state at step 0."""
+        if self._prepared is None:  # back from a later step
+            self.prepare_start()
+        state, self._prepared = self._prepared, None
+        assert state is not None
+        if self._place.init:
+            # Going back to it must not depend on how the run is called later.
+            saved.save(state, Batches.START)
         return state
 
 
@@ -268,7 +299,7 @@ def _check_without_weights(config: Config, log: Log) -> None:
 
 def _open_clips(config: Config, place: Place) -> tuple[list[Clip], list[Clip]]:
     """Open the clips; only one process decodes what must be decoded first."""
-    cache = place.cache or place.workdir / "frames"
+    cache = place.cache or place.workdir / workdir.FRAMES
     if not parallel.is_main():
         parallel.wait_for_all("clips decoded")
         return open_clips(place.data, config, cache)

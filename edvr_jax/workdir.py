@@ -1,11 +1,16 @@
-"""The folder of a run: claimed by one experiment, never overwritten unless asked."""
+"""The folder of a run: checked, then locked, then claimed by one experiment."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from edvr_jax import files, parallel
 from edvr_jax.config import Config, from_dict, to_json
@@ -13,36 +18,66 @@ from edvr_jax.errors import InputError
 
 CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "ema.safetensors"
 CHECKPOINTS, SCORES, WANDB_ID = "checkpoints", "scores.json", "wandb_id"
+FRAMES = "frames"  # the decoded frames, unless they are kept elsewhere
+_LOCK, _OWNER = "lock", "owner"
 
 
-def claim(
+def check(
     workdir: Path, config: Config, *, accept_changes: bool = False, overwrite: bool
-) -> None:
-    """Write ``config.json``, or check that the run there is of the same experiment.
+) -> bool:
+    """Check whether an experiment may run in a folder; nothing is changed there.
 
     Args:
-        workdir: Folder of the run; made if needed.
+        workdir: Folder of the run.
         config: The experiment.
-        accept_changes: Go on although other settings than the network's differ.
-        overwrite: Delete the run that is there.
+        accept_changes: Continue although other settings than the network's differ.
+        overwrite: The run that is there will be deleted.
+
+    Returns:
+        Whether the run that is there is continued; else it starts from the beginning.
 
     Raises:
-        InputError: if the folder holds something else.
+        InputError: if the folder holds something else, or a run would lose something.
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file; name a folder")
     old = _read_config(workdir)
-    if old is None and workdir.exists() and any(workdir.iterdir()):
-        raise InputError(f"{workdir} is not empty and holds no run; use another")
+    if old is None and workdir.exists():
+        found = {path.name for path in workdir.iterdir()}
+        if found - {FRAMES, _LOCK, _OWNER}:
+            raise InputError(f"{workdir} is not empty and holds no run; use another")
+    if old is None or overwrite:
+        return False
+    if _has_checkpoint(workdir):
+        _check_changes(workdir, old, config, accept_changes)
+        return True
     # Before its first checkpoint a run has nothing to lose.
-    is_kept = _has_checkpoint(workdir) and not overwrite
-    if old is not None and is_kept:
-        _check(workdir, old, config, accept_changes)
+    is_deleted = not (workdir / CHECKPOINTS).exists() and (workdir / LOG).exists()
+    if (workdir / WEIGHTS).exists() or is_deleted:
+        raise InputError(
+            f"{workdir} holds a run without its checkpoints; put them back to continue "
+            "it, use another --workdir, or --overwrite to delete what is left of it"
+        )
+    return False
+
+
+def claim(workdir: Path, config: Config, *, is_continued: bool) -> None:
+    """Write ``config.json``, and delete the run that is there unless it is continued.
+
+    Args:
+        workdir: Folder of the run, checked; made if needed.
+        config: The experiment.
+        is_continued: What :func:`check` returned.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    old = _read_config(workdir)
     parallel.wait_for_all("workdir checked")
     try:
         if parallel.is_main():
             with files.report_failure(workdir):
-                if not is_kept:
+                if not is_continued:
                     _clear(workdir)
                 if old != config:  # the weights of a run that was done before
                     (workdir / WEIGHTS).unlink(missing_ok=True)
@@ -50,6 +85,71 @@ def claim(
             files.write(workdir / CONFIG, to_json(config).encode())
     finally:
         parallel.wait_for_all("workdir claimed")
+
+
+class Lock:
+    """Keeps other runs out of a folder; use as a context manager.
+
+    A folder that exists is locked on entering, one that does not by :meth:`hold`, so
+    that a run that is refused leaves nothing. The system releases the lock of a process
+    that ends. Of a job only the first process locks.
+
+    Args:
+        workdir: Folder of the run.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+        self._lock = filelock.FileLock(workdir / _LOCK)
+        self._is_new = self._is_held = False
+
+    def __enter__(self):
+        """Lock the folder if it exists.
+
+        Raises:
+            InputError: if another run has locked it.
+        """
+        if parallel.is_main() and self._workdir.is_dir():
+            self._is_new = not (self._workdir / _LOCK).exists()
+            self._acquire()
+        return self
+
+    def __exit__(self, *_):
+        """Release the lock."""
+        if not self._lock.is_locked:
+            return
+        (self._workdir / _OWNER).unlink(missing_ok=True)
+        self._lock.release()
+        if self._is_new and not self._is_held:
+            (self._workdir / _LOCK).unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Make the folder and lock it: the run begins."""
+        self._is_held = True
+        if parallel.is_main() and not self._lock.is_locked:
+            with files.report_failure(self._workdir):
+                self._workdir.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+
+    def _acquire(self) -> None:
+        with files.report_failure(self._workdir):
+            try:
+                # A file system without locks cannot keep two processes apart.
+                with contextlib.suppress(NotImplementedError):
+                    self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise InputError(self._refusal()) from None
+            owner = f"process {os.getpid()} on {socket.gethostname()}"
+            (self._workdir / _OWNER).write_text(owner)
+
+    def _refusal(self) -> str:
+        owner = "another process"
+        with contextlib.suppress(OSError):
+            owner = (self._workdir / _OWNER).read_text()
+        return (
+            f"{self._workdir}: {owner} is training there; wait for it, or use another "
+            f"--workdir (if it is gone, delete {self._workdir / _LOCK})"
+        )
 
 
 def is_done(workdir: Path, config: Config) -> bool:
@@ -82,7 +182,9 @@ def _clear(workdir: Path) -> None:
         (workdir / name).unlink(missing_ok=True)
 
 
-def _check(workdir: Path, old: Config, config: Config, accept_changes: bool) -> None:
+def _check_changes(
+    workdir: Path, old: Config, config: Config, accept_changes: bool
+) -> None:
     changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
     if old.model != config.model:
         raise InputError(

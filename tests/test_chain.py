@@ -35,7 +35,7 @@ def trained(monkeypatch):
 
 def test_a_finished_phase_is_left_alone(trained, tmp_path):
     phases = (Phase("wotsa", Config()), Phase("tsa", Config(), init=("wotsa",)))
-    workdir.claim(tmp_path / "run" / "wotsa", Config(), overwrite=False)
+    workdir.claim(tmp_path / "run" / "wotsa", Config(), is_continued=False)
     (tmp_path / "run" / "wotsa" / "ema.safetensors").touch()
     train(phases, tmp_path)
     assert [name for name, _ in trained] == ["tsa"]
