@@ -170,8 +170,9 @@ class DecodeMonitor:
     def warnings(self) -> list[str]:
         """Return a line for each suspicion, without the file's name."""
         found, came = [], f"{self.num_frames} came"
-        if self.is_at_end and self.num_frames < (self.announced_frames or 0):
-            found.append(f"announces {self.announced_frames} frames, but {came}")
+        announced = self.announced_frames or 0
+        if self.is_at_end and self.num_frames < announced:
+            found.append(f"announces {_frames(announced)}, but {came}")
         elif self.is_at_end and self._ends_early():
             end = float(self.announced_end or 0)
             found.append(
@@ -179,11 +180,12 @@ class DecodeMonitor:
                 f"s ({came})"
             )
         elif self.num_lost:
-            found.append(f"is damaged: {self.num_lost} frames cannot be decoded")
+            found.append(f"is damaged: {_frames(self.num_lost)} cannot be decoded")
         if self.num_concealed:
             found.append(
-                f"is damaged: the decoder guessed parts of {self.num_concealed} "
-                f"frames, the first one at {self.first_concealed:.2f} s"
+                "is damaged: the decoder guessed parts of "
+                f"{_frames(self.num_concealed)}, the first one at "
+                f"{self.first_concealed:.2f} s"
             )
         return found
 
@@ -201,3 +203,7 @@ class DecodeMonitor:
 
     def _seconds(self, frame: VideoFrame) -> float:
         return (frame.time or 0.0) - (self._container.start_time or 0) / av.time_base
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'' if count == 1 else 's'}"
