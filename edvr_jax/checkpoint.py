@@ -1,10 +1,13 @@
 """Checkpoints of a training run: the whole state, atomically, by orbax."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +17,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from edvr_jax import files, parallel
 from edvr_jax.config import Config
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.state import TrainState
+
+_log = logging.getLogger(__name__)
+
+_SYSTEM_ERROR = re.compile(r"([\w ]+) \[os_error_code=")  # as tensorstore writes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Checkpoints:
         is_planned: Callable[[int], bool],
         config: Config,
     ):
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._scores_path = folder.parent / "scores.json"
         self.scores: dict[int, float] = _read_scores(self._scores_path)
         options = ocp.CheckpointManagerOptions(
@@ -82,11 +89,22 @@ class Checkpoints:
 
     def __enter__(self):
         """Return self."""
+        # What happens in orbax's threads is raised again by the next call; without
+        # this, Python prints it as well, in hundreds of lines.
+        self._hook, threading.excepthook = threading.excepthook, self._ignore_orbax
         return self
 
     def __exit__(self, *_):
         """Finish pending saves."""
-        self._manager.close()
+        try:
+            with self._report_failure():
+                self._manager.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _ignore_orbax(self, arguments: Any) -> None:
+        if not type(arguments.thread).__module__.startswith("orbax."):
+            self._hook(arguments)
 
     @property
     def latest_step(self) -> int | None:
@@ -107,7 +125,9 @@ class Checkpoints:
             data: State of the iterator over the data, plain values.
         """
         step = int(state.step)
-        if step != self.latest_step:
+        if step == self.latest_step:
+            return
+        with self._report_failure():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -116,6 +136,29 @@ class Checkpoints:
                     config=ocp.args.JsonSave(self._config),  # pyright: ignore[reportCallIssue]
                 ),
             )
+
+    def check(self) -> None:
+        """Raise what a save in the background ran into.
+
+        Raises:
+            ResourceError: if a checkpoint could not be written.
+        """
+        with self._report_failure():
+            self._manager.check_for_errors()
+
+    @contextlib.contextmanager
+    def _report_failure(self) -> Iterator[None]:
+        """Explain in one line why a checkpoint could not be written."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # orbax and tensorstore raise a dozen kinds
+            raise ResourceError(
+                f"{self._manager.directory}: a checkpoint could not be written "
+                f"({_first_line(error)}); free space or mend the folder, and run the "
+                f"same command again: it continues from step {self.latest_step or 0}"
+            ) from None
 
     def forget_unplanned(self) -> None:
         """Delete what is newer than the newest planned checkpoint, if there is one."""
@@ -136,7 +179,10 @@ class Checkpoints:
         shutil.rmtree(folder.rename(f"{folder}.orbax-checkpoint-tmp"))
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Restore the newest checkpoint.
+        """Restore the newest checkpoint that can be read.
+
+        One that is damaged, for example by a power cut, is named in a warning and put
+        aside as ``damaged-STEP``.
 
         Args:
             like: A state of the same structure and shapes, for example a fresh
@@ -147,31 +193,66 @@ class Checkpoints:
             over the data.
 
         Raises:
-            InputError: if another version of this package wrote the checkpoint.
+            InputError: if no checkpoint can be read.
         """
         self._manager.wait_until_finished()
-        step = self.latest_step
-        assert step is not None
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._restore(step, like)
+            except Exception as error:  # orbax and tensorstore raise a dozen kinds
+                damaged[step] = _first_line(error)
+                continue
+            for bad_step, reason in damaged.items():
+                self._put_aside(bad_step, reason, step)
+            if damaged:
+                self._manager.reload()
+            return restored
+        newest = max(damaged)
+        raise InputError(
+            f"{self._manager.directory / str(newest)}: damaged, or written by another "
+            f"version of edvr_jax ({damaged[newest]}), and so is every other "
+            "checkpoint there; start a new run from weights, with --init"
+        )
+
+    def _restore(
+        self, step: int, like: TrainState
+    ) -> tuple[TrainState, dict[str, Any]]:
         sharding = parallel.replicated()
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
         )
-        try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract),  # pyright: ignore[reportCallIssue]
-                    data=ocp.args.JsonRestore(),  # pyright: ignore[reportCallIssue]
-                ),
-            )
-        except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"{self._manager.directory / str(step)}: this checkpoint does not fit "
-                f"this version of edvr_jax ({reason}); start a new run from weights, "
-                "with --init"
-            ) from None
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract),  # pyright: ignore[reportCallIssue]
+                data=ocp.args.JsonRestore(),  # pyright: ignore[reportCallIssue]
+            ),
+        )
         return cast(TrainState, restored["state"]), restored["data"]
+
+    def _put_aside(self, step: int, reason: str, good_step: int) -> None:
+        """Rename a damaged checkpoint, so that its step can be saved again."""
+        folder = Path(self._manager.directory) / str(step)
+        target = folder.with_name(f"damaged-{step}")
+        if parallel.is_main():
+            _log.warning(
+                "%s is damaged (%s); continued from step %d, and renamed it to %s",
+                folder,
+                reason,
+                good_step,
+                target.name,
+            )
+            files.remove(target)
+            folder.rename(target)
+        parallel.wait_for_all("damaged checkpoint renamed")
+
+
+def _first_line(error: Exception) -> str:
+    if match := _SYSTEM_ERROR.search(str(error)):
+        return match[1].strip()
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:160]
 
 
 def _read_scores(path: Path) -> dict[int, float]:

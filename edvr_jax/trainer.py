@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -89,7 +91,7 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
             process_index=parallel.process_index(),
             process_count=parallel.process_count(),
         ) as batches:
-            run = _Run(config, place, batches, validate, log)
+            run = _Run(config, place, batches, train_clips, validate, log)
             if not is_continued:
                 run.prepare_start()
             # Claim
@@ -152,12 +154,14 @@ class _Run:
         config: Config,
         place: Place,
         batches: Batches,
+        clips: Sequence[Clip],
         validate: Validate,
         log: Log,
     ):
         self._config, self._place, self._log = config, place, log
         self._batches, self._validate = batches, validate
         self._prepared: TrainState | None = None
+        self._clips = {c.name: [len(c.gt), *map(int, c.gt.size)] for c in clips}
         self._model = create_model(config.model)
         self._optimizer = optim.create_optimizer(config.optim)
         self._step = parallel.parallel_train_step(
@@ -173,6 +177,7 @@ class _Run:
             self._batches.set_state(Batches.START)
             return self._start(saved)
         state, data_state = saved.restore(jax.eval_shape(self._fresh))
+        self._check_clips(data_state.get("clips"))
         self._batches.set_state(data_state)
         return state
 
@@ -196,6 +201,7 @@ class _Run:
             watch.add(metrics)
             is_planned = _is_planned(step, config)
             if is_planned or step % config.log_every_steps == 0:
+                saved.check()
                 watch.train_line(step)  # first: raises if not finite, unguarded
                 if int(state.bad_steps) >= config.guard.patience:
                     state = self._go_back(state, saved, watch)
@@ -208,7 +214,7 @@ class _Run:
             # In a row of bad steps the checkpoint before it is worth more. Asking for
             # the count waits for the step, so it is asked only here.
             if (is_planned or stop_code) and (is_last or not int(state.bad_steps)):
-                saved.save(state, batches.get_state())
+                saved.save(state, self._data_state())
             if stop_code is not None:
                 watch.train_line(step)
                 raise self._stopped(stop_code, step, saved)
@@ -246,6 +252,23 @@ class _Run:
         key = jax.random.key(self._config.seed)
         return create_train_state(key, self._model, self._optimizer, self._config.model)
 
+    def _data_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the data: the place in it and the clips."""
+        return {**self._batches.get_state(), "clips": self._clips}
+
+    def _check_clips(self, before: Mapping[str, Any] | None) -> None:
+        """Compare the clips with those of the checkpoint; other clips, other bits."""
+        if before is None:
+            self._log("note: the checkpoint does not say which clips it was trained on")
+            return
+        if changes := _describe_clips(before, self._clips):
+            if not self._place.accept_changes:
+                raise InputError(
+                    f"{self._place.data}: not the clips of this run ({changes}); put "
+                    "them back, or --accept-changes to continue with these"
+                )
+            self._log(f"note: other clips from here on: {changes}")
+
     def prepare_start(self) -> None:
         """Make the state at step 0: fresh, or with the parameters of weights.
 
@@ -271,8 +294,22 @@ class _Run:
         assert state is not None
         if self._place.init:
             # Going back to it must not depend on how the run is called later.
-            saved.save(state, Batches.START)
+            saved.save(state, {**Batches.START, "clips": self._clips})
         return state
+
+
+def _describe_clips(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which clips came, went or changed; "" if none did."""
+    groups = {
+        "new": [name for name in now if name not in before],
+        "gone": [name for name in before if name not in now],
+        "changed": [n for n in now if n in before and list(before[n]) != now[n]],
+    }
+    return "; ".join(
+        f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for what, names in groups.items()
+        if names
+    )
 
 
 def _check_supported(config: Config, place: Place) -> None:

@@ -1,5 +1,7 @@
 """Which checkpoints stay: the newest, planned ones, the best."""
 
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from edvr_jax import optim
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config, OptimConfig
+from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.state import initial_state
 
 
@@ -66,3 +69,73 @@ def test_a_changed_plan_deletes_no_run(state, tmp_path):
         saved.save(at(state, 33), {"windows": 33})
         saved.forget_unplanned()
         assert saved.latest_step == 33
+
+
+DAMAGE = {
+    "empty files": lambda path: path.write_bytes(b""),
+    "files cut in half": lambda path: path.write_bytes(
+        path.read_bytes()[: path.stat().st_size // 2]
+    ),
+    "missing files": lambda path: path.unlink(),
+}
+
+
+def damage(folder, step, how):
+    for path in (folder / "checkpoints" / str(step) / "state").rglob("*"):
+        if path.is_file():
+            DAMAGE[how](path)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_checkpoint_is_put_aside(state, tmp_path, how, caplog):
+    """As after a power cut; the newest good one is continued, and nothing deleted."""
+    with open_checkpoints(tmp_path) as saved:
+        for step in (10, 20, 25, 26):  # 26 pushes out 25
+            saved.save(at(state, step), {"windows": step})
+    damage(tmp_path, 26, how)
+    with open_checkpoints(tmp_path) as saved:
+        restored, data = saved.restore(state)
+        assert (int(restored.step), data) == (20, {"windows": 20})
+        assert saved.latest_step == 20
+        saved.save(at(state, 26), {"windows": 26})
+    (warning,) = [m for m in caplog.messages if "is damaged" in m]
+    assert str(tmp_path / "checkpoints" / "26") in warning
+    assert "continued from step 20" in warning
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"10", "20", "26", "damaged-26"}
+
+
+def test_nothing_that_can_be_read_is_one_line(state, tmp_path):
+    with open_checkpoints(tmp_path) as saved:
+        saved.save(at(state, 10), {"windows": 10})
+        with pytest.raises(InputError, match=r"checkpoints/10: damaged, or written by"):
+            saved.restore(state.replace(params={"other": jnp.zeros(3)}))
+    assert steps_there(tmp_path) == {10}
+
+
+# Orbax leaves coroutines of the failed save behind, whose event loop is closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_failed_save_is_one_line(state, tmp_path):
+    """A disk that is full: here a limit of this process."""
+    params = {"conv_first": {"kernel": jnp.arange(100_000.0)}}
+    large = initial_state(params, optim.create_optimizer(OptimConfig()))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_checkpoints(tmp_path) as saved:
+        saved.save(at(large, 10), {"windows": 10})
+
+    def save_and_close():
+        with open_checkpoints(tmp_path) as saved:
+            saved.save(at(large, 20), {"windows": 20})
+
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(ResourceError, match=r"\(File too large\)") as error:
+            save_and_close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "continues from step 10" in str(error.value)
+    assert str(tmp_path / "checkpoints") in str(error.value)
+    assert "\n" not in str(error.value)
+    with open_checkpoints(tmp_path) as again:
+        restored, _ = again.restore(large)
+    assert int(restored.step) == 10

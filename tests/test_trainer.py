@@ -48,7 +48,7 @@ def test_log_and_files(undisturbed):
     steps = {p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
     assert steps == {"3", "4", "6"}
     data = json.loads((workdir / "checkpoints" / "6" / "data" / "metadata").read_text())
-    assert data == {"windows": 24}
+    assert data == {"windows": 24, "clips": {"train": [6, 64, 96]}}
 
 
 def test_what_there_is_to_watch(undisturbed):
@@ -139,6 +139,25 @@ def test_finished_run_is_left_as_it_is(config, clips, undisturbed):
     jax.tree.map(np.testing.assert_array_equal, again, state)
 
 
+def test_other_clips_need_consent(config, clips, undisturbed, tmp_path):
+    """One more clip, one less, one of other frames: the same bits are not to be had."""
+    workdir = undisturbed[0]
+    for change in ("new: more", "gone: train", "changed: train"):
+        data = tmp_path / change.split(":")[0]
+        shutil.copytree(clips, data)
+        if change != "changed: train":
+            shutil.copytree(data / "train", data / "more")
+        if change == "gone: train":
+            shutil.rmtree(data / "train")
+        if change == "changed: train":
+            (data / "train" / "0.png").unlink()
+        with pytest.raises(InputError, match=change):
+            run(config, data, workdir)
+    _, lines = run(config, tmp_path / "new", workdir, accept_changes=True)
+    assert "note: other clips from here on: new: more" in lines
+    run(config, clips, workdir)  # back again
+
+
 def test_other_settings_need_consent(config, clips, undisturbed, tmp_path):
     workdir = undisturbed[0]
     changed = dataclasses.replace(config, seed=1)
@@ -207,8 +226,9 @@ def test_what_cannot_be_trained_is_refused(config, clips, tmp_path):
 
 def test_checkpoint_of_another_version_is_refused(config, clips, undisturbed, tmp_path):
     shutil.copytree(undisturbed[0], tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / "data")
-    with pytest.raises(InputError, match=r"6: this checkpoint does not fit"):
+    for data in (tmp_path / "run" / "checkpoints").glob("*/data"):
+        shutil.rmtree(data)
+    with pytest.raises(InputError, match=r"6: damaged, or written by another version"):
         run(config, clips, tmp_path / "run")
 
 

@@ -23,6 +23,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from edvr_jax.data.compression import x264_params
 from edvr_jax.data.video import SWSCALE_FLAGS, bit_depth, guess_matrix
 from edvr_jax.errors import InputError
 from edvr_jax.restore.source import Colors
@@ -170,6 +171,8 @@ def choose_encoding(
     supported = context.supported_options
     known = {option.name for option in (*supported.generic, *supported.private)}
     chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
+    if codec == "libx264" and x264_params():
+        chosen["x264-params"] = x264_params()
     if crf is not None and "crf" not in known:
         raise InputError(
             f"{codec} has no crf; leave it out, or give --encoder-options of {codec}"
@@ -186,6 +189,8 @@ def choose_encoding(
                 f"encoder option {option!r}: write key=value with a key that {codec} "
                 f"has (ffmpeg -h encoder={codec} lists them)"
             )
+        if key == "x264-params" and key in chosen:
+            value = f"{chosen[key]}:{value}"
         chosen[key] = value
     colors = colors or Colors()
     if VideoFormat(pix_fmt).is_rgb:
