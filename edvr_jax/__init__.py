@@ -4,6 +4,8 @@ Wang, Chan, Yu, Dong, Loy: "EDVR: Video Restoration with Enhanced Deformable
 Convolutional Networks", CVPR Workshops 2019, arXiv:1905.02716.
 """
 
+from importlib import metadata
+
 from edvr_jax import export, ops
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.convert import from_torch, to_torch
@@ -12,10 +14,13 @@ from edvr_jax.models import create_model
 from edvr_jax.restore.stream import restore_frames
 from edvr_jax.weights import load_weights, save_weights
 
+__version__ = metadata.version("edvr-jax")
+
 __all__ = [
     "CascadeConfig",
     "InputError",
     "ModelConfig",
+    "__version__",
     "create_model",
     "export",
     "from_torch",

@@ -109,6 +109,8 @@ class ModelConfig:
             "num_features num_frames deformable_groups in_channels out_channels",
         )
         _not_negative(self, "num_extract_blocks num_reconstruct_blocks")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
         if self.num_frames % 2 == 0:
             raise InputError(f"num_frames must be odd, got {self.num_frames}")
         if self.num_features % self.deformable_groups:

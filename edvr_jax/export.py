@@ -31,6 +31,7 @@ from edvr_jax.config import CascadeConfig, ModelConfig, from_dict
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
+from edvr_jax.ops import conv
 from edvr_jax.restore import network as network_lib
 from edvr_jax.restore.network import Network, create_networks
 
@@ -217,11 +218,12 @@ def _load_network(
         {name: aval.shape for name, aval in params_lib.flatten(expected).items()},
         source=str(path),
     )
+    jit = functools.partial(jax.jit, compiler_options=conv.compiler_options())
     return Network(
         config,
         params_lib.unflatten(flat),
-        functools.partial(_encode_each, jax.jit(encode.call)),
-        functools.partial(_reconstruct_each, jax.jit(reconstruct.call)),
+        functools.partial(_encode_each, jit(encode.call)),
+        functools.partial(_reconstruct_each, jit(reconstruct.call)),
     )
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -31,7 +32,7 @@ def charbonnier(
     """
     if pred.shape != target.shape:
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
-    dtype = jnp.promote_types(pred.dtype, jnp.float32)
+    dtype = np.promote_types(pred.dtype, jnp.float32)
     difference = pred.astype(dtype) - target.astype(dtype)
     distance = jnp.sqrt(difference**2 + eps)
     if weight is not None:

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from edvr_jax import steps
 from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError
+from edvr_jax.ops import conv
 
 
 def initialize(
@@ -108,7 +109,8 @@ def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callabl
         if compiled is None:
             # Arrays of NumPy, since lowering for several processes takes others away.
             examples = jax.device_get(state) if is_job() else state
-            compiled = mapped.lower(examples, batch).compile()
+            lowered = mapped.lower(examples, batch)
+            compiled = lowered.compile(compiler_options=conv.compiler_options())
             shardings, _ = compiled.input_shardings
             _return_freed_memory()
         # A restored state may lie on other devices.
@@ -139,7 +141,9 @@ def train_step_memory(
         Arguments, results and temporaries, as the compiler plans them.
     """
     mapped = _map_train_step(config, collaborators)
-    plan = mapped.lower(state, batch).compile().memory_analysis()
+    lowered = mapped.lower(state, batch)
+    compiled = lowered.compile(compiler_options=conv.compiler_options())
+    plan = compiled.memory_analysis()
     return (
         plan.argument_size_in_bytes
         + plan.output_size_in_bytes

@@ -9,10 +9,13 @@ import dataclasses
 import functools
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import edvr_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "edvr_jax"
@@ -368,3 +371,9 @@ def test_restore_does_not_wait_for_the_libraries_of_training():
         f"assert not {set(heavy)} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+
+
+def test_package_states_its_types_and_version():
+    assert (ROOT / "edvr_jax" / "py.typed").is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert edvr_jax.__version__ == project["version"]

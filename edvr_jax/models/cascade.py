@@ -35,6 +35,7 @@ class Cascade(nn.Module):
             stage1.center_frame_index + stage2.center_frame_index.
 
         Raises:
+            TypeError: if the frames are not floating point.
             ValueError: if the number of frames does not fit.
 
         Note:
@@ -89,9 +90,15 @@ def create_model(
         cascade's parameters are nested under ``stage1`` and ``stage2``.
 
     Raises:
+        TypeError: if ``config`` is no configuration, for example a name.
         ValueError: if a module is given that the configuration does not use, or
             for a cascade (replace the parts of each stage instead).
     """
+    if not isinstance(config, config_lib.ModelConfig | config_lib.CascadeConfig):
+        raise TypeError(
+            f"config must be a ModelConfig or a CascadeConfig, got {config!r}; "
+            "load_weights(name) returns the one of a weights file"
+        )
     parts = {"predeblur": predeblur, "pcd_align": pcd_align, "fusion": fusion}
     if isinstance(config, config_lib.ModelConfig):
         return create_edvr(config, **parts)

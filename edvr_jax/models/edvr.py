@@ -8,6 +8,7 @@ without PreDeblur, against the official repository's EDVR_arch.py.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from edvr_jax import config as config_lib
 from edvr_jax.models.layers import Conv, Dtype, ResidualBlockNoBN, leaky_relu
@@ -103,6 +104,7 @@ class EDVR(nn.Module):
             s = scale (1 with ``hr_in``).
 
         Raises:
+            TypeError: if the frames are not floating point.
             ValueError: if the number of frames or the size does not fit.
         """
         if frames.ndim != 5 or frames.shape[1] != self.num_frames:
@@ -145,8 +147,17 @@ class EDVR(nn.Module):
             h = H, or H/4 with ``hr_in``.
 
         Raises:
-            ValueError: if H or W is not a multiple of 4 (16 with ``hr_in``).
+            TypeError: if the frames are not floating point.
+            ValueError: if there are not four axes, or H or W is not a multiple of 4
+                (16 with ``hr_in``).
         """
+        if not jnp.issubdtype(frames.dtype, jnp.floating):
+            raise TypeError(
+                f"frames must be floating point in [0, 1], got {frames.dtype}; divide "
+                "8-bit frames by 255"
+            )
+        if frames.ndim != 4:
+            raise ValueError(f"expected frames [N, H, W, C], got {frames.shape}")
         multiple = 16 if self.hr_in else 4
         if frames.shape[1] % multiple or frames.shape[2] % multiple:
             raise ValueError(
@@ -179,7 +190,16 @@ class EDVR(nn.Module):
 
         Returns:
             Restored frames, float32, [N, s*H, s*W, out_channels].
+
+        Raises:
+            ValueError: if the pyramid does not have the levels of ``encode``.
         """
+        num_levels = 1 if self.pcd_align is None else 3
+        if len(pyramid) != num_levels:
+            raise ValueError(
+                f"pyramid must have the {num_levels} levels of encode, "
+                f"got {len(pyramid)}"
+            )
         if self.pcd_align is None or self.fusion is None:
             features = pyramid[0][:, self.center_frame_index]
         else:
@@ -192,7 +212,7 @@ class EDVR(nn.Module):
         residual = self.conv_last(leaky_relu(self.conv_hr(features)))
         base = _to_channels(center_frame, self.out_channels)
         base = resample.resize_bilinear(base, 1 if self.hr_in else self.scale)
-        return base + residual.astype(jnp.promote_types(residual.dtype, jnp.float32))
+        return base + residual.astype(np.promote_types(residual.dtype, jnp.float32))
 
     def _align(self, pcd_align: nn.Module, pyramid: Pyramid) -> jax.Array:
         """Align every frame of the windows to the center, [N, T, h, w, F]."""

@@ -184,7 +184,7 @@ class DCNv2Pack(nn.Module):
             dtype=self.dtype,
             name="conv_offset",
         )(offset_features)
-        predicted = predicted.astype(jnp.promote_types(predicted.dtype, jnp.float32))
+        predicted = predicted.astype(np.promote_types(predicted.dtype, jnp.float32))
         dy, dx, mask = jnp.split(predicted, 3, axis=-1)
         dy, dx, mask = (
             bilinear.by_group(values, groups) for values in (dy, dx, nn.sigmoid(mask))

@@ -45,7 +45,13 @@ class PCDAlignment(nn.Module):
 
         Returns:
             Aligned features, [N, H, W, C].
+
+        Raises:
+            ValueError: if a pyramid does not have three levels.
         """
+        for name, pyramid in (("neighbor", neighbor), ("reference", reference)):
+            if len(pyramid) != 3:
+                raise ValueError(f"{name} must have 3 levels, got {len(pyramid)}")
 
         def conv(name, *inputs):
             return Conv(self.num_features, dtype=self.dtype, name=name)(*inputs)

@@ -10,6 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from edvr_jax.models.layers import Conv, Dtype, leaky_relu
 from edvr_jax.ops import resample
@@ -24,11 +26,10 @@ def _merge_frames(x: jax.Array) -> jax.Array:
 def _pool(x: jax.Array) -> jax.Array:
     """Maximum and mean over 3x3, stride 2, side by side: [N, H/2, W/2, 2*C]."""
     pad: Any = ((1, 1), (1, 1))  # Flax's annotation knows strings only
-    pooled = [
-        pool(x, (3, 3), strides=(2, 2), padding=pad)
-        for pool in (nn.max_pool, nn.avg_pool)
-    ]
-    return jnp.concatenate(pooled, axis=-1)
+    options: Any = {"window_shape": (3, 3), "strides": (2, 2), "padding": pad}
+    # Not nn.avg_pool, whose divisor is an array of integers: strict promotion.
+    mean = nn.pool(x, 0.0, lax.add, **options) / 9
+    return jnp.concatenate([nn.max_pool(x, **options), mean], axis=-1)
 
 
 class TSAFusion(nn.Module):
@@ -81,7 +82,7 @@ class TSAFusion(nn.Module):
         reference = conv("temporal_attn1", aligned[:, self.center_frame_index])
         embedding = conv("temporal_attn2", aligned.reshape(n * t, h, w, c))
         embedding = embedding.reshape(n, t, h, w, -1)
-        sum_dtype = jnp.promote_types(embedding.dtype, jnp.float32)
+        sum_dtype = np.promote_types(embedding.dtype, jnp.float32)
         product = embedding.astype(sum_dtype) * reference[:, None].astype(sum_dtype)
         correlation = jnp.sum(product, -1, keepdims=True)
         return nn.sigmoid(correlation).astype(aligned.dtype)

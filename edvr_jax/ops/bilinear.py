@@ -100,8 +100,9 @@ class Samples(NamedTuple):
 
     def interpolate(self, corners):
         """Modulated samples, the columns, [..., K*G, C/G], in the type of x."""
+        dtype = np.promote_types(corners[0].dtype, self.mask.dtype)
         weighted = [
-            corner * (weight * self.mask)[..., None]
+            corner.astype(dtype) * (weight * self.mask)[..., None]
             for corner, weight in zip(corners, self.weights(), strict=True)
         ]
         return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
@@ -114,13 +115,14 @@ class Samples(NamedTuple):
         """
         channels = grad_columns.shape[-1]
         group_sum = np.repeat(np.eye(groups, dtype=grad_columns.dtype), channels, 0)
+        products = [grad_columns * c.astype(grad_columns.dtype) for c in corners]
         dots = [
             jnp.matmul(
-                (grad_columns * corner).reshape(-1, groups * channels),
+                product.reshape(-1, groups * channels),
                 group_sum,
                 precision=lax.Precision.HIGHEST,
             ).reshape(self.index.shape)
-            for corner in corners
+            for product in products
         ]
         top_left, top_right, bottom_left, bottom_right = dots
         fy, fx = self.fy, self.fx
@@ -137,7 +139,7 @@ def locate(x, offset, mask, grid):
     """
     n, height, width, _ = x.shape
     groups = offset.shape[3]
-    dtype = jnp.promote_types(offset.dtype, jnp.float32)
+    dtype = np.promote_types(offset.dtype, jnp.float32)
     offset = offset.astype(dtype)
     grid_y, grid_x = _base_positions(offset.shape[1:4], grid, dtype)
     y, inside_y = _clamp(grid_y + by_tap(offset[..., 0]), height)

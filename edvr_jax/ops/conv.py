@@ -7,10 +7,12 @@ written as the convolution that it is, also for loops (docs/performance.md).
 """
 
 import functools
+import os
 from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from edvr_jax.ops import varying
@@ -19,6 +21,25 @@ from edvr_jax.ops import varying
 _COLUMNS_BYTES = 2**22
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+_CPU_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
+
+
+def compiler_options() -> dict[str, str | bool | int | float] | None:
+    """Return options for ``jax.jit`` that let XLA's CPU backend convolve by Eigen.
+
+    The default of jaxlib 0.10, YNNPACK, takes longer for the sizes of EDVR
+    (docs/performance.md).
+
+    Returns:
+        Options for ``jax.jit(compiler_options=...)``; None on other backends, or if
+        XLA_FLAGS already mentions the option.
+    """
+    is_chosen = _CPU_FUSIONS in os.environ.get("XLA_FLAGS", "")
+    if is_chosen or jax.default_backend() != "cpu":
+        return None
+    # Unlike a flag, an option replaces the whole list: matrix products stay in it.
+    return {_CPU_FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
@@ -34,7 +55,26 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
 
     Returns:
         [N, ceil(H/strides), ceil(W/strides), F], dtype of x.
+
+    Raises:
+        TypeError: if x is not floating point or kernel has another type.
+        ValueError: if the shapes do not fit together, or strides is not a whole
+            number from 1 up.
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != kernel.dtype:
+        raise TypeError(
+            f"x and kernel must have one floating point type, got {x.dtype} and "
+            f"{kernel.dtype}"
+        )
+    if not isinstance(strides, int) or strides < 1:
+        raise ValueError(f"strides must be a whole number from 1 up, got {strides!r}")
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            "expected x [N, H, W, C] and kernel [k, k, C, F], got "
+            f"{x.shape} and {kernel.shape}"
+        )
+    if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+        raise ValueError(f"kernel must be square and odd, got {kernel.shape}")
     return cast(jax.Array, _conv(x, kernel, strides))
 
 
@@ -134,7 +174,7 @@ def _kernel_gradient_by_columns(x, cotangent, *, size, strides):
 
     zeros = varying.zeros(
         (size**2 * tapped.shape[-1], other.shape[-1]),
-        jnp.promote_types(x.dtype, jnp.float32),
+        np.promote_types(x.dtype, jnp.float32),
         like=cotangent,
     )
     total, _ = lax.scan(add_strip, zeros, jnp.arange(n * (height // rows)))

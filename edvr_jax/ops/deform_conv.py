@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from edvr_jax.ops import bilinear, varying
@@ -73,8 +74,10 @@ def deform_conv2d(
 
     Note:
         A position that is NaN reads zero, like one far outside, and passes no
-        gradient to its offset. At an exactly integer position the derivative to
-        the offset is the one to the right and below, as in torchvision.
+        gradient to its offset. Derivatives are by reverse mode, also second ones:
+        ``jax.grad`` and ``jax.vjp``; ``jax.jvp`` is not supported. At an exactly
+        integer position the derivative to the offset is the one to the right and
+        below, as in torchvision.
     """
     _check_types(x=x, offset=offset, mask=mask, kernel=kernel, bias=bias)
     grid = bilinear.Grid(
@@ -216,7 +219,7 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
     """Gradients to x, offset, mask and kernel, summed in float32 at least."""
     table, steps = bilinear.make_table(x, offset.shape[3])
     samples, inside = bilinear.locate(x, offset, mask, options.grid)
-    accumulation_dtype = jnp.promote_types(x.dtype, jnp.float32)
+    accumulation_dtype = np.promote_types(x.dtype, jnp.float32)
 
     def add_rows(sums, rows):
         grad_table, grad_kernel = sums
@@ -236,7 +239,8 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
                 wrap_negative_indices=False,
             )
         grads = samples.gradients(corners, grad_columns, groups=offset.shape[3])
-        return (grad_table, grad_kernel + grad_kernel_rows), grads
+        grad_kernel += grad_kernel_rows.astype(accumulation_dtype)
+        return (grad_table, grad_kernel), grads
 
     split = _RowSplit(x, offset, options)
     zeros = tuple(
@@ -307,7 +311,7 @@ def _contract(columns, kernel, groups):
         jnp.matmul(
             columns[:, :, group].reshape(-1, kh * kw * group_channels),
             kernel[:, group],
-            preferred_element_type=jnp.promote_types(columns.dtype, jnp.float32),
+            preferred_element_type=np.promote_types(columns.dtype, jnp.float32),
         )
         for group in range(groups)
     ]

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.models.cascade import Cascade, create_model
+from edvr_jax.ops import conv
 
 Pyramid = tuple[jax.Array, ...]  # levels of one frame, [h, w, F]
 
@@ -77,20 +78,15 @@ def _create_network(config: ModelConfig, params: Any, model: nn.Module) -> Netwo
     return Network(
         config,
         params,
-        functools.partial(_encode, model=model),
-        functools.partial(_reconstruct, model=model),
+        functools.partial(_jitted(encode), model),
+        functools.partial(_jitted(reconstruct), model),
     )
 
 
-# Jitted here, so that equal networks share their compiled programs.
-@functools.partial(jax.jit, static_argnames="model")
-def _encode(params, frames, *, model):
-    return encode(model, params, frames)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _reconstruct(params, windows, frames, *, model):
-    return reconstruct(model, params, windows, frames)
+# Once, so that equal networks share their compiled programs.
+@functools.cache
+def _jitted(half):
+    return jax.jit(half, static_argnums=0, compiler_options=conv.compiler_options())
 
 
 def encode(model: nn.Module, params: Any, frames: jax.Array) -> tuple[Pyramid, ...]:

@@ -362,5 +362,10 @@ def _check_frames(
                 f"frame {index} is {frame.dtype}; give uint8, uint16, or float in "
                 "[0, 1]"
             )
+        if is_float and not (frame.min() >= -1 and frame.max() <= 2):
+            raise InputError(
+                f"frame {index} has values from {frame.min():g} to {frame.max():g}; "
+                "give float in [0, 1], or uint8 or uint16"
+            )
         # A copy: who gives the frames may use their memory again.
         yield np.array(frame, np.float32 if is_float else frame.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax import InputError
+from edvr_jax import InputError, losses
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.models import Cascade, create_model
 from edvr_jax.models import params as params_lib
@@ -104,6 +104,41 @@ def test_wrong_frames_are_refused(tiny):
         model.apply({"params": params}, jnp.zeros((1, 5, 8, 8, 3)))
     with pytest.raises(ValueError, match="multiples of 4"):
         model.apply({"params": params}, jnp.zeros((1, 3, 10, 8, 3)))
+
+
+# Arguments of another kind. Also looked for: frames without a batch, int32 frames, a
+# network of single images, a cascade, with_dtype.
+def test_arguments_of_another_kind_are_refused(tiny, tiny_config):
+    model, params, _ = tiny
+    apply = functools.partial(model.apply, {"params": params})
+    for dtype in (jnp.uint8, jnp.int32):
+        frames = jnp.zeros((1, 3, 8, 8, 3), dtype)
+        with pytest.raises(TypeError, match="frames must be floating point"):
+            jax.eval_shape(jax.jit(apply), frames)
+    with pytest.raises(ValueError, match=r"expected frames \[N, H, W, C\]"):
+        apply(jnp.zeros((8, 8, 3)), method="encode")
+    levels = [jnp.zeros((1, 3, 8 // k, 8 // k, 8)) for k in (1, 2)]
+    with pytest.raises(ValueError, match="pyramid must have the 3 levels"):
+        apply(levels, jnp.zeros((1, 8, 8, 3)), method="reconstruct")
+    for config in ("edvr_s_x4", None, params):
+        with pytest.raises(TypeError, match="config must be a ModelConfig"):
+            create_model(config)
+    for dtype in ("fp16", "float16", jnp.bfloat16):
+        with pytest.raises(InputError, match="dtype must be float32 or bfloat16"):
+            tiny_config.with_dtype(dtype)
+
+
+def test_bfloat16_under_strict_promotion(tiny, tiny_config):
+    _, params, frames = tiny
+    model = create_model(tiny_config.with_dtype("bfloat16"))
+
+    def loss(params):
+        restored = model.apply({"params": params}, frames)
+        return losses.charbonnier(restored, jnp.zeros_like(restored))
+
+    with jax.numpy_dtype_promotion("strict"):
+        gradients = jax.eval_shape(jax.grad(loss), params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
 
 
 def test_initialisation_follows_the_reference():

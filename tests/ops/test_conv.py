@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from edvr_jax.ops.conv import conv2d
+from edvr_jax.ops.conv import compiler_options, conv2d
 
 
 def reference(x, kernel, strides):
@@ -40,3 +40,32 @@ def test_output_and_gradients_equal_xla(channels, features, size, strides):
 def test_pads_both_sides_of_even_sizes():
     out = conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), 2)[0, :, :, 0]
     np.testing.assert_array_equal(out, [[4, 6], [6, 9]])
+
+
+# The choice of the commands for XLA_FLAGS holds for programs that the library compiles.
+def test_library_compiles_with_eigen(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    options = compiler_options()
+    if jax.default_backend() != "cpu":
+        assert options is None
+        return
+    x, kernel = jnp.zeros((1, 32, 32, 16)), jnp.zeros((3, 3, 16, 16))
+    compiled = jax.jit(conv2d, compiler_options=options).lower(x, kernel).compile()
+    assert "ynn" not in compiled.as_text()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert compiler_options() is None
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "strides", "error"),
+    [
+        (jnp.zeros((1, 8, 8, 2), int), jnp.zeros((3, 3, 2, 2)), 1, TypeError),
+        (jnp.zeros((1, 8, 8, 2)), jnp.zeros((3, 3, 2, 2)), 0, ValueError),
+        (jnp.zeros((1, 8, 8, 2)), jnp.zeros((3, 3, 2, 2)), 1.5, ValueError),
+        (jnp.zeros((1, 8, 8, 2)), jnp.zeros((2, 2, 2, 2)), 1, ValueError),
+        (jnp.zeros((1, 8, 8, 3)), jnp.zeros((3, 3, 2, 2)), 1, ValueError),
+    ],
+)
+def test_arguments_that_do_not_fit(x, kernel, strides, error):
+    with pytest.raises(error, match=r"kernel|strides"):
+        conv2d(x, kernel, strides)

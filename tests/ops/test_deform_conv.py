@@ -217,3 +217,33 @@ def test_wrong_shape_is_named(name, shape, message):
     arguments[name] = jnp.zeros(shape)
     with pytest.raises(ValueError, match=message):
         deform_conv2d(**arguments)
+
+
+def test_second_derivatives_by_reverse_mode_only(x64):
+    rng = np.random.default_rng(8)
+    arrays = (
+        jnp.asarray(rng.normal(size=(1, 3, 3, 1))),
+        jnp.asarray(rng.uniform(0.2, 0.4, (1, 3, 3, 1, 9, 2))),
+        jnp.asarray(rng.uniform(size=(1, 3, 3, 1, 9))),
+        jnp.asarray(rng.normal(size=(3, 3, 1, 1))),
+    )
+    loss = lambda *a: (deform_conv2d(*a) ** 2).sum()
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))
+    direction = [jnp.asarray(rng.normal(size=a.shape)) for a in arrays]
+
+    def slope(*a):
+        return sum(map(jnp.vdot, gradient(*a), direction))
+
+    def moved(step):
+        return gradient(*(a + step * d for a, d in zip(arrays, direction, strict=True)))
+
+    step = 1e-6
+    numeric = [
+        (b - a) / (2 * step) for a, b in zip(moved(-step), moved(step), strict=True)
+    ]
+    second = jax.jit(jax.grad(slope, argnums=(0, 1, 2, 3)))(*arrays)
+    for actual, expected in zip(second, numeric, strict=True):
+        # The error is that of the finite difference.
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: deform_conv2d(x, *arrays[1:]), arrays[:1], arrays[:1])

@@ -319,6 +319,9 @@ def windowed(config, params, frames, padding):
         ),
         (make_frames(2)[..., :1], r"frame 0 has shape \(16, 20, 1\).*\[H, W, 3\]"),
         (make_frames(2)[0], r"frame 0 has shape \(20, 3\)"),
+        (make_frames(2) * np.float32(200), r"frame 0 has values from .*\[0, 1\]"),
+        (make_frames(2) - np.float32(9), "frame 0 has values from -"),
+        (make_frames(2) * np.float32(np.nan), "frame 0 has values from nan"),
         (make_frames(2).astype(np.int32), "frame 0 is int32; give uint8"),
         (
             [make_frames(1)[0], make_frames(1)[0].astype(np.uint8)],
