@@ -15,6 +15,7 @@ with larger batches.
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -47,19 +48,22 @@ class TrainFamily:
         only: Names of the networks to train; none trains all.
         budget_minutes: Share so many minutes among the networks; None trains each one
             to the end of its schedule.
-        settings: Further options of train.py, such as --settings=--data.batch-size=8.
+        settings: Further options of train.py: --settings="--data.batch-size 8".
     """
 
     data: Path
     runs: Path
     only: tuple[str, ...] = NETWORKS
     budget_minutes: float | None = None
-    settings: tuple[str, ...] = ()
+    settings: str = ""
 
     def run(self) -> int:
         """Train; return the exit code of the first run that did not end."""
         is_accelerated = jax.default_backend() != "cpu"
-        options = (*(ON_ACCELERATOR if is_accelerated else ()), *self.settings)
+        options = (
+            *(ON_ACCELERATOR if is_accelerated else ()),
+            *shlex.split(self.settings),
+        )
         for name in self.only:
             chosen = options
             if self.budget_minutes is not None:
