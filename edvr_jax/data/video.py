@@ -22,25 +22,18 @@ from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from edvr_jax.data import images
+from edvr_jax.data import images, yuv
 from edvr_jax.data.completeness import DecodeMonitor, announced_end, announced_frames
+from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".y4m"),
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
-)
-# swscale's defaults interpolate chroma coarsely and round inexactly.
-SWSCALE_FLAGS = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
 )
 _PIPE = "yuv4mpegpipe"
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
@@ -349,19 +342,27 @@ def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
             are uint8.
     """
     is_deep = any_depth and bit_depth(frame.format) > 8
-    image = frame.to_ndarray(
-        format="rgb48le" if is_deep else "rgb24",
-        src_colorspace=matrix_of(frame),
-        interpolation=SWSCALE_FLAGS,
-    )
+    matrix = matrix_of(frame)
+    if matrix is not None and yuv.is_known(matrix, frame.format):
+        dtype = np.uint16 if is_deep else np.uint8
+        image = yuv.read_frame(frame, matrix, range_of(frame), dtype)
+    else:
+        image = frame.to_ndarray(
+            format="rgb48le" if is_deep else "rgb24",
+            src_colorspace=matrix,
+            interpolation=SWSCALE_FLAGS,
+        )
     turns, is_mirrored = orientation(frame)
     image = image[:, ::-1] if is_mirrored else image
     return np.ascontiguousarray(np.rot90(image, turns))
 
 
-def bit_depth(pixel_format: VideoFormat) -> int:
-    """Return the bits of each component of a pixel format."""
-    return max(component.bits for component in pixel_format.components)
+def range_of(frame: VideoFrame) -> ColorRange:
+    """Return the range of a frame's levels; one that is not tagged is limited."""
+    is_full = frame.color_range == ColorRange.JPEG
+    if is_full or frame.format.name.startswith("yuvj"):
+        return ColorRange.JPEG
+    return ColorRange.MPEG
 
 
 def matrix_of(frame: VideoFrame) -> int | None:

@@ -23,8 +23,10 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from edvr_jax.data import yuv
 from edvr_jax.data.compression import x264_params
-from edvr_jax.data.video import SWSCALE_FLAGS, bit_depth, guess_matrix
+from edvr_jax.data.video import guess_matrix
+from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
 from edvr_jax.restore.source import Colors
 
@@ -81,12 +83,11 @@ CONTAINERS = {
         is_encoded_last=True,
     ),
 }
-# Pixel formats in the order in which one is chosen: 4:2:0 plays everywhere, but halves
-# both sides, so that an odd one would lose a row or column.
+# In the order in which one is chosen: 4:2:0 plays everywhere, but halves both sides.
 _FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "pal8", "yuvj420p")
 _DEEP_FORMATS = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "gbrp16le")
 _NO_LIST = (*_FORMATS[:3], *_DEEP_FORMATS[:3])  # of an encoder that lists none
-# Encoders that need more than a crf for constant quality, or to be silent.
+# More than a crf: for constant quality, or to be silent.
 _EXTRA_OPTIONS = {
     "libvpx-vp9": {"b": "0", "row-mt": "1"},
     "libx265": {"x265-params": "log-level=error"},
@@ -171,8 +172,8 @@ def choose_encoding(
     supported = context.supported_options
     known = {option.name for option in (*supported.generic, *supported.private)}
     chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
-    if codec == "libx264" and x264_params():
-        chosen["x264-params"] = x264_params()
+    if codec == "libx264" and (params := x264_params()):
+        chosen["x264-params"] = params
     if crf is not None and "crf" not in known:
         raise InputError(
             f"{codec} has no crf; leave it out, or give --encoder-options of {codec}"
@@ -189,9 +190,8 @@ def choose_encoding(
                 f"encoder option {option!r}: write key=value with a key that {codec} "
                 f"has (ffmpeg -h encoder={codec} lists them)"
             )
-        if key == "x264-params" and key in chosen:
-            value = f"{chosen[key]}:{value}"
-        chosen[key] = value
+        is_added = key == "x264-params" and key in chosen
+        chosen[key] = f"{chosen[key]}:{value}" if is_added else value
     colors = colors or Colors()
     if VideoFormat(pix_fmt).is_rgb:
         colors = dataclasses.replace(colors, matrix=0, range=2)
@@ -371,10 +371,8 @@ def encode(
     Returns:
         The packets that are ready.
     """
-    is_deep = image.dtype == np.uint16
-    frame = VideoFrame.from_ndarray(
-        np.ascontiguousarray(image), format="rgb48le" if is_deep else "rgb24"
-    )
+    format = "rgb48le" if image.dtype == np.uint16 else "rgb24"
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format=format)
     frame = to_yuv(frame, stream.pix_fmt, colors)
     frame.pts, frame.time_base = time, time_base
     return stream.encode(frame)
@@ -382,14 +380,19 @@ def encode(
 
 def to_yuv(frame: VideoFrame, pix_fmt: str | None, colors: Colors) -> VideoFrame:
     """Convert a frame of RGB to the encoder's pixel format."""
-    if pix_fmt is not None and VideoFormat(pix_fmt).is_rgb:
+    target = VideoFormat(pix_fmt or frame.format.name)
+    if target.is_rgb:
         return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)
-    frame = frame.reformat(
-        format=pix_fmt,
-        dst_colorspace=colors.matrix,
-        dst_color_range=colors.range,
-        interpolation=SWSCALE_FLAGS,
-    )
+    kind = target.name, colors.matrix, colors.range
+    if yuv.is_known(colors.matrix, target):
+        frame = yuv.write_frame(frame.to_ndarray(), *kind)
+    else:
+        frame = frame.reformat(
+            format=pix_fmt,
+            dst_colorspace=colors.matrix,
+            dst_color_range=colors.range,
+            interpolation=SWSCALE_FLAGS,
+        )
     # ProRes asks the frame, others the stream.
     frame.color_primaries, frame.color_trc = colors.primaries, colors.transfer
     return frame

@@ -365,12 +365,9 @@ class Source:
         matrix = video.matrix_of(frame)
         if matrix is None:
             return
-        is_full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(
-            "yuvj"
-        )
         self.colors = Colors(
             matrix=matrix,
-            range=int(ColorRange.JPEG if is_full else ColorRange.MPEG),
+            range=int(video.range_of(frame)),
             primaries=int(frame.color_primaries),
             transfer=int(frame.color_trc),
         )

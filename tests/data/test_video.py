@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from edvr_jax.data import video
+from edvr_jax.data import video, yuv
 from edvr_jax.data.images import natural_key
 from edvr_jax.data.video import list_clips, open_clip
 from edvr_jax.errors import InputError
@@ -120,10 +120,8 @@ def test_display_matrix_is_applied_as_ffmpeg_does(tmp_path, matrix, filters):
     path = tmp_path / "clip.mp4"
     write_video(path, make_frames(2), pix_fmt="yuv444p", display_matrix=matrix)
     frame = next(video.decode(path))
-    stored = frame.to_ndarray(
-        format="rgb24",
-        src_colorspace=video.matrix_of(frame),
-        interpolation=video.SWSCALE_FLAGS,
+    stored = yuv.read_frame(
+        frame, video.matrix_of(frame), video.range_of(frame), np.uint8
     )
     expected = apply_filters(stored, filters)
     np.testing.assert_array_equal(video.to_rgb(frame), expected)
