@@ -1,10 +1,9 @@
 """PSNR and SSIM as the published tables of video restoration compute them.
 
-Images are clipped to [0, 1], by which a network's output may overshoot a little, and
-rounded to 8 bit first, then compared in float64. Luma is
-BT.601 studio range (16..235), computed after the rounding and not rounded again.
-Checked against BasicSR (``basicsr/metrics/psnr_ssim.py``,
-``basicsr/utils/color_util.py``).
+Images are clipped to [0, 1], which a network's output may overshoot a little, and
+rounded to 8 bit first, then compared in float64. Luma is BT.601 studio range
+(16..235), computed after the rounding and not rounded again. Checked against BasicSR
+(``basicsr/metrics/psnr_ssim.py``, ``basicsr/utils/color_util.py``).
 """
 
 from typing import Literal

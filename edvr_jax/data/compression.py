@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace
 
 from edvr_jax.config import Codec
-from edvr_jax.data.video import SWSCALE_FLAGS
+from edvr_jax.data.yuv import SWSCALE_FLAGS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,14 +76,17 @@ def degrade_window(
     """
     cameras = [None] * len(frames) if camera is None else camera
     blurred = np.stack(
-        [expose(*both) for both in zip(frames, itertools.repeat(config), cameras)]
+        [
+            expose(exposure, config, camera)
+            for exposure, camera in zip(frames, cameras, strict=True)
+        ]
     )
     if config.track == "web":
         return web.degrade_window(blurred, config.web, scale=scale, rng=rng)
     small = shrink(blurred, config, scale=scale)
     if config.track in COMPRESSED:
         small = np.stack(list(compress(small, crf=config.crf)))
-    return add_noise(small, config.noise_sigma, rng)
+    return web.add_noise(small, config.noise_sigma, rng)
 
 
 def degrade_clip(
@@ -124,7 +127,7 @@ def degrade_clip(
         degraded = (shrink(image, config, scale=scale) for image in blurred)
         if config.track in COMPRESSED:
             degraded = compress(degraded, crf=config.crf)
-        degraded = (add_noise(image, config.noise_sigma, rng) for image in degraded)
+        degraded = (web.add_noise(image, config.noise_sigma, rng) for image in degraded)
     for (sharp, _), image in zip(for_sharp, degraded, strict=True):
         yield sharp, image
 
@@ -164,14 +167,6 @@ def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarr
     flat = frames.reshape(-1, *frames.shape[-3:])
     small = np.stack([_blur(image)[::BD_SCALE, ::BD_SCALE] for image in flat])
     return small.reshape(*frames.shape[:-3], *small.shape[1:])
-
-
-def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise of ``sigma`` 8-bit levels, rounded and clipped."""
-    if not sigma:
-        return image
-    noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def _exposures(

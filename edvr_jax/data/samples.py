@@ -110,9 +110,7 @@ class Sampler:
         )
 
         def texture(corner: np.ndarray) -> float:
-            image = self.cache.get(
-                (clip.name, True, frame), lambda: clip.gt[int(frame)]
-            )
+            image = _read(clip, clip.gt, frame, self.cache)
             return flow.texture(crop(image, corner, data.gt_crop, border="edge"))
 
         corners, velocity = draw_crop_path(
@@ -205,8 +203,7 @@ def read_window(
     settings = config.data.degrade
 
     def read(source: Frames, index: int) -> np.ndarray:
-        key = (clip.name, source is clip.gt, int(index))
-        return cache.get(key, lambda: source[int(index)])
+        return _read(clip, source, index, cache)
 
     extra = {}
     if flow_pixel is not None:
@@ -268,6 +265,12 @@ def flow_pixel(config: Config) -> int | None:
     if isinstance(config.model, CascadeConfig) or not config.optim.fidelity.weight:
         return None
     return config.model.feature_scale
+
+
+def _read(clip: Clip, source: Frames, index: int, cache: FrameCache) -> np.ndarray:
+    """Read a frame of the clip's ``gt`` or ``lq`` through the cache."""
+    key = (clip.name, source is clip.gt, int(index))
+    return cache.get(key, lambda: source[int(index)])
 
 
 def _inner(images: np.ndarray, margin: int) -> np.ndarray:

@@ -107,6 +107,14 @@ def degrade_window(
     return np.stack(list(degraded))[num_lead:]
 
 
+def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise of ``sigma`` 8-bit levels, rounded and clipped."""
+    if not sigma:
+        return image
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
 def _shrink(
     frame: np.ndarray, settings: WebSettings, scale: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -121,5 +129,4 @@ def _shrink(
         frame = cv2.resize(frame, size, interpolation=interpolation)
     if settings.noise_sigma < 0.5:  # rounding hides it
         return frame
-    noise = rng.standard_normal(frame.shape, np.float32) * settings.noise_sigma
-    return np.clip(np.rint(frame + noise), 0, 255).astype(np.uint8)
+    return add_noise(frame, settings.noise_sigma, rng)

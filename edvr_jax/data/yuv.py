@@ -45,33 +45,22 @@ def read_frame(
     frame: VideoFrame, matrix: int, color_range: int, dtype: type
 ) -> np.ndarray:
     """Convert a decoded frame to RGB, [H, W, 3] uint8 or uint16."""
-    # swscale changes chroma and depth only: matrix and range stay.
-    image = frame.reformat(
-        format=_YUV_16,
-        src_color_range=color_range,
-        dst_color_range=color_range,
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        interpolation=SWSCALE_FLAGS,
-    ).to_ndarray()
+    image = _resample(frame, _YUV_16, matrix, color_range).to_ndarray()
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(frame.format)
     return to_rgb(image, matrix, is_full=is_full, bits=bits, dtype=dtype)
 
 
 def write_frame(
-    image: np.ndarray, pix_fmt: str, matrix: int, color_range: int
+    frame: VideoFrame, pix_fmt: str, matrix: int, color_range: int
 ) -> VideoFrame:
-    """Convert RGB, [H, W, 3] uint8 or uint16, to a frame of a format with chroma."""
+    """Convert a frame of rgb24 or rgb48le, with its times, to a format with chroma."""
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(VideoFormat(pix_fmt))
-    image = from_rgb(image, matrix, is_full=is_full, bits=bits)
-    return VideoFrame.from_ndarray(image, format=_YUV_16).reformat(
-        format=pix_fmt,
-        src_color_range=color_range,
-        dst_color_range=color_range,
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        interpolation=SWSCALE_FLAGS,
-    )
+    image = from_rgb(frame.to_ndarray(), matrix, is_full=is_full, bits=bits)
+    pixels = VideoFrame.from_ndarray(image, format=_YUV_16)
+    pixels.pts, pixels.duration = frame.pts, frame.duration
+    if frame.time_base:
+        pixels.time_base = frame.time_base
+    return _resample(pixels, pix_fmt, matrix, color_range)
 
 
 def to_rgb(
@@ -113,6 +102,20 @@ def from_rgb(image: np.ndarray, matrix: int, *, is_full: bool, bits: int) -> np.
     affine = np.column_stack([forward / np.iinfo(image.dtype).max, offset])
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
     return _round(pixels, np.uint16)
+
+
+def _resample(
+    frame: VideoFrame, pix_fmt: str, matrix: int, color_range: int
+) -> VideoFrame:
+    """Change the chroma and the depth of YUV; the matrix and the range stay."""
+    return frame.reformat(
+        format=pix_fmt,
+        src_color_range=color_range,
+        dst_color_range=color_range,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        interpolation=SWSCALE_FLAGS,
+    )
 
 
 def _transform(matrix: int, is_full: bool, bits: int) -> tuple[np.ndarray, np.ndarray]:

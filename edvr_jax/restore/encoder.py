@@ -83,7 +83,8 @@ CONTAINERS = {
         is_encoded_last=True,
     ),
 }
-# In the order in which one is chosen: 4:2:0 plays everywhere, but halves both sides.
+# In the order in which one is chosen: 4:2:0 plays everywhere, but halves both sides,
+# so that an odd one would lose a row or column.
 _FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "pal8", "yuvj420p")
 _DEEP_FORMATS = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "gbrp16le")
 _NO_LIST = (*_FORMATS[:3], *_DEEP_FORMATS[:3])  # of an encoder that lists none
@@ -373,19 +374,17 @@ def encode(
     """
     format = "rgb48le" if image.dtype == np.uint16 else "rgb24"
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format=format)
-    frame = to_yuv(frame, stream.pix_fmt, colors)
     frame.pts, frame.time_base = time, time_base
-    return stream.encode(frame)
+    return stream.encode(to_yuv(frame, stream.pix_fmt, colors))
 
 
 def to_yuv(frame: VideoFrame, pix_fmt: str | None, colors: Colors) -> VideoFrame:
-    """Convert a frame of RGB to the encoder's pixel format."""
+    """Convert a frame of rgb24 or rgb48le to the encoder's pixel format."""
     target = VideoFormat(pix_fmt or frame.format.name)
     if target.is_rgb:
         return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)
-    kind = target.name, colors.matrix, colors.range
     if yuv.is_known(colors.matrix, target):
-        frame = yuv.write_frame(frame.to_ndarray(), *kind)
+        frame = yuv.write_frame(frame, target.name, colors.matrix, colors.range)
     else:
         frame = frame.reformat(
             format=pix_fmt,

@@ -1,5 +1,7 @@
 """Colors through reading and writing, against the formulas worked out here."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -130,3 +132,15 @@ def test_other_formats_keep_gray(pix_fmt):
     written.color_range = ColorRange.JPEG if is_full else ColorRange.MPEG
     again = video.to_rgb(written).astype(int)
     assert np.abs(again - image).max() <= 2
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "bgr0"])
+def test_times_of_a_frame_survive_its_conversion(pix_fmt):
+    frame = VideoFrame(SIDE, SIDE, "rgb24")
+    frame.pts, frame.duration, frame.time_base = 7, 2, Fraction(1, 25)
+
+    converted = encoder.to_yuv(frame, pix_fmt, Colors())
+
+    assert converted.format.name == pix_fmt
+    assert (converted.pts, converted.duration) == (7, 2)
+    assert converted.time_base == Fraction(1, 25)
