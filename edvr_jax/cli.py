@@ -6,7 +6,9 @@ Bad input is one line on stderr and exit code 2.
 import contextlib
 import errno
 import importlib
+import io
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ import jax
 import tyro
 
 from edvr_jax.errors import InputError
+from edvr_jax.interruption import INTERRUPTED
 
 # Each command is a class of the file in commands/ that has its name.
 _COMMANDS = (
@@ -25,6 +28,7 @@ _COMMANDS = (
 
 READER_ENDED = 141  # as a shell says it of SIGPIPE
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF)
+_MIN_WIDTH = 40  # columns; below 8, tyro wraps its help without end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has ended, 1 the command failed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    _prepare_streams()
     use_fast_cpu_convolutions()
     try:
         _use_compilation_cache()
@@ -50,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return INTERRUPTED
     except BrokenPipeError:  # edvr ... | head
         _discard_output()
         return READER_ENDED
@@ -67,6 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"error: {reason}\n")
         return 2
+
+
+def _prepare_streams() -> None:
+    """Make streams usable that the caller closed, or that cannot encode a file's name.
+
+    Also widens a terminal that is too narrow for any text.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if shutil.get_terminal_size().columns < _MIN_WIDTH:
+        os.environ["COLUMNS"] = str(_MIN_WIDTH)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -114,14 +134,15 @@ def _use_compilation_cache() -> None:
     A folder that cannot be written is no reason to stop: programs are compiled anew.
     """
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = Path(given) if given else home / "edvr_jax" / "jax"
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    folder = Path(given or f"{home}/edvr_jax/jax")
     if "://" in str(given):  # storage that is no folder
         return
     try:
+        folder = folder if given else folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         is_writable = os.access(folder, os.W_OK)
-    except OSError:
+    except (OSError, RuntimeError):  # the second: a user without a home
         is_writable = False
     if given and not is_writable:
         sys.stderr.write(

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
 from edvr_jax import cli
@@ -85,3 +88,72 @@ def test_full_disk_behind_the_output_is_one_line():
     assert done.returncode == 2
     reason = os.strerror(errno.ENOSPC)
     assert done.stderr == f"error: the output of this command: {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "stream"),
+    [
+        ("sys.stdin = None; ", "stdin"),
+        ("sys.stdin = sys.stdout = sys.stderr = None; ", "all of them"),
+    ],
+)
+def test_closed_streams_are_no_traceback(tmp_path, code, stream):
+    """As a service manager starts programs; also looked at: each stream alone."""
+    done = run("restore", "-", str(tmp_path / "o.mp4"), code=code)
+    assert done.returncode == 2, stream
+    assert len(done.stderr.splitlines()) == (stream == "stdin")
+
+
+@pytest.mark.parametrize("name", ["größe", os.fsdecode(b"\xff")])
+def test_names_that_the_terminal_cannot_show(tmp_path, fixtures, name):
+    """Another encoding, and bytes that are text in none."""
+    copy = tmp_path / f"{name}.safetensors"
+    shutil.copy(fixtures / "models" / "basicsr_sr.safetensors", copy)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = run("info", str(copy), env=environment, stdout=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    copy.write_bytes(b"damaged")
+    done = run("info", str(copy), env=environment, stdout=subprocess.DEVNULL)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize("columns", ["1", "5"])
+def test_narrow_terminal(columns):
+    """Below 8 columns tyro's help took all memory."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)); "
+    environment = os.environ | {"COLUMNS": columns}
+    done = run(
+        *("info", "--help"), code=limit, env=environment, stdout=subprocess.DEVNULL
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_interrupt_is_one_line(monkeypatch, capsys):
+    """Of the commands that have nothing to save: info, eval, metrics, export, ..."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupt)
+    assert cli.main(["info", "edvr_s_x4"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_user_without_a_home(monkeypatch, capsys):
+    """Containers run under numbers that no user has; the cache is left out."""
+
+    def expanduser(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    monkeypatch.setattr(Path, "home", expanduser)
+    folder = jax.config.jax_compilation_cache_dir
+    try:
+        assert cli.main(["info", "edvr_s_x4"]) == 0
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+    assert capsys.readouterr().err == ""
