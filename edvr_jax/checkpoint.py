@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import re
 import shutil
 import threading
@@ -112,10 +113,15 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def set_score(self, step: int, score: float) -> None:
-        """Keep the result of a validation; the best step's checkpoint stays."""
-        self.scores |= {step: score}
+        """Keep the result of a validation; the best step's checkpoint stays.
+
+        One that is not finite, as of a network that returned the ground truth of black
+        frames, makes no step the best; the file has null for it.
+        """
+        self.scores |= {step: score if math.isfinite(score) else -math.inf}
         if parallel.is_main():
-            files.write(self._scores_path, json.dumps(self.scores).encode())
+            known = {s: x if math.isfinite(x) else None for s, x in self.scores.items()}
+            files.write(self._scores_path, json.dumps(known).encode())
 
     def save(self, state: TrainState, data: Mapping[str, Any]) -> None:
         """Save in the background, unless this step is saved already.
@@ -258,4 +264,5 @@ def _first_line(error: Exception) -> str:
 def _read_scores(path: Path) -> dict[int, float]:
     if not path.exists():
         return {}
-    return {int(step): score for step, score in json.loads(path.read_text()).items()}
+    found = json.loads(path.read_text())
+    return {int(s): -math.inf if x is None else x for s, x in found.items()}

@@ -248,18 +248,22 @@ def mean_over_clips(clips: Sequence[ClipScores]) -> dict[str, Scores]:
 
 
 def describe_infinite(clips: Sequence[ClipScores]) -> list[str]:
-    """Name the frames that do not count in the means, one line a clip."""
-    lines = []
+    """Name the frames that do not count in the means: one line a clip, and the total."""
+    lines, total = [], 0
     for clip in clips:
         keys = next(iter(clip.frames.values()))[0]
         frames = sorted({k for key in keys for k in clip.infinite_frames(key)})
         if frames:
+            total += len(frames)
             shown = ", ".join(map(str, frames[:_SHOWN]))
             more = ", ..." if len(frames) > _SHOWN else ""
             lines.append(
                 f"{clip.name}: PSNR is infinite in {len(frames)} of {clip.num_frames} "
                 f"frames, which are not in its mean: {shown}{more}"
             )
+    if len(lines) > 1:
+        num_frames = sum(clip.num_frames for clip in clips)
+        lines.append(f"in total: PSNR is infinite in {total} of {num_frames} frames")
     return lines
 
 
@@ -277,7 +281,8 @@ def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str
         protocol: Everything that decides the numbers, by name.
 
     Returns:
-        "protocol", "clips" and "mean", ready for JSON.
+        "protocol", "clips", "mean" and, by score, the number of "infinite_frames",
+        ready for JSON.
     """
     return {
         "protocol": {**protocol, **DEFINITIONS},
@@ -298,6 +303,11 @@ def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str
             for clip in clips
         },
         "mean": mean_over_clips(clips),
+        "infinite_frames": {
+            key: count
+            for key in next(iter(clips[0].frames.values()))[0]
+            if (count := sum(len(clip.infinite_frames(key)) for clip in clips))
+        },
     }
 
 

@@ -8,8 +8,9 @@ in one file makes a change small. The state is an ordinary tree, replicated by
 import ctypes
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -235,16 +236,34 @@ def shard(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def mean_over_processes(sums: Mapping[str, float], count: int) -> dict[str, float]:
-    """Divide sums of all processes by the sum of their counts; {} if that is zero."""
-    names = sorted(sums)
-    numbers = np.array([*(sums[name] for name in names), count], np.float64)
-    # As bytes: JAX would round to float32.
-    every = multihost_utils.process_allgather(numbers.view(np.uint8))
-    totals = np.asarray(every).reshape(-1, numbers.nbytes).view(np.float64).sum(axis=0)
-    if not totals[-1]:
+def mean_over_processes(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Average values over all processes.
+
+    Args:
+        values: Values of this process, under the same names in every process.
+
+    Returns:
+        Mean of the finite values of each name, in float64; infinite if there are none
+        that are finite, left out if there are none at all.
+    """
+    names = sorted(values)
+    if not names:
         return {}
-    return {name: float(totals[k] / totals[-1]) for k, name in enumerate(names)}
+    every = [np.asarray(values[name], np.float64) for name in names]
+    finite = [array[np.isfinite(array)] for array in every]
+    numbers = np.array(
+        [(x.sum(), x.size, array.size) for x, array in zip(finite, every, strict=True)],
+        np.float64,
+    )
+    # As bytes: JAX would round to float32.
+    found = multihost_utils.process_allgather(numbers.view(np.uint8))
+    totals = np.asarray(found).reshape(-1).view(np.float64)
+    totals = totals.reshape(-1, len(names), 3).sum(axis=0)
+    return {
+        name: float(total / num_finite) if num_finite else math.inf
+        for name, (total, num_finite, count) in zip(names, totals, strict=True)
+        if count
+    }
 
 
 def wait_for_all(name: str) -> None:

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from edvr_jax.data.samples import Centers, Sample, read_window
 from edvr_jax.data.transforms import Flip, draw_crop_path
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
+
+_log = logging.getLogger(__name__)
 
 # Side of the ground-truth crops, in pixels.
 _CROP = 256
@@ -87,53 +89,73 @@ def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
     truths = [[gt for _, gt in crops] for crops in samples]
     windows = [np.stack([lq for lq, _ in crops]) for crops in samples]
     enlarged = [[imresize(lq[center], scale) / 255 for lq in w] for w in windows]
-    baseline = {"psnr_y" + _baseline(config): _psnr_sum(enlarged, truths)}
-    moving = []
-    if isinstance(config.model, ModelConfig) and config.model.with_alignment:
-        moving = [_moving_samples(clip, config) for clip in own]
+    said: set[str] = set()
+    network = config.model
+    is_aligning = isinstance(network, ModelConfig) and network.with_alignment
+    moving = [_moving_samples(clip, config) for clip in own] if is_aligning else []
     with_pixels = not config.optim.fidelity.alone
 
     def validate(params):
-        sums, image = {}, None
+        values, image = {}, None
         if with_pixels:
             restored = [_restore(params, lq, model=model) for lq in windows]
-            sums = {"psnr_y": _psnr_sum(restored, truths), **baseline}
+            images = {"": restored, _baseline(config): enlarged}
             if config.model.num_frames > 1:
-                still = [
+                images["_still"] = [
                     _restore(params, _copies_of(lq, center), model=model)
                     for lq in windows
                 ]
-                sums["psnr_y_still"] = _psnr_sum(still, truths)
+            clips = _score(own, images, truths, said)
+            values = {
+                f"psnr_y{suffix}": [clip.mean(suffix)["psnr_y"] for clip in clips]
+                for suffix in images
+            }
             if samples:
                 image = _side_by_side(enlarged[0][0], restored[0][0], truths[0][0])
-        if moving:
-            sums["flow_correlation"] = sum(
+        if is_aligning:
+            values["flow_correlation"] = [
                 alignment.correlation(
                     alignment.estimate(params, lq / np.float32(255), model=model), flow
                 )
                 for lq, flow in moving
-            )
-        scores = parallel.mean_over_processes(sums, len(samples))
+            ]
+        scores = parallel.mean_over_processes(values)
         decisive = "psnr_y" if with_pixels else "flow_correlation"
         return Validated(scores, decisive, image)
 
     return validate
 
 
-def _psnr_sum(
-    images: Iterable[Iterable[Any]], truths: Iterable[Iterable[np.ndarray]]
-) -> float:
-    """Add the mean Y-PSNR of each clip."""
-    return sum(
-        evaluator.mean_or_infinite(
-            psnr
-            for image, gt in zip(*clip, strict=True)
-            if math.isfinite(
-                psnr := metrics.psnr(metrics.to_uint8(image), gt, channel="y")
-            )
+def _score(
+    clips: Sequence[Clip],
+    images: Mapping[str, Sequence[Iterable[Any]]],
+    truths: Sequence[Iterable[np.ndarray]],
+    said: set[str],
+) -> list[evaluator.ClipScores]:
+    """Compute the Y-PSNR of every crop of every clip, by each method."""
+    scores = [
+        evaluator.ClipScores(
+            clip.name,
+            {
+                method: [
+                    {"psnr_y": metrics.psnr(metrics.to_uint8(a), b, channel="y")}
+                    for a, b in zip(found[index], truths[index], strict=True)
+                ]
+                for method, found in images.items()
+            },
         )
-        for clip in zip(images, truths, strict=True)
-    )
+        for index, clip in enumerate(clips)
+    ]
+    _note_infinite(scores, said)
+    return scores
+
+
+def _note_infinite(clips: Sequence[evaluator.ClipScores], said: set[str]) -> None:
+    """Name, once, the frames that do not count in the means."""
+    for line in evaluator.describe_infinite(clips):
+        if line not in said:
+            _log.warning("validation: %s", line)
+        said.add(line)
 
 
 def _copies_of(windows: np.ndarray, center: int) -> np.ndarray:
@@ -158,22 +180,27 @@ def _by_protocol(config: Config, name: ProtocolName, root: Path) -> Validate:
     crop = _protocol_crop(clips[0], protocol, config) if clips else None
     channel, center = test_set.channel, config.model.center
     baseline = _baseline(config)
+    said: set[str] = set()
 
     def validate(params):
         # The same names in every process, whether it has clips or not.
-        sums = {
-            f"{metric}_{channel}{suffix}": 0.0
+        values: dict[str, list[float]] = {
+            f"{metric}_{channel}{suffix}": []
             for metric in ("psnr", "ssim")
             for channel in ("y", "rgb")
             for suffix in ("", baseline)
         }
-        for clip in evaluator.evaluate(
-            config.model, params, clips, protocol=protocol, model=model
-        ):
+        evaluated = list(
+            evaluator.evaluate(
+                config.model, params, clips, protocol=protocol, model=model
+            )
+        )
+        _note_infinite(evaluated, said)
+        for clip in evaluated:
             for method, suffix in zip(clip.frames, ("", baseline), strict=True):
                 for key, value in clip.mean(method).items():
-                    sums[key + suffix] += value
-        scores = parallel.mean_over_processes(sums, len(clips))
+                    values[key + suffix].append(value)
+        scores = parallel.mean_over_processes(values)
         image = None
         if crop is not None:
             lq, gt = crop

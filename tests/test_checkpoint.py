@@ -1,5 +1,6 @@
 """Which checkpoints stay: the newest, planned ones, the best."""
 
+import json
 import resource
 
 import jax
@@ -62,6 +63,21 @@ def test_newest_planned_and_best_stay(state, tmp_path):
         assert 43 not in saved.scores
         saved.save(at(state, 41), {"windows": 41})
     assert steps_there(tmp_path) == {20, 30, 40, 41}
+
+
+def test_an_infinite_score_makes_no_step_the_best(state, tmp_path):
+    """PSNR of black frames; likewise a score that is not a number."""
+    with open_checkpoints(tmp_path) as saved:
+        for step, score in ((10, 20.0), (20, np.inf), (30, np.nan), (40, 10.0)):
+            saved.save(at(state, step), {"windows": step})
+            saved.set_score(step, score)
+    assert steps_there(tmp_path) == {10, 30, 40}
+    scores = json.loads(
+        (tmp_path / "scores.json").read_text(), parse_constant=pytest.fail
+    )
+    assert scores == {"10": 20.0, "20": None, "30": None, "40": 10.0}
+    with open_checkpoints(tmp_path) as saved:
+        assert saved.scores.keys() == {10, 20, 30, 40}  # none is validated again
 
 
 def test_a_changed_plan_deletes_no_run(state, tmp_path):

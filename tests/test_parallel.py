@@ -63,10 +63,21 @@ def test_shard_keeps_the_order():
 
 
 def test_mean_over_processes_is_of_clips():
-    assert parallel.mean_over_processes({"psnr_y": 1e9 + 3}, 4) == {
-        "psnr_y": (1e9 + 3) / 4  # float64
+    values = {"psnr_y": [1e9 + 3, 0, 0, 0], "ssim_y": [0.5, 0.7], "none": []}
+    assert parallel.mean_over_processes(values) == {
+        "psnr_y": (1e9 + 3) / 4,  # float64
+        "ssim_y": 0.6,
     }
-    assert parallel.mean_over_processes({}, 0) == {}
+    assert parallel.mean_over_processes({}) == {}
+
+
+def test_mean_over_processes_leaves_out_what_is_infinite():
+    values = {"psnr_y": [30.0, np.inf, 40.0, -np.inf], "gain": [np.inf], "x": [np.nan]}
+    assert parallel.mean_over_processes(values) == {
+        "psnr_y": 35,
+        "gain": np.inf,
+        "x": np.inf,
+    }
 
 
 @pytest.mark.parametrize(

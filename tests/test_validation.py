@@ -32,6 +32,20 @@ class NotedFrames:
         return np.full((*self.size, 3), 10 * index, np.uint8)
 
 
+@dataclasses.dataclass
+class Stored:
+    """Frames in memory."""
+
+    frames: np.ndarray
+    size: tuple[int, int] = (32, 48)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.frames[index]
+
+
 def test_windows_are_spread_and_cross_no_cut(tiny_config, tmp_path):
     frames = NotedFrames()
     clip = Clip("two scenes", frames, None, ((0, 4), (4, 9)))
@@ -96,3 +110,34 @@ def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
     config = dataclasses.replace(config, model=half)
     with pytest.raises(InputError, match="scale 4, not 2"):
         validation.make_validation(config, [], tmp_path)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_black_frames_spoil_no_mean(tiny_config, random_params, tmp_path, caplog):
+    """A clip that is black throughout, and black frames within a clip.
+
+    All methods keep the same crops, else a gain would compare different frames.
+    """
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (6, 32, 48, 3), np.uint8)
+    mixed = texture.copy()
+    mixed[:3] = 0
+    clips = [
+        Clip("plain", Stored(texture), None, ((0, 6),)),
+        Clip("mixed", Stored(mixed), None, ((0, 6),)),
+        Clip("black", Stored(np.zeros_like(texture)), None, ((0, 6),)),
+    ]
+    config = Config(model=tiny_config, eval=EvalConfig(frames_per_clip=0))
+    params = random_params(tiny_config)
+
+    def scores(chosen):
+        return validation.make_validation(config, chosen, tmp_path)(params).scores
+
+    found = scores(clips)
+    plain, shown = scores(clips[:1]), scores(clips[1:2])
+    for name in ("psnr_y", "psnr_y_bicubic", "psnr_y_still"):
+        assert found[name] == pytest.approx((plain[name] + shown[name]) / 2)
+        assert np.isfinite(found[name])
+    lines = sorted(set(caplog.messages))
+    assert [line.split(":")[1] for line in lines] == [" black", " in total", " mixed"]
+    assert scores(clips[2:])["psnr_y"] == np.inf

@@ -126,11 +126,13 @@ def test_equal_frames_are_named_and_not_in_the_mean(frames, tmp_path, capsys):
     total = tree["mean"]["pred"]["psnr"]
     assert total == pytest.approx(np.mean([mean["psnr"], np.mean(psnrs)]))
     notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == 2
+    assert len(notes) == 3
     assert "mixed" in notes[0]
     assert "3 of 5 frames" in notes[0]
     assert notes[0].endswith(": 0, 3, 4")
     assert "same" in notes[1]
+    assert "in total" in notes[2]
+    assert tree["infinite_frames"] == {"psnr": 6}
 
 
 def test_wrong_input_is_named(frames, tmp_path):
