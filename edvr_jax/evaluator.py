@@ -248,7 +248,7 @@ def mean_over_clips(clips: Sequence[ClipScores]) -> dict[str, Scores]:
 
 
 def describe_infinite(clips: Sequence[ClipScores]) -> list[str]:
-    """Name the frames that do not count in the means: one line a clip, and the total."""
+    """Name the frames that are in no mean, one line a clip, and count them."""
     lines, total = [], 0
     for clip in clips:
         keys = next(iter(clip.frames.values()))[0]

@@ -186,6 +186,7 @@ def pair_clips(
     """
     if lq is None:
         paths = [(path, None) for path in pairs.select_clips(gt, names)]
+        pairs.note_gaps(path for path, _ in paths)
     else:
         paths = pairs.match_clips(gt, lq, names=names)
     return [EvalClip(pairs.clip_name(path), path, other) for path, other in paths]

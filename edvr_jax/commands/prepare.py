@@ -70,6 +70,7 @@ class Prepare:
             raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
         self.degrade.check_scale(self.scale)
         paths = pairs.select_clips(self.source, self.clips)
+        pairs.note_gaps(paths)
         self._claim_target()
         for kind in ("gt", "lq"):
             with files.report_failure(self.target):

@@ -1,8 +1,5 @@
 """What ``edvr restore`` tells: before it begins, at its end, and in a report."""
 
-import itertools
-import re
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +8,8 @@ from typing import Any
 import cv2
 
 from edvr_jax.commands.paths import PIPE, is_pipe
+from edvr_jax.data import images
 from edvr_jax.data.completeness import DecodeMonitor
-from edvr_jax.data.images import width_x_height
 from edvr_jax.restore import job
 from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.picture import Look
@@ -52,8 +49,8 @@ def announce(
         quality = "" if crf is None else f", crf {crf}"
         what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
     say(
-        f"{source.path}: {count}{width_x_height(source.size)} -> "
-        f"{width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
+        f"{source.path}: {count}{images.width_x_height(source.size)} -> "
+        f"{images.width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
     )
 
 
@@ -67,28 +64,11 @@ def note_input(source: Source) -> None:
         )
     if not source.names:
         return
-    if gap := _find_gap(source.names):
+    for gap in images.find_gaps(source.names)[:1]:
         say(f"note: {path}: there is no frame between {gap[0]} and {gap[1]}")
     first = cv2.imread(str(path / source.names[0]), cv2.IMREAD_UNCHANGED)
     if first is not None and first.ndim == 3 and first.shape[2] == 4:
         say(f"note: {path}: the frames are restored without their transparency")
-
-
-def _find_gap(names: Sequence[str]) -> tuple[str, str] | None:
-    """Find two neighbours whose numbers are far apart for this folder."""
-    parts = [re.fullmatch(r"(.*?)(\d+)\D*", Path(name).stem) for name in names]
-    steps = [
-        int(part[2]) - int(before[2])
-        for before, part in itertools.pairwise(parts)
-        if before is not None and part is not None and before[1] == part[1]
-    ]
-    if len(steps) < max(1, len(names) - 1):
-        return None  # not numbered, or takes of several
-    usual = max(1, statistics.median_low(steps))
-    for (before, after), step in zip(itertools.pairwise(names), steps, strict=True):
-        if step >= 2 * usual:
-            return before, after
-    return None
 
 
 def note_damage(source: Source) -> None:
@@ -150,7 +130,8 @@ def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
 def summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
     """Say what was written."""
     speed = result.seconds / max(1, result.num_restored)
+    sizes = map(images.width_x_height, (source.size, look.written_size))
     return (
-        f"{target}: {count_frames(result.num_frames)}, {width_x_height(source.size)} "
-        f"-> {width_x_height(look.written_size)}, {speed:.2f} s per frame"
+        f"{target}: {count_frames(result.num_frames)}, {' -> '.join(sizes)}, "
+        f"{speed:.2f} s per frame"
     )

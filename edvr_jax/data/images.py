@@ -1,8 +1,10 @@
 """Read image files (OpenCV): the frames of clips that are folders."""
 
 import contextlib
+import itertools
 import os
 import re
+import statistics
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,29 @@ def list_images(folder: Path) -> list[Path]:
         InputError: if the folder cannot be listed.
     """
     return [p for p in list_visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def find_gaps(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Find neighboring frames whose numbers are far apart for their folder.
+
+    Args:
+        names: File names in natural order.
+
+    Returns:
+        Names before and after each gap; none for names that are not numbered, or that
+        are those of several takes.
+    """
+    parts = [re.fullmatch(r"(.*?)(\d+)\D*", Path(name).stem) for name in names]
+    steps = [
+        int(part[2]) - int(before[2])
+        for before, part in itertools.pairwise(parts)
+        if before is not None and part is not None and before[1] == part[1]
+    ]
+    if len(steps) < max(1, len(names) - 1):
+        return []
+    usual = max(1, statistics.median_low(steps))
+    couples = zip(itertools.pairwise(names), steps, strict=True)
+    return [couple for couple, step in couples if step >= 2 * usual]
 
 
 def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:

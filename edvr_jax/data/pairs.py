@@ -63,9 +63,7 @@ def match_clips(
             alike but are not the same ones.
     """
     couples = _match_names(gt, other, names, is_exact)
-    for path, partner in couples:
-        if path.is_dir() and partner.is_dir():
-            _check_frame_names(path, partner)
+    check_frame_names(couples)
     return couples
 
 
@@ -87,58 +85,79 @@ def _match_names(
     return [(path, partners[name]) for name, path in chosen.items()]
 
 
-def _check_frame_names(gt: Path, other: Path) -> None:
+def check_frame_names(couples: Iterable[tuple[Path, Path]]) -> None:
     """Check that frames which are paired by their order belong together.
 
-    Two folders whose names differ in their numbers only must have the same numbers;
-    others are paired by order, which is logged. Gaps in a numbering are logged.
+    Two folders whose frames are named alike must have the same names, up to leading
+    zeros and suffixes; others are paired by order. That, and gaps in a numbering, are
+    logged once for all clips.
+
+    Args:
+        couples: Ground truth and other clip; videos are paired by order.
+
+    Raises:
+        InputError: if one of two folders lacks a frame.
     """
-    schemes, numbers = zip(*map(_numbering, (gt, other)), strict=True)
-    if None in schemes or schemes[0] != schemes[1]:
+    by_order, numbered = [], []
+    for couple in couples:
+        folders = [path for path in couple if path.is_dir()]
+        if len(folders) < 2:
+            numbered += folders
+        elif _is_named_alike(*folders):
+            numbered.append(folders[0])
+        else:
+            numbered += folders
+            by_order.append("{} and {}".format(*folders))
+    if by_order:
         _log.warning(
-            "%s and %s name their frames differently; they are paired by order",
-            gt,
-            other,
+            "frames are named differently and paired by order: %s", _some(by_order, 2)
         )
-        return
+    note_gaps(numbered)
+
+
+def note_gaps(clips: Iterable[Path]) -> None:
+    """Log which folders leave out numbers of their frames, in one line."""
+    notes = []
+    for path in clips:
+        names = [p.name for p in images.list_images(path)] if path.is_dir() else []
+        gaps = [f"between {a} and {b}" for a, b in images.find_gaps(names)]
+        if gaps:
+            notes.append(f"{path}: there is no frame {_some(gaps, 3)}")
+    if notes:
+        _log.warning("%s", _some(notes, 3, "; "))
+
+
+def _is_named_alike(gt: Path, other: Path) -> bool:
+    """Report whether frames belong together by name; if so, check that none lacks."""
+    stems = [{p.stem: p.name for p in images.list_images(f)} for f in (gt, other)]
+    shared = stems[0].keys() & stems[1].keys()
+    keys = [{_key(stem): name for stem, name in found.items()} for found in stems]
+    schemes = {_DIGITS.sub("#", stem) for found in stems for stem in found}
+    is_clear = all(len(k) == len(s) for k, s in zip(keys, stems, strict=True))
+    if not (len(schemes) == 1 and is_clear):  # names, not numbers of one scheme
+        if not shared:
+            return False
+        keys = stems
     for path, partner, missing in (
-        (gt, other, sorted(numbers[1].keys() - numbers[0].keys())),
-        (other, gt, sorted(numbers[0].keys() - numbers[1].keys())),
+        (gt, other, [n for key, n in keys[1].items() if key not in keys[0]]),
+        (other, gt, [n for key, n in keys[0].items() if key not in keys[1]]),
     ):
         if missing:
-            names = [(numbers[0] | numbers[1])[key] for key in missing]
             raise InputError(
-                f"{path}: no frame like {_some(names)}, which {partner} has; frames "
-                "of these two folders belong together by their numbers"
+                f"{path}: no frame like {_some(missing)}, which {partner} has; frames "
+                "of these two folders belong together by their names"
             )
-    last_numbers = [key[-1] for key in numbers[0] if key]
-    gaps = sorted(
-        set(range(min(last_numbers, default=0), max(last_numbers, default=-1) + 1))
-        - set(last_numbers)
-    )
-    if gaps and len({key[:-1] for key in numbers[0]}) == 1:
-        _log.warning(
-            "%s: the numbering of the frames leaves out %s",
-            gt,
-            _some(list(map(str, gaps))),
-        )
+    return True
 
 
-def _numbering(folder: Path) -> tuple[str | None, dict[tuple[int, ...], str]]:
-    """Return what the names of a folder's frames have in common, and their numbers.
-
-    None if they have nothing in common but numbers, or no numbers of their own.
-    """
-    paths = images.list_images(folder)
-    numbers = {tuple(map(int, _DIGITS.findall(p.stem))): p.name for p in paths}
-    schemes = {_DIGITS.sub("#", path.stem) for path in paths}
-    is_clear = len(schemes) == 1 and len(numbers) == len(paths)
-    return (schemes.pop() if is_clear else None), numbers
+def _key(stem: str) -> tuple[int, ...]:
+    return tuple(map(int, _DIGITS.findall(stem)))
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown}, ... ({len(names)} in all)"
+def _some(names: Sequence[str], limit: int = _SHOWN, separator: str = ", ") -> str:
+    shown = separator.join(names[:limit])
+    more = f"{separator}... ({len(names)} in all)"
+    return shown if len(names) <= limit else shown + more
 
 
 def join_frames(

@@ -4,7 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edvr_jax.data.pairs import clip_name, join_frames, match_clips, select_clips
+from edvr_jax.data.pairs import (
+    clip_name,
+    join_frames,
+    match_clips,
+    note_gaps,
+    select_clips,
+)
 from edvr_jax.errors import InputError
 
 
@@ -111,6 +117,9 @@ def numbered(*numbers, form="{:04d}.png"):
         (numbered(0, 1, 2), numbered(1, 2, 3, form="{}.png"), "3.png"),
         (numbered(0, 1), numbered(0, 2, form="{:04d}.jpg"), "0002.jpg"),
         (["v2_f1.png", "v2_f2.png"], ["v2_f1.png", "v2_f3.png"], "v2_f3.png"),
+        # Names without numbers, and takes whose numbers begin anew.
+        (["cat.png", "dog.png"], ["cat.png", "fox.png"], "fox.png"),
+        (["a_1.png", "b_1.png"], ["a_1.png", "b_2.png"], "b_2.png"),
     ],
 )
 def test_frames_of_one_scheme_belong_together_by_number(tmp_path, gt, other, named):
@@ -122,10 +131,36 @@ def test_frames_of_one_scheme_belong_together_by_number(tmp_path, gt, other, nam
 
 def test_padding_and_suffix_do_not_matter(tmp_path, caplog):
     match(tmp_path, numbered(1, 2, 10), numbered(1, 2, 10, form="{}.jpg"))
-    assert caplog.messages == [
-        f"{tmp_path / 'gt'}: the numbering of the frames leaves out 3, 4, 5, 6, 7, ... "
-        "(7 in all)"
-    ]
+    (message,) = caplog.messages
+    assert message == (
+        f"{tmp_path / 'gt'}: there is no frame between 0002.png and 0010.png"
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [["cat.png", "dog.png"], ["a_1.png", "b_1.png"], ["x.png"]]
+)
+def test_equal_names_are_no_remark(tmp_path, names, caplog):
+    match(tmp_path, names, [name.replace("png", "jpg") for name in names])
+    assert not caplog.messages
+
+
+def test_gaps_and_other_names_are_said_once(tmp_path, caplog):
+    """Also: numbers that are times, and frames that were taken at a distance."""
+    kinds = {"a": (1, 2, 9), "b": (1, 2, 9), "times": (1, 10**15, 10**15 + 1)}
+    for name, numbers in {**kinds, "every tenth": (0, 10, 20)}.items():
+        for side, form in (("gt", "{}.png"), ("lq", "lq{:020d}.png")):
+            (tmp_path / side / name).mkdir(parents=True)
+            for number in numbers:
+                (tmp_path / side / name / form.format(number)).touch()
+    match_clips(tmp_path / "gt", tmp_path / "lq")
+    order, gaps = caplog.messages
+    assert "paired by order: " in order
+    assert order.endswith("(4 in all)")
+    assert "gt/a: there is no frame between 2.png and 9.png; " in gaps
+    assert gaps.endswith("(6 in all)")
+    note_gaps([tmp_path / "gt" / "every tenth", tmp_path / "gt" / "times"])
+    assert caplog.messages[2].endswith(f"no frame between 1.png and {10**15}.png")
 
 
 @pytest.mark.parametrize(

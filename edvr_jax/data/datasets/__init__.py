@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edvr_jax.config import DatasetName
+from edvr_jax.data import pairs
 from edvr_jax.data.datasets import folder_of_clips, reds, udm10, vid4, vimeo90k
-from edvr_jax.data.datasets.layout import Layout, Part
+from edvr_jax.data.datasets.layout import GT, Layout, Part
 
 _FIND: dict[DatasetName, Callable[..., Layout[Path]]] = {
     "folder_of_clips": folder_of_clips.find_layout,
@@ -35,4 +36,9 @@ def find_layout(
         InputError: naming the folders, clips or frames that are missing.
     """
     layout = _FIND[name](root, part=part, is_partial=is_partial)
+    if name != "folder_of_clips":  # which pairs its clips itself
+        gt = layout.streams[GT]
+        for stream, clips in layout.streams.items():
+            if stream != GT:
+                pairs.check_frame_names((gt[k], clips[k]) for k in clips if k in gt)
     return dataclasses.replace(layout, is_partial=is_partial)

@@ -39,5 +39,7 @@ def find_layout(
             LQ: {pairs.clip_name(gt): lq for gt, lq in couples},
         }
     else:
-        streams = {GT: {pairs.clip_name(p): p for p in pairs.select_clips(root)}}
+        clips = pairs.select_clips(root)
+        pairs.note_gaps(clips)
+        streams = {GT: {pairs.clip_name(path): path for path in clips}}
     return Layout(streams, dict.fromkeys(get_args(Track), LQ), train=tuple(streams[GT]))

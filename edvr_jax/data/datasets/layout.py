@@ -1,6 +1,7 @@
 """What a dataset consists of, and the checks that all datasets share."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from edvr_jax.data import images
 from edvr_jax.errors import InputError
 
 GT = "gt"  # the stream of ground-truth frames
+_SHOWN = 3  # missing frames of a clip
 _log = logging.getLogger(__name__)
 
 Clip = TypeVar("Clip")
@@ -135,14 +137,16 @@ def _fault(folder: Path, num_frames: int) -> str:
     if len(names) == num_frames:
         return ""
     missing = _gaps(names)
-    where = f", {', '.join(missing[:3])} missing" if missing else ""
+    where = f", {', '.join(missing)} missing" if missing else ""
     return f"{folder}: {len(names)} frames instead of {num_frames}{where}"
 
 
 def _gaps(names: Iterable[str]) -> list[str]:
-    """List the numbers left out between the first and the last frame."""
+    """List the first numbers left out between the first and the last frame."""
     stems = [Path(name).stem.removeprefix("im") for name in names]
     if not stems or not all(stem.isdigit() for stem in stems):
         return []
     there, width = {int(stem) for stem in stems}, len(stems[0])
-    return [f"{i:0{width}d}" for i in range(min(there), max(there)) if i not in there]
+    numbers = range(min(there), max(there))  # may be times: as long as they like
+    missing = (f"{i:0{width}d}" for i in numbers if i not in there)
+    return list(itertools.islice(missing, _SHOWN))

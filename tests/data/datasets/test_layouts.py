@@ -78,6 +78,27 @@ def test_missing_clips_and_frames_are_named(write, tmp_path, caplog):
     assert "2 clips left out" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["reds", "vid4"])
+def test_frames_of_other_numbers_are_refused(write, tmp_path, name):
+    """As many frames on both sides, but those of the input begin one later."""
+    shifted = [f"{i:08d}.png" for i in (1, 2, 3)]
+    if name == "reds":
+        write_reds(write, "sharp")
+        write_reds(write, "blur")
+        wrong = "train/train_blur/003"
+    else:
+        for folder, count in (("calendar", 3), ("city", 2)):
+            write(f"GT/{folder}", frames(count))
+        write("BIx4/city", frames(2))
+        wrong = "BIx4/calendar"
+    for path in (tmp_path / wrong).glob("*"):
+        path.unlink()
+    write(wrong, shifted)
+    with pytest.raises(InputError, match=r"no frame like .*\.png") as error:
+        find_layout(name, tmp_path)
+    assert wrong in str(error.value)
+
+
 def test_many_faults_are_counted(write, tmp_path):
     write("train_sharp/000", frames(3))
     with pytest.raises(InputError, match=r"and 18 more clips"):
