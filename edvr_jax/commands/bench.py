@@ -46,7 +46,7 @@ class Bench:
         """Measure, print a table as results come, and write the file."""
         if self.repeats < 1:
             raise InputError(f"--repeats must be positive, got {self.repeats}")
-        output.check_writable(self.json)
+        output.check_json(self.json)
         old = {} if self.compare is None else _read(self.compare)
         done: list[benchmark.Measurement] = []
         try:

@@ -9,6 +9,7 @@ import tyro
 
 from edvr_jax import convert, weights
 from edvr_jax.commands import output
+from edvr_jax.commands.paths import check_other
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
@@ -36,6 +37,7 @@ class Convert:
         step: Of a run: the checkpoint of this step, not the newest one.
         best: Of a run: the checkpoint with the best validation.
         raw: Of a run: the parameters themselves, not their moving average.
+        overwrite: Replace an existing file.
     """
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
@@ -46,10 +48,12 @@ class Convert:
     step: int | None = None
     best: bool = False
     raw: bool = False
+    overwrite: bool = False
 
     def run(self) -> None:
         """Read, write, print the names of both sides."""
-        output.check_writable(self.dst)
+        output.check_new(self.dst, overwrite=self.overwrite)
+        check_other(Path(self.src), self.dst)
         metadata, params = self._read()
         config = metadata.config
         is_pickled = self.dst.suffix in (".pth", ".pt")

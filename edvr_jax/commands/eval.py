@@ -56,7 +56,7 @@ class Eval:
 
     def run(self) -> None:
         """Evaluate, print the table, write the JSON file."""
-        output.check_writable(self.json)
+        output.check_json(self.json)
         protocol = self._protocol()
         config, params = weights.load_weights(self.weights)
         paths, source = self._clips(protocol, config.output_scale)

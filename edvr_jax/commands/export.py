@@ -10,6 +10,7 @@ import tyro
 import edvr_jax.export as export_lib
 from edvr_jax import weights
 from edvr_jax.commands import output
+from edvr_jax.commands.paths import check_other
 from edvr_jax.errors import InputError
 
 
@@ -38,6 +39,7 @@ class Export:
     def run(self) -> int | None:
         """Write the artefact and say how large it is."""
         output.check_new(self.output, overwrite=self.overwrite)
+        check_other(Path(self.weights), self.output)
         if not self.platforms:
             raise InputError("name at least one platform")
         config, params = weights.load_weights(self.weights)

@@ -41,7 +41,7 @@ class Metrics:
 
     def run(self) -> None:
         """Compare, print the table, write the JSON file."""
-        output.check_writable(self.json)
+        output.check_json(self.json)
         clips = [
             self._compare(*paths)
             for paths in pairs.match_clips(self.gt, self.pred, is_exact=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,14 +39,18 @@ def check_writable(path: Path | None) -> None:
     """Find out before the work whether a file can be written after it.
 
     Raises:
-        InputError: if the folder does not exist or the path is a folder.
+        InputError: if the folder does not exist or cannot be written, or if the path
+            is a folder.
     """
     if path is None:
         return
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; name a file")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise InputError(f"{path}: its folder does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: its folder cannot be written; choose another one")
 
 
 def check_new(path: Path | None, *, overwrite: bool) -> None:
@@ -58,6 +63,25 @@ def check_new(path: Path | None, *, overwrite: bool) -> None:
     check_writable(path)
     if path is not None and not overwrite:
         files.check_absent(path)
+
+
+def check_json(path: Path | None) -> None:
+    """Find out before the work that a JSON file can be written, in place of one only.
+
+    Raises:
+        InputError: if another kind of file has this name, or as
+            :func:`check_writable`.
+    """
+    check_writable(path)
+    if path is None or not path.exists():
+        return
+    with files.report_unreadable(path), path.open("rb") as file:
+        start = file.read(1)
+    if start not in (b"{", b""):
+        raise InputError(
+            f"{path}: this file is no report in JSON, and is not replaced; choose "
+            "another name"
+        )
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:

@@ -27,10 +27,9 @@ def check_apart(source: Path, target: Path) -> None:
     Raises:
         InputError: if it does.
     """
-    if _is_same(source, target):
-        raise InputError(f"{target}: the output is the input; choose another name")
+    check_other(source, target)
     for path in places_beside(target):
-        if _is_same(source, path):
+        if is_same(source, path):
             raise InputError(
                 f"{source}: this name is needed while {target} is written; rename the "
                 "input, or choose another output"
@@ -42,6 +41,16 @@ def check_apart(source: Path, target: Path) -> None:
         raise InputError(
             f"{target}: the output lies inside the input; put it elsewhere"
         )
+
+
+def check_other(source: Path, target: Path) -> None:
+    """Check that the output is another file than the input.
+
+    Raises:
+        InputError: if it is the same, by whatever name.
+    """
+    if is_same(source, target):
+        raise InputError(f"{target}: the output is the input; choose another name")
 
 
 def check_report(
@@ -64,22 +73,17 @@ def check_report(
     for what, paths in places.items():
         for path in paths:
             is_inside = report.resolve().is_relative_to(path.resolve())
-            if not is_pipe(path) and (is_inside or _is_same(report, path)):
+            if not is_pipe(path) and (is_inside or is_same(report, path)):
                 raise InputError(
                     f"--report {report}: this is the {what}, or lies inside it; give "
                     "the report a file of its own"
                 )
     output_lib.check_new(report, overwrite=overwrite)
-    if report.exists():
-        with files.report_unreadable(report), report.open("rb") as file:
-            start = file.read(1)
-        if start not in (b"{", b""):
-            raise InputError(
-                f"--report {report}: this file is no report; choose another name"
-            )
+    output_lib.check_json(report)
 
 
-def _is_same(path: Path, other: Path) -> bool:
+def is_same(path: Path, other: Path) -> bool:
+    """Report whether two names lead to one file."""
     if path.exists() and other.exists():
         return path.samefile(other)  # two names may lead to one file
     return path.resolve() == other.resolve()

@@ -7,13 +7,14 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from edvr_jax import files, progress
 from edvr_jax.commands import output
+from edvr_jax.commands.paths import check_apart
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade, pairs, video
 from edvr_jax.data.imresize import imresize_uint8
@@ -70,7 +71,12 @@ class Prepare:
             raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
         self.degrade.check_scale(self.scale)
         paths = pairs.select_clips(self.source, self.clips)
+        check_apart(self.source, self.target)
         pairs.note_gaps(paths)
+        if not self.skip_bad:
+            for path in paths:
+                if not self._is_done(path):
+                    self._open(path)
         self._claim_target()
         for kind in ("gt", "lq"):
             with files.report_failure(self.target):
@@ -105,7 +111,7 @@ class Prepare:
             del settings["web"]
         settings = json.loads(json.dumps(settings))  # lists for tuples, as in the file
         if path.exists():
-            if json.loads(path.read_text()) != settings:
+            if _read_settings(path) != settings:
                 raise InputError(
                     f"{self.target} holds pairs made with other settings, see {path}; "
                     "choose another folder"
@@ -121,31 +127,40 @@ class Prepare:
 
     def _prepare(self, path: Path) -> None:
         """Write the pair of folders of one clip, unless both are there."""
-        name = pairs.clip_name(path)
-        targets = [self.target / kind / name for kind in ("gt", "lq")]
-        if all(target.exists() for target in targets):
+        if self._is_done(path):
             return
+        clip = self._open(path)
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(open_writer(target, overwrite=True))
+                for target in self._targets(path)
+            ]
+            couples = degrade.degrade_clip(
+                self._sharp_frames(clip),
+                self.degrade,
+                scale=self.scale,
+                seed=self.seed + zlib.crc32(pairs.clip_name(path).encode()),
+            )
+            couples = progress.watch(couples, name=pairs.clip_name(path))
+            for couple in couples:
+                for writer, image in zip(writers, couple, strict=True):
+                    writer.write(image)
+
+    def _targets(self, path: Path) -> list[Path]:
+        return [self.target / kind / pairs.clip_name(path) for kind in ("gt", "lq")]
+
+    def _is_done(self, path: Path) -> bool:
+        return all(target.exists() for target in self._targets(path))
+
+    def _open(self, path: Path) -> video.Clip:
+        """Open a clip that is long enough."""
         clip = video.open_clip(path)
         if clip.num_frames is not None and clip.num_frames < self.degrade.num_blurred:
             raise InputError(
                 f"{path}: {clip.num_frames} frames, but one blurred frame takes "
                 f"{self.degrade.num_blurred}; lower --blur-frames or remove the clip"
             )
-        with contextlib.ExitStack() as stack:
-            writers = [
-                stack.enter_context(open_writer(target, overwrite=True))
-                for target in targets
-            ]
-            couples = degrade.degrade_clip(
-                self._sharp_frames(clip),
-                self.degrade,
-                scale=self.scale,
-                seed=self.seed + zlib.crc32(name.encode()),
-            )
-            couples = progress.watch(couples, name=name)
-            for couple in couples:
-                for writer, image in zip(writers, couple, strict=True):
-                    writer.write(image)
+        return clip
 
     def _sharp_frames(self, clip: video.Clip) -> Iterator[np.ndarray]:
         """Read a clip, shrunk, its sides cut to multiples of the scale."""
@@ -153,3 +168,13 @@ class Prepare:
             frame = imresize_uint8(frame, 1 / self.gt_downscale)
             height, width = (size - size % self.scale for size in frame.shape[:2])
             yield frame[:height, :width]
+
+
+def _read_settings(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: the settings of these pairs cannot be read ({error}); choose "
+            "another folder, or delete this one"
+        ) from None

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -186,7 +187,8 @@ def load_config(path: Path) -> Config:
     file = _run_file(path)
     if not hasattr(file, "get_config"):
         raise InputError(f"{path}: has no get_config() function")
-    config = file.get_config()
+    with _report_faults(path):
+        config = file.get_config()
     if not isinstance(config, Config):
         raise InputError(f"{path}: get_config() must return a Config, see configs/")
     return config
@@ -201,7 +203,8 @@ def load_chain(path: Path) -> tuple[Phase, ...]:
     file = _run_file(path)
     if not hasattr(file, "get_chain"):
         raise InputError(f"{path}: has no get_chain(); leave out --chain")
-    return file.get_chain()
+    with _report_faults(path):
+        return file.get_chain()
 
 
 def _run_file(path: Path) -> Any:
@@ -212,9 +215,29 @@ def _run_file(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     file = importlib.util.module_from_spec(spec)
-    with _importable(path.parent):
+    with _importable(path.parent), _report_faults(path):
         spec.loader.exec_module(file)
     return file
+
+
+@contextlib.contextmanager
+def _report_faults(path: Path) -> Iterator[None]:
+    """Turn whatever an experiment file raises into an InputError with its line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (Exception, SystemExit) as error:
+        lines = [
+            line
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_filename == str(path)
+        ]
+        where = f", line {lines[-1]}" if lines else ""
+        raise InputError(
+            f"{path}{where}: this file cannot be run: {type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from None
 
 
 @contextlib.contextmanager

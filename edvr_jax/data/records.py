@@ -14,7 +14,7 @@ import numpy as np
 from edvr_jax import files
 from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
-from edvr_jax.data import images
+from edvr_jax.data import images, video
 from edvr_jax.data.datasets.layout import Layout
 from edvr_jax.errors import InputError
 
@@ -111,11 +111,21 @@ def find_records(root: Path, name: DatasetName) -> Path | None:
     for folder in (root, *sorted((root / name).glob("[0-9]*"))):
         info = folder / _INFO
         if info.is_file():
-            found = json.loads(info.read_text()).get("name")
+            found = _read_name(info)
             if found != name:
                 raise InputError(f"{folder}: records of {found}, not of {name}")
             return folder
     return None
+
+
+def _read_name(info: Path) -> str:
+    try:
+        return json.loads(info.read_text())["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{info}: not what tensorflow-datasets wrote, or damaged ({error}); build "
+            "the dataset again elsewhere"
+        ) from None
 
 
 def read_layout(folder: Path) -> Layout[RecordFrames]:
@@ -170,6 +180,9 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
     if there is not None:
         _check_same(there, layout)
         return there
+    for clips in layout.streams.values():
+        for path in progress_lib.watch(clips.values(), unit="clip", name="checking"):
+            video.open_clip(path)
     num_frames = _count_frames(layout)
     with progress_lib.open_bar(num_frames) as bar:
 

@@ -65,7 +65,7 @@ def test_convert_keeps_and_takes_origin_and_license(fixtures, tmp_path, capsys):
     convert_command.Convert(str(first), second).run()
     metadata = weights.read_metadata(second)
     assert (metadata.origin, metadata.license) == ("REDS", "CC")
-    convert_command.Convert(str(source), first).run()
+    convert_command.Convert(str(source), first, overwrite=True).run()
     assert "official_sr.safetensors" in weights.read_metadata(first).origin
     assert capsys.readouterr().err == ""
 

@@ -1,8 +1,8 @@
 """Every command: one that is refused leaves its folder byte-identical.
 
 Each command is pointed at a folder that already holds results, with bad options,
-missing and damaged inputs, outputs that exist or cannot be written. ``edvr train`` is
-in tests/test_workdir.py.
+missing and damaged inputs, outputs that exist, lie inside the input or cannot be
+written. ``edvr train`` with the folder of a run is in tests/test_workdir.py.
 """
 
 import shutil
@@ -14,6 +14,18 @@ import pytest
 from edvr_jax import cli
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+EXPERIMENTS = {
+    "good.py": "from edvr_jax.config import Config\nget_config = Config\n",
+    "half.py": "def get_config(:\n",
+    "raises.py": "import edvr_jax\n\n\ndef get_config():\n    return 1 / 0\n",
+    "exits.py": "raise SystemExit(0)\n",
+    "imports.py": "import no_such_module\n",
+    "other.py": "get_config = dict\n",
+    "range.py": "from edvr_jax.config import Config\n\n\ndef get_config():\n"
+    "    return Config(total_steps=-1)\n",
+}
 
 
 @pytest.fixture
@@ -31,8 +43,19 @@ def folder(fixtures, tiny, tmp_path, monkeypatch):
     (tmp_path / "half.png").write_bytes(b"\x89PNG")
     (tmp_path / "broken").mkdir()
     shutil.copy(tmp_path / "half.png", tmp_path / "broken" / "0.png")
-    for name in ("result.json", "result.mp4", "result.safetensors", "result.edvr"):
+    shutil.copytree(tmp_path / "clips", tmp_path / "mixed")
+    shutil.copytree(tmp_path / "broken", tmp_path / "mixed" / "c")
+    for name in ("result.mp4", "result.safetensors", "result.edvr"):
         (tmp_path / name).write_bytes(b"an earlier result")
+    (tmp_path / "result.json").write_text('{"earlier": "result"}')
+    for name in ("prepare.json", "r/folder_of_clips/1.0.0/dataset_info.json"):
+        path = tmp_path / "damaged" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half a fi")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"model": ')
+    for name, text in EXPERIMENTS.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,6 +77,10 @@ REFUSED = {
         "clips/a no/such/out.mp4 --weights tiny.safetensors",
         "clips/a new.mp4 --weights tiny.safetensors --report no/such.json",
         "clips/a new.mp4 --weights tiny.safetensors --report tiny.safetensors",
+        "clips/a new.mp4 --weights run",
+        "clips/a clips/a/new --weights tiny.safetensors",
+        "clips/a new.mp4 --weights tiny.safetensors --encoder-options no=such",
+        "clips/a new.mp4 --artifact result.edvr",
     ),
     "eval": (
         "--gt nowhere --weights tiny.safetensors --json result.json",
@@ -63,6 +90,7 @@ REFUSED = {
         "--gt clips --weights tiny.safetensors --json no/such.json",
         "--gt broken --weights tiny.safetensors --json result.json",
         "--gt clips --lq pred/a --weights tiny.safetensors --json result.json",
+        "--gt clips --weights tiny.safetensors --json tiny.safetensors",
     ),
     "metrics": (
         "clips nowhere --json result.json",
@@ -70,6 +98,8 @@ REFUSED = {
         "clips pred --crop 99 --json result.json",
         "clips broken --json result.json",
         "clips pred --json out",
+        "clips pred --json clips/a/0.png",  # its own input
+        "clips pred --json tiny.safetensors",
     ),
     "prepare": (
         "clips out --scale 2",  # holds something else
@@ -80,11 +110,35 @@ REFUSED = {
         "clips new --clips c",
         "clips new --blur-frames 2",
         "clips new --track sr --shutter 0.5",
+        "clips clips/new --scale 2",
+        "clips/a clips --scale 2",
+        "clips ./clips --scale 2",
+        "mixed new --scale 2",  # one of its clips is damaged
+        "clips new --track deblur --scale 1 --blur-frames 9",  # too short for it
+        "clips damaged --scale 2",
     ),
     "records": (
         "folder_of_clips nowhere new",
         "reds clips new",
         "folder_of_clips clips result.mp4",
+        "folder_of_clips clips result.mp4/new",
+        "folder_of_clips mixed new",
+        "folder_of_clips clips damaged/r",
+    ),
+    "train": (
+        "--data clips --workdir out",  # no configuration
+        "--config nothing.py --data clips --workdir out",
+        "--config half.png --data clips --workdir out",
+        *(
+            f"--config {name} --data clips --workdir {workdir}"
+            for name in EXPERIMENTS
+            for workdir in ("new", "out", "run")
+        ),
+        "--config good.py --data nowhere --workdir new",
+        "--config good.py --data clips",
+        "--config good.py --data clips --workdir new --chain",
+        "--config good.py --data clips --workdir new --optim.peak-lr much",
+        "--config good.py --data clips --workdir new --profile 3",
     ),
     "convert": (
         "nothing.pth result.safetensors",
@@ -94,19 +148,32 @@ REFUSED = {
         "tiny.safetensors out",
         "clips result.safetensors",
         "tiny.safetensors result.safetensors --step 3",
+        "tiny.safetensors result.safetensors",  # exists
+        "tiny.safetensors tiny.safetensors --overwrite",  # its own input
+        "run new.safetensors",
     ),
     "export": (
         "tiny.safetensors result.edvr",
         "half.safetensors result.edvr --overwrite",
         "tiny.safetensors no/such.edvr",
         "nowhere result.edvr --overwrite",
+        "tiny.safetensors tiny.safetensors --overwrite --platforms cpu",
+        "run new.edvr",
     ),
     "bench": (
         "--json no/such.json",
         "--json result.json --compare half.png",
         "--json result.json --repeats 0",
+        "--json tiny.safetensors",
     ),
-    "info": ("nothing.pth", "half.safetensors", "tiny.safetensors --height 0"),
+    "info": (
+        "nothing.pth",
+        "half.safetensors",
+        "tiny.safetensors --height 0",
+        "run",
+        "clips",
+    ),
+    "selftest": ("--no-such-option",),
 }
 
 

@@ -29,6 +29,24 @@ def test_failed_json_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("content", [b"", b"{}"])
+def test_json_replaces_json_only(tmp_path, content):
+    """Not a clip, weights or frames that were named by mistake."""
+    path = tmp_path / "scores.json"
+    path.write_bytes(content)
+    output.check_json(path)
+    for other in (b"\x89PNG", b"\x80\x05", b"text", b"[]"):
+        path.write_bytes(other)
+        with pytest.raises(InputError, match="is not replaced"):
+            output.check_json(path)
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(output.os, "access", lambda *_: False)  # root may write all
+    with pytest.raises(InputError, match="cannot be written"):
+        output.check_writable(tmp_path / "a.json")
+
+
 def test_unwritable_places_are_named(tmp_path):
     output.check_writable(None)
     output.check_writable(tmp_path / "new.json")

@@ -133,8 +133,10 @@ def test_wrong_settings_and_targets(clips, tmp_path):
     Prepare(clips, tmp_path / "out").run()
     with pytest.raises(InputError, match="other settings"):
         Prepare(clips, tmp_path / "out", scale=2).run()
-    with pytest.raises(InputError, match="not an empty folder"):
+    with pytest.raises(InputError, match="the output is the input"):
         Prepare(clips, clips).run()
+    with pytest.raises(InputError, match="not an empty folder"):
+        Prepare(clips, tmp_path / "out" / "gt").run()
     long = DegradeConfig(track="deblur", blur_frames=9)
     with pytest.raises(InputError, match="7 frames, but one blurred frame takes 9"):
         Prepare(clips, tmp_path / "blurred", long, scale=1).run()

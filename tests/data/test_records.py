@@ -91,7 +91,7 @@ def test_build_goes_on_with_the_shards_that_are_missing(
 
     def stop_at_b10(path):
         opened.append(path.name)
-        if path.name == "b10" and len(opened) <= 3:
+        if path.name == "b10" and len(opened) == 6:  # all were opened to check them
             raise KeyboardInterrupt
         return real(path)
 
