@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import safetensors
@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 # Keys under which training programs save the parameters, the moving average first.
 _WRAPPERS = (
     *("params_ema", "ema_state_dict", "params", "state_dict", "model_state_dict"),
-    *("model", "net", "network", "module"),
+    *("generator_ema", "model_ema", "ema", "generator", "net_g"),
+    *("model", "net", "network", "module", "weights"),
 )
 # What wrappers put before the names of the parameters of a whole network (PyTorch's
 # DataParallel and compile), and of one module among others (Lightning, mmagic).
@@ -112,7 +113,8 @@ def _unwrap(state: Any, source: str) -> dict[str, np.ndarray]:
     skipped += [str(key) for key in state if str(key) not in tensors]
     if not tensors:
         holds = f"; it holds {', '.join(skipped[:5])}" if skipped else ""
-        raise InputError(f"{source}: holds no table of parameters{holds}")
+        remedy = "save the network's state_dict()"
+        raise InputError(f"{source}: holds no table of parameters{holds}; {remedy}")
     # A wrapper may be in another, in any order.
     while prefix := next((p for p in _PREFIXES if _has_prefix(tensors, p)), ""):
         outside = [key for key in tensors if not key.startswith(prefix)]
@@ -335,27 +337,30 @@ class _Inert:
         """Take any arguments."""
         return super().__new__(cls)
 
-    def __init__(self, *_, **__): ...
+    def _ignore(self, *_, **__): ...
 
-    def __setstate__(self, state): ...
-
-    def __setitem__(self, key, value): ...
-
-    def append(self, item):
-        """Take an item, as a list in a pickle does."""
-
-    def extend(self, items):
-        """Take items, as a list in a pickle does."""
-
-    def add(self, item):
-        """Take an item, as a set in a pickle does."""
+    __init__ = __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
-class _InertUnpickler(pickle.Unpickler):
+_PythonUnpickler: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _InertUnpickler(_PythonUnpickler):
     """Finds what tensors are made of; everything else is inert.
 
-    Torch's own list of what weights may hold decides, so nothing else is imported.
+    Torch's own list decides. Not in C, so that a file sets no attributes of functions.
     """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
+
+    def load_build(self) -> None:
+        """Set the state of what was made: of instances, never of what makes them."""
+        made = self.stack[-2]
+        if isinstance(made, type | types.FunctionType | types.BuiltinFunctionType):
+            raise pickle.UnpicklingError(f"sets attributes of {made.__name__}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         """Return a class or function of a pickle, or what stands for it."""

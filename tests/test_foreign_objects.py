@@ -3,13 +3,18 @@
 import argparse
 import datetime
 import functools
+import io
 import os
+import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from edvr_jax import convert
+from edvr_jax.errors import InputError
 
 
 @pytest.fixture
@@ -68,3 +73,62 @@ def test_foreign_objects_are_skipped_and_nothing_runs(
     assert not proof.exists()
     (message,) = caplog.messages
     assert message == f"{path}: left out epoch, message_hub"
+
+
+def rebuild(*arguments):
+    """Stand-in for the function that makes a tensor."""
+    return arguments
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    """Torch's list of what weights may hold, without torch."""
+    listed = types.ModuleType("torch._weights_only_unpickler")
+    allowed = {"torch._utils.rebuild": rebuild, "builtins.set": set}
+    listed.__dict__["_get_allowed_globals"] = lambda: allowed
+    torch = types.ModuleType("torch")
+    torch.__dict__["_weights_only_unpickler"] = listed
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, listed.__name__, listed)
+
+
+ATTACKS = {
+    "function": b"cos\nsystem\nU\x05exit 1\x85R.",
+    "instance": b"(U\x05exit 1ios\nsystem\n.",
+    "new object": b"cos\nsystem\nU\x05exit 1\x85\x81.",
+    "name with a dot": b"U\x02osU\x0epath.os.system\x93U\x05exit 1\x85R.",
+    "getattr": b"cbuiltins\ngetattr\n(cos\n__dict__\nU\x06systemtR.",
+    "eval": b"cbuiltins\neval\nU\x031/0\x85R.",
+    "state": b"cos\nsystem\n)\x81}U\x01xK\x01sb.",
+}
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_inert(name):
+    opcodes = ATTACKS[name].replace(b"U\x05exit 1", b"U\x06exit 1")
+    found = convert._load_inert(io.BytesIO(b"\x80\x04" + opcodes))
+    assert isinstance(found, convert._Inert)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_parts_of_tensors_are_made():
+    data = b"\x80\x02ctorch._utils\nrebuild\nK\x01K\x02\x86R."
+    assert convert._load_inert(io.BytesIO(data)) == (1, 2)
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("state", [b"}U\x04evilK\x01s", b"N}U\x04evilK\x01s\x86"])
+def test_a_file_cannot_change_what_reads_it(state):
+    """Attributes of functions, by a dictionary and by slots."""
+    data = b"\x80\x02ctorch._utils\nrebuild\n" + state + b"b."
+    with pytest.raises(pickle.UnpicklingError, match="sets attributes of rebuild"):
+        convert._load_inert(io.BytesIO(data))
+    assert not hasattr(rebuild, "evil")
+
+
+def test_whole_network_names_the_remedy(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Conv2d(3, 3, 1), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"no table of parameters.*state_dict"):
+        convert.from_torch(tmp_path / "a.pth")
