@@ -264,5 +264,11 @@ def _first_line(error: Exception) -> str:
 def _read_scores(path: Path) -> dict[int, float]:
     if not path.exists():
         return {}
-    found = json.loads(path.read_text())
-    return {int(s): -math.inf if x is None else x for s, x in found.items()}
+    try:
+        found = json.loads(path.read_text())
+        return {int(s): -math.inf if x is None else float(x) for s, x in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); without it the run continues, but does not "
+            "know which checkpoint was the best"
+        ) from None

@@ -9,9 +9,9 @@ the command line. More than 400 lines, because the whole schema is in one place.
 import dataclasses
 import json
 import math
-import types
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from edvr_jax.errors import InputError
 
@@ -34,6 +34,8 @@ ProtocolName = Literal[
     "udm10",
     "udm10_bd",
 ]
+
+_MAX_SIZE = 10_000  # of anything in a network: a typing error, not a wish
 
 REDS4 = ("000", "011", "015", "020")  # the usual test clips of REDS
 BLUR_TRACKS = ("sr_blur", "deblur", "deblur_comp")
@@ -109,6 +111,9 @@ class ModelConfig:
             "num_features num_frames deformable_groups in_channels out_channels",
         )
         _not_negative(self, "num_extract_blocks num_reconstruct_blocks")
+        for field in dataclasses.fields(self):
+            if field.type is int and getattr(self, field.name) > _MAX_SIZE:
+                raise InputError(f"{field.name} must be at most {_MAX_SIZE}")
         if self.dtype not in ("float32", "bfloat16"):
             raise InputError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
         if self.num_frames % 2 == 0:
@@ -731,22 +736,75 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         The dataclass.
 
     Raises:
-        InputError: if a key is not a field of the class.
+        InputError: if a key is not a field of the class, or a value has another type.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"{cls.__name__} needs fields and values, got {_brief(repr(values))}"
+        )
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
+        names = ", ".join(key if key.isprintable() else repr(key) for key in unknown)
         raise InputError(
-            f"{cls.__name__} has no field {', '.join(unknown)}; "
+            f"{cls.__name__} has no field {_brief(names)}; "
             f"it has {', '.join(sorted(hints))}"
         )
-    return cls(**{key: _plain_to_field(hints[key], v) for key, v in values.items()})
+    fields = {key: _plain_to_field(hints[key], v) for key, v in values.items()}
+    for key, value in fields.items():
+        _check_type(cls, key, value, hints[key])
+    return cls(**fields)
 
 
 def _plain_to_field(hint: Any, value: Any) -> Any:
-    if isinstance(hint, types.UnionType) and isinstance(value, Mapping):
+    if isinstance(value, Mapping):
+        classes = [c for c in get_args(hint) or [hint] if dataclasses.is_dataclass(c)]
         # The classes of a union share no field.
-        hint = next(c for c in get_args(hint) if set(value) & set(get_type_hints(c)))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value)
+        fitting = [c for c in classes if set(value) & set(get_type_hints(c))]
+        found: list[Any] = fitting or classes
+        return from_dict(found[0], value) if found else value
     return tuple(value) if isinstance(value, list) else value
+
+
+def check_types(config: Any) -> None:
+    """Check that every field of a configuration has its type, at any depth.
+
+    Raises:
+        InputError: naming the first field that has another one.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        _check_type(type(config), name, value, hint)
+        if dataclasses.is_dataclass(value):
+            check_types(value)
+
+
+def _check_type(cls: type, name: str, value: Any, hint: Any) -> None:
+    if not _fits(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        expected = re.sub(r"\b(?:typing|edvr_jax\.config)\.", "", expected)
+        raise InputError(
+            f"{cls.__name__}.{name} must be {expected}, got {_brief(repr(value))}"
+        )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Report whether a value has a type, as the configurations' fields use them."""
+    kind, arguments = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in arguments
+    if kind is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[1] is not ...:
+            return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return all(_fits(item, arguments[0]) for item in value)
+    if kind is not None:  # a union
+        return any(_fits(value, argument) for argument in arguments)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -80,6 +80,13 @@ def test_an_infinite_score_makes_no_step_the_best(state, tmp_path):
         assert saved.scores.keys() == {10, 20, 30, 40}  # none is validated again
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"10": "x"}', '{"x": 1}'])
+def test_damaged_scores_are_named(tmp_path, content):
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(InputError, match=r"scores\.json: damaged"):
+        open_checkpoints(tmp_path)
+
+
 def test_a_changed_plan_deletes_no_run(state, tmp_path):
     with open_checkpoints(tmp_path) as saved:
         saved.save(at(state, 33), {"windows": 33})

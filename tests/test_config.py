@@ -17,6 +17,7 @@ from edvr_jax.config import (
     ModelConfig,
     OptimConfig,
     WebConfig,
+    check_types,
     from_dict,
     to_json,
 )
@@ -50,6 +51,44 @@ def test_cascade_survives_json():
 def test_unknown_field_is_named():
     with pytest.raises(InputError, match="DataConfig has no field gt_crops"):
         from_dict(Config, {"data": {"gt_crops": 3}})
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"total_steps": "many"}, "Config.total_steps must be int, got 'many'"),
+        ({"total_steps": 2.5}, "Config.total_steps must be int"),
+        ({"seed": True}, "Config.seed must be int"),
+        ({"data": 3}, "Config.data must be DataConfig"),
+        ({"model": [1]}, "Config.model must be ModelConfig | CascadeConfig"),
+        ({"model": {"with_tsa": 1}}, "ModelConfig.with_tsa must be bool"),
+        ({"model": {"max_offset": "x"}}, "max_offset must be float | None"),
+        ({"model": {"dtype": []}}, "dtype must be Literal['float32', 'bfloat16']"),
+        ({"data": {"intervals": [1, "x"]}}, "intervals must be tuple[int, ...]"),
+        (
+            {"data": {"degrade": {"web": {"crf": [1]}}}},
+            "crf must be tuple[float, float]",
+        ),
+        (
+            {"model": {"num_extract_blocks": 10**9}},
+            "num_extract_blocks must be at most",
+        ),
+        ({"model": {"no\x1b": 1}}, "no field 'no\\x1b'"),
+        ([1], "Config needs fields and values, got [1]"),
+    ],
+)
+def test_values_of_another_type_are_named(values, named):
+    with pytest.raises(InputError) as error:
+        from_dict(Config, values)
+    assert named in str(error.value)
+
+
+def test_types_of_a_finished_configuration():
+    check_types(Config())
+    check_types(from_dict(Config, {"model": {"stage1": {}, "stage2": {"hr_in": True}}}))
+    wrong = dataclasses.replace(Config(), optim=OptimConfig(frozen=["predeblur"]))
+    with pytest.raises(InputError, match=r"OptimConfig.frozen must be tuple\[str"):
+        check_types(wrong)
 
 
 @pytest.mark.parametrize(

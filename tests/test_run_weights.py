@@ -141,6 +141,18 @@ def test_damaged_checkpoint_is_named_and_others_can_be_read(run, tmp_path, damag
     assert value(load_weights(f"{copy}@10")[1]) == 10.5
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"3": "x"}', b"\xff"])
+def test_damaged_scores_and_settings_are_named(run, tmp_path, content):
+    folder = shutil.copytree(run, tmp_path / "copy")
+    (folder / "scores.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"scores\.json: damaged.*name a step"):
+        load_weights(f"{folder}@best")
+    load_weights(folder)
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"config\.json: not the settings"):
+        load_weights(folder)
+
+
 def test_run_that_has_nothing_yet(tiny_config, random_params, tmp_path):
     folder = write_run(tmp_path / "new", Config(model=tiny_config), {}, [])
     with pytest.raises(InputError, match="has no checkpoint yet"):

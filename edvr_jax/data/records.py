@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,21 @@ def read_layout(folder: Path) -> Layout[RecordFrames]:
     Raises:
         InputError: if it was not written by this package.
     """
-    metadata = _open(folder).info.metadata or {}
-    if "clips" not in metadata:
-        raise InputError(f"{folder}: these records were not written by edvr records")
+    info = _open(folder).info
+    try:
+        metadata = info.metadata or {}
+        if "clips" not in metadata:
+            raise InputError(
+                f"{folder}: these records were not written by edvr records"
+            )
+        return _make_layout(folder, metadata)
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+
+
+def _make_layout(folder: Path, metadata: Mapping[str, Any]) -> Layout[RecordFrames]:
     streams = {}
     for stream, clips in metadata["clips"].items():
         split, first = RecordSplit(folder, stream), 0
@@ -224,7 +237,19 @@ def _count_frames(layout: Layout[Path]) -> int | None:
 
 
 def _open(folder: Path) -> Any:
-    return _import_tfds().builder_from_directory(str(folder))
+    tfds = _import_tfds()
+    try:
+        return tfds.builder_from_directory(str(folder))
+    except Exception as error:  # a dozen kinds, of several libraries
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [""])[0][:120]
+    return InputError(
+        f"{folder}: these records are damaged ({type(error).__name__}: {reason}); "
+        "build the dataset again"
+    )
 
 
 def _import_tfds() -> Any:

@@ -64,7 +64,7 @@ def read_config(folder: Path) -> ModelConfig | CascadeConfig:
         fields = json.loads(path.read_text())["model"]
         cls = CascadeConfig if "stage1" in fields else ModelConfig
         return config_lib.from_dict(cls, fields)
-    except (KeyError, TypeError, ValueError, InputError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not the settings of a run ({error})") from None
 
 
@@ -120,11 +120,15 @@ def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
             )
         return int(selected)
     path = folder / _SCORES
-    scores = json.loads(path.read_text()) if path.exists() else {}
-    scored = [step for step in steps if scores.get(str(step)) is not None]
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        scores = {int(k): float(v) for k, v in known.items() if v is not None}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error}); name a step") from None
+    scored = [step for step in steps if step in scores]
     if not scored:
         raise InputError(f"{folder}: no checkpoint was validated yet; name a step")
-    return max(scored, key=lambda step: scores[str(step)])
+    return max(scored, key=scores.__getitem__)
 
 
 def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:

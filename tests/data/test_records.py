@@ -141,6 +141,20 @@ def test_truncated_file_is_named(built, tmp_path, share):
         frames[11]
 
 
+@pytest.mark.parametrize(
+    "name", ["metadata.json", "features.json", "dataset_info.json"]
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"clips": 3}'])
+def test_damaged_description_is_named(built, tmp_path, name, content):
+    """Also looked at: folders in place of files, see tests/test_mutants.py."""
+    folder = tmp_path / NAME / "1.0.0"
+    shutil.copytree(built, folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        records.read_layout(records.find_records(tmp_path, NAME))
+    assert str(folder) in str(error.value)
+
+
 def test_other_records_are_refused(built, tmp_path):
     folder = shutil.copytree(built, tmp_path / "records")
     (folder / "metadata.json").unlink()
