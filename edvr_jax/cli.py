@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {_printable(str(error))}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         # Such as a name that is too long, or a full disk behind the output.
         name = error.filename or "the output of this command"
-        sys.stderr.write(f"error: {name}: {error.strerror}\n")
+        sys.stderr.write(f"error: {_printable(str(name))}: {error.strerror}\n")
         _discard_output()
         return 2
     except (RuntimeError, AssertionError):
@@ -99,6 +99,11 @@ def _run(arguments: Sequence[str]) -> int:
         args=arguments,
     )
     return command.run() or 0
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey, such as colors in the name of a file."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _discard_output() -> None:

@@ -763,6 +763,8 @@ def _plain_to_field(hint: Any, value: Any) -> Any:
         fitting = [c for c in classes if set(value) & set(get_type_hints(c))]
         found: list[Any] = fitting or classes
         return from_dict(found[0], value) if found else value
+    if type(value) is int and float in (hint, *get_args(hint)):
+        return float(value)  # JAX takes integers of 32 bits only
     return tuple(value) if isinstance(value, list) else value
 
 

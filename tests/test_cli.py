@@ -35,6 +35,15 @@ def test_refusal_of_the_system_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {name}: File name too long\n"
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31ma", "a\rb", os.fsdecode(b"\xff")])
+def test_names_give_the_terminal_no_orders(tmp_path, name, capsys):
+    assert cli.main(["info", str(tmp_path / name)]) == 2
+    assert cli.main(["restore", str(tmp_path), str(tmp_path / (name + "x" * 300))]) == 2
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
 def run(*arguments, code="", **options):
     """Run a command in a process of its own, after some code."""
     script = f"import sys; {code}from edvr_jax import cli; sys.exit(cli.main())"

@@ -16,6 +16,7 @@ import numpy as np
 from edvr_jax import files, progress
 from edvr_jax.errors import InputError
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -114,16 +115,31 @@ def decode_image(
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     elif image.dtype == np.uint16:
         image = _decode(data, order)
-        assert image is not None
+        if image is None:
+            raise InputError(f"{name}: not a complete image; replace it")
     return image
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    if not data:
+    if not data or (data.startswith(_PNG) and not _is_whole_png(data)):
         return None
     with contextlib.suppress(cv2.error):
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     return None
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Report whether the parts of a PNG file are there to its end.
+
+    For a part that claims 4 GiB, OpenCV would take that memory first.
+    """
+    position = len(_PNG)
+    while position + 12 <= len(data):  # length, name, content, checksum
+        length, name = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if name == b"IEND":
+            return position <= len(data)
+    return False
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -134,7 +150,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     with files.report_unreadable(path), path.open("rb") as file:
         header = file.read(24)
-    if header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 24:
+    if header.startswith(_PNG) and len(header) == 24:
         width, height = struct.unpack(">II", header[16:])
         return height, width
     height, width, _ = read_image(path).shape

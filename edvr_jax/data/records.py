@@ -245,7 +245,7 @@ def _open(folder: Path) -> Any:
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [""])[0][:120]
+    reason = ascii((str(error).splitlines() or [""])[0][:120])[1:-1]
     return InputError(
         f"{folder}: these records are damaged ({type(error).__name__}: {reason}); "
         "build the dataset again"

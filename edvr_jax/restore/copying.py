@@ -177,7 +177,9 @@ def _fits(stream: Stream, suffix: str) -> bool:
 
 def _codec_name(stream: Stream) -> str:
     context = stream.codec_context
-    return context.name if context is not None else stream.name or "unknown"
+    if context is not None:
+        return context.name
+    return getattr(stream, "name", None) or "unknown"  # PyAV raises for some
 
 
 def _tags_beside_cover(metadata: dict[str, str]) -> list[str]:

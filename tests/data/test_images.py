@@ -1,9 +1,12 @@
 """Images of every depth, read as frames."""
 
+import resource
+
 import cv2
 import numpy as np
 import pytest
 
+from edvr_jax.data import images
 from edvr_jax.data.images import read_image
 from edvr_jax.errors import InputError
 
@@ -37,3 +40,29 @@ def test_other_depths_are_refused(tmp_path, any_depth, dtype, channels, message)
     cv2.imwrite(str(tmp_path / "a.tif"), np.ones((8, 9, channels), dtype))
     with pytest.raises(InputError, match=rf"^{tmp_path}/a\.tif: {message}"):
         read_image(tmp_path / "a.tif", any_depth=any_depth)
+
+
+def test_a_part_that_claims_gigabytes_takes_none(tmp_path):
+    """OpenCV took 4 GiB; also a file that was cut at the end of a part."""
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((8, 9, 3), np.uint8))
+    data = path.read_bytes()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = data.index(b"IDAT") - 4
+    for wrong in (data[:start] + b"\xff\xff\xff\xfe" + data[start + 4 :], data[:-12]):
+        path.write_bytes(wrong)
+        with pytest.raises(InputError, match=r"a\.png: not a complete image"):
+            read_image(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+    path.write_bytes(data + b"more")  # readers ignore what follows
+    assert read_image(path).shape == (8, 9, 3)
+
+
+def test_image_that_can_be_read_one_way_only(tmp_path, monkeypatch):
+    """A damaged TIFF of 16 bits, which OpenCV does not convert to 8."""
+    path = tmp_path / "a.tif"
+    cv2.imwrite(str(path), np.zeros((8, 9, 3), np.uint16))
+    found = iter([np.zeros((8, 9, 3), np.uint16), None])
+    monkeypatch.setattr(images, "_decode", lambda *_: next(found))
+    with pytest.raises(InputError, match=r"a\.tif: not a complete image"):
+        read_image(path)
