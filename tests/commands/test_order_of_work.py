@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edvr_jax import cli
+from tests.videos import moving_bars, write_film
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -196,4 +197,27 @@ def test_refused_command_changes_nothing(folder, capsys, command, arguments):
         code = stop.code
     assert code == 2
     assert capsys.readouterr().err
+    assert content(folder) == before
+
+
+@pytest.mark.xfail(
+    strict=True, reason="videos are decoded into WORKDIR/frames before --init is read"
+)
+def test_refused_training_on_videos_changes_nothing(folder):
+    """Folders of frames are read as they are: tests/test_workdir.py."""
+    (folder / "videos").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_film(folder / "videos" / name, moving_bars(8), with_sound=False)
+    (folder / "small.py").write_text(
+        "from edvr_jax.config import Config, DataConfig, ModelConfig, OptimConfig\n\n\n"
+        "def get_config():\n"
+        "    model = ModelConfig(num_features=8, num_frames=3, deformable_groups=2,\n"
+        "        num_extract_blocks=1, num_reconstruct_blocks=1, with_tsa=False)\n"
+        "    optim = OptimConfig(period_steps=(4,), restart_weights=(1.0,))\n"
+        "    return Config(model=model, optim=optim, total_steps=4,\n"
+        '        data=DataConfig(gt_crop=32, batch_size=4, val_clips=("b",)))\n'
+    )
+    before = content(folder)
+    line = "train --config small.py --data videos --workdir new --init nothing.pth"
+    assert cli.main(line.split()) == 2
     assert content(folder) == before
