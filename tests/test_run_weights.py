@@ -15,6 +15,7 @@ from edvr_jax.config import CascadeConfig, Config, OptimConfig, to_json
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.state import initial_state
+from edvr_jax.weights import runs
 
 
 def write_run(folder, config, params, steps, scores=None):
@@ -167,6 +168,47 @@ def test_run_that_has_nothing_yet(tiny_config, random_params, tmp_path):
     np.testing.assert_array_equal(found["conv_hr"]["bias"], params["conv_hr"]["bias"])
     with pytest.raises(InputError, match="has no checkpoint yet"):
         load_weights(f"{folder}@best")
+
+
+def test_checkpoint_deleted_by_the_running_run(run, tmp_path, monkeypatch):
+    """Training saved 30 and deleted 20 after we chose it. Also looked at: @best."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    restore = runs._restore
+
+    def train_on(path, tree):
+        if path.parent.name == "20":
+            path.parent.rename(copy / "checkpoints" / "30")
+        return restore(path, tree)
+
+    monkeypatch.setattr(runs, "_restore", train_on)
+    _, params, origin = runs.read(copy)
+    assert value(params) == 20.5
+    assert "step 30, average" in origin
+    (copy / "checkpoints" / "30").rename(copy / "checkpoints" / "20")
+    with pytest.raises(InputError, match="no checkpoint of step 20; there are 3, 10"):
+        runs.read(copy, "20")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"3": null}'])
+def test_damaged_scores_are_one_line(run, tmp_path, damage):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "scores.json").write_text(damage)
+    with pytest.raises(InputError, match=r"scores\.json: damaged"):
+        load_weights(f"{copy}@best")
+    assert value(load_weights(str(copy))[1]) == 20.5
+
+
+def test_a_name_that_ships_is_that_beside_a_folder(run, tmp_path, monkeypatch):
+    """Such as the folder of a run, of its results, or of data."""
+    shutil.copytree(run, tmp_path / "edvr_s_x4")
+    monkeypatch.chdir(tmp_path)
+    assert load_weights("edvr_s_x4")[0].num_features == 32
+    assert weights.read_metadata("edvr_s_x4").config.num_features == 32
+    assert cli.main(["convert", "edvr_s_x4", "out.safetensors"]) == 0
+    assert load_weights("out.safetensors")[0].num_features == 32
+    assert value(load_weights("./edvr_s_x4")[1]) == 20.5
 
 
 def test_cascade_and_settings_of_another_version(tiny_config, random_params, tmp_path):

@@ -78,7 +78,7 @@ class Convert:
 
     def _read(self) -> tuple[weights.Metadata, dict[str, Any]]:
         """Read weights, or the checkpoint of a run."""
-        run = runs.split(self.src)
+        run = weights.find_run(self.src)
         options = [str(self.step)] * (self.step is not None) + ["best"] * self.best
         if run is None:
             if options or self.raw:

@@ -85,7 +85,7 @@ def load_weights(
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
-    run = runs.split(os.fspath(name_or_path))
+    run = find_run(name_or_path)
     if run is not None:
         config, params, _ = runs.read(*run)
         return config, params
@@ -105,7 +105,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.
     """
-    run = runs.split(os.fspath(name_or_path))
+    run = find_run(name_or_path)
     if run is not None:
         folder, selected = run
         which = f", {selected}" if selected else ", newest checkpoint"
@@ -126,6 +126,17 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
             texts.get("origin", ""),
             texts.get("license", ""),
         )
+
+
+def find_run(name_or_path: str | os.PathLike[str]) -> tuple[Path, str | None] | None:
+    """Return the folder of a run and which checkpoint; None for other weights.
+
+    Args:
+        name_or_path: As in :func:`load_weights`. A name that ships is that, also where
+            a folder has the same name; ``./NAME`` is the folder.
+    """
+    name = os.fspath(name_or_path)
+    return None if name in available_weights() else runs.split(name)
 
 
 @contextlib.contextmanager

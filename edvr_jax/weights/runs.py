@@ -7,6 +7,7 @@ touched, and no lock is taken: a checkpoint has its name only when it is complet
 
 import json
 import logging
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,13 @@ def read(
         return config, params, native.read_metadata(folder / _FINAL)["origin"]
     step = _choose(folder, steps, selected)
     tree, what = _TREES[raw]
-    params = _restore(folder / _CHECKPOINTS / str(step) / "state", tree)
+    try:
+        params = _restore(folder / _CHECKPOINTS / str(step) / "state", tree)
+    except InputError:
+        if _steps(folder) == steps:
+            raise
+        # The run has deleted it meanwhile, since there is a newer or better one.
+        return read(folder, selected, raw=raw)
     params_lib.check_shapes(
         {key: value.shape for key, value in params.items()},
         params_lib.shapes(config),
@@ -119,16 +126,35 @@ def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
                 f"{', '.join(map(str, steps))}"
             )
         return int(selected)
-    path = folder / _SCORES
-    try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        scores = {int(k): float(v) for k, v in known.items() if v is not None}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error}); name a step") from None
-    scored = [step for step in steps if step in scores]
+    scores = read_scores(folder / _SCORES)
+    scored = [step for step in steps if scores.get(step, -math.inf) > -math.inf]
     if not scored:
         raise InputError(f"{folder}: no checkpoint was validated yet; name a step")
     return max(scored, key=scores.__getitem__)
+
+
+def read_scores(path: Path) -> dict[int, float]:
+    """Return the scores of a run's validations, by step; -inf for an infinite one.
+
+    Args:
+        path: Its ``scores.json``.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        scores = json.loads(path.read_text())
+        return {
+            int(step): -math.inf if score is None else float(score)
+            for step, score in scores.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise InputError(
+            f"{path}: damaged; name a step, or delete the file (which checkpoint was "
+            "best is then unknown, and training no longer keeps it)"
+        ) from None
 
 
 def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:
