@@ -20,10 +20,15 @@ from edvr_jax import files, parallel
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.state import TrainState
+from edvr_jax.weights import runs
 
 _log = logging.getLogger(__name__)
 
 _SYSTEM_ERROR = re.compile(r"([\w ]+) \[os_error_code=")  # as tensorstore writes it
+# The state has other parts or shapes than the program's: nothing is damaged.
+_OTHER_STATE = re.compile(r"tree structures do not match|not compatible with")
+# What may be gone at the next try.
+_UNREADABLE = re.compile(r"PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Checkpoints:
     ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
         self._scores_path = folder.parent / "scores.json"
-        self.scores: dict[int, float] = _read_scores(self._scores_path)
+        self.scores: dict[int, float] = runs.read_scores(self._scores_path)
         options = ocp.CheckpointManagerOptions(
             create=True,
             preservation_policy=_Kept(keep, is_planned, lambda: self.scores),
@@ -184,7 +189,11 @@ class Checkpoints:
         folder = Path(self._manager.directory) / str(step)
         shutil.rmtree(folder.rename(f"{folder}.orbax-checkpoint-tmp"))
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self,
+        like: TrainState,
+        check: Callable[[Mapping[str, Any]], None] = lambda data: None,
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest checkpoint that can be read.
 
         One that is damaged, for example by a power cut, is named in a warning and put
@@ -193,13 +202,17 @@ class Checkpoints:
         Args:
             like: A state of the same structure and shapes, for example a fresh
                 one; its values are not used.
+            check: Called with the state of the iterator over the data before anything
+                is renamed; raises if the run must not continue.
 
         Returns:
             The saved state, to the bit, on all devices, and the state of the iterator
             over the data.
 
         Raises:
-            InputError: if no checkpoint can be read.
+            InputError: if no checkpoint can be read, or the newest one is of another
+                network or optimizer, or the system does not let it be read; nothing
+                is renamed then.
         """
         self._manager.wait_until_finished()
         damaged: dict[int, str] = {}
@@ -207,8 +220,10 @@ class Checkpoints:
             try:
                 restored = self._restore(step, like)
             except Exception as error:  # orbax and tensorstore raise a dozen kinds
+                self._refuse_undamaged(step, error)
                 damaged[step] = _first_line(error)
                 continue
+            check(restored[1])
             for bad_step, reason in damaged.items():
                 self._put_aside(bad_step, reason, step)
             if damaged:
@@ -216,10 +231,27 @@ class Checkpoints:
             return restored
         newest = max(damaged)
         raise InputError(
-            f"{self._manager.directory / str(newest)}: damaged, or written by another "
-            f"version of edvr_jax ({damaged[newest]}), and so is every other "
-            "checkpoint there; start a new run from weights, with --init"
+            f"{self._manager.directory / str(newest)}: damaged ({damaged[newest]}), "
+            "and so is every other checkpoint there; put a copy back, or start a new "
+            "run from weights, with --init"
         )
+
+    def _refuse_undamaged(self, step: int, error: Exception) -> None:
+        """Raise if a checkpoint was not read for another reason than damage."""
+        folder = self._manager.directory / str(step)
+        if _OTHER_STATE.search(str(error)):
+            raise InputError(
+                f"{folder}: written by another version of edvr_jax, or with another "
+                "optimizer; use those, or start a new run from weights, with --init"
+            ) from None
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        is_refused = isinstance(error, OSError | MemoryError) and not is_missing
+        if is_refused or _UNREADABLE.search(str(error)):
+            raise ResourceError(
+                f"{folder}: cannot be read ({_first_line(error)}); mend that and run "
+                "the same command again, or move the folder away to continue from "
+                "the checkpoint before it"
+            ) from None
 
     def _restore(
         self, step: int, like: TrainState
@@ -259,16 +291,3 @@ def _first_line(error: Exception) -> str:
         return match[1].strip()
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:160]
-
-
-def _read_scores(path: Path) -> dict[int, float]:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-        return {int(s): -math.inf if x is None else float(x) for s, x in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error}); without it the run continues, but does not "
-            "know which checkpoint was the best"
-        ) from None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,16 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
             process_count=parallel.process_count(),
         ) as batches:
             run = _Run(config, place, batches, train_clips, validate, log)
-            if not is_continued:
-                run.prepare_start()
-            # Claim
-            lock.hold()
-            workdir.claim(place.workdir, config, is_continued=is_continued)
-            state = _train_claimed(run, config, place, log, train_clips, val_clips)
+            log(
+                f"{len(train_clips)} training clips, {len(val_clips)} validation "
+                f"clips, {jax.device_count()} devices"
+            )
+
+            def begin() -> None:
+                lock.hold()
+                workdir.claim(place.workdir, config, is_continued=is_continued)
+
+            state = _train_checked(run, config, place, log, begin, is_continued)
 
     # Finish
     if parallel.is_main():
@@ -107,28 +111,34 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
     return state
 
 
-def _train_claimed(
+def _train_checked(
     run: "_Run",
     config: Config,
     place: Place,
     log: Log,
-    train_clips: list[Clip],
-    val_clips: list[Clip],
+    begin: Callable[[], None],
+    is_continued: bool,
 ) -> TrainState:
-    """Restore the newest checkpoint, else the start, and train to the last step."""
+    """Claim the folder by ``begin`` and train to the last step.
+
+    A run is claimed only once its checkpoint was read and fits, since that can be
+    refused, too.
+    """
+    if not is_continued:
+        run.prepare_start()
+        begin()
     with Checkpoints(
         place.workdir / workdir.CHECKPOINTS,
         keep=config.keep_checkpoints,
         is_planned=functools.partial(_is_planned, config=config),
         config=config,
     ) as saved:
-        if saved.latest_step is not None:
-            log(f"resumed at step {saved.latest_step}")
+        is_resumed = saved.latest_step is not None
         state = run.restore(saved)
-        log(
-            f"{len(train_clips)} training clips, {len(val_clips)} validation clips, "
-            f"{jax.device_count()} devices"
-        )
+        if is_continued:
+            begin()
+        if is_resumed:
+            log(f"resumed at step {int(state.step)}")
         with (
             Watch(config, place.workdir, int(state.step), log, place.wandb) as watch,
             Profile(place.profile, place.workdir / "profile") as profile,
@@ -176,8 +186,10 @@ class _Run:
         if saved.latest_step is None:
             self._batches.set_state(Batches.START)
             return self._start(saved)
-        state, data_state = saved.restore(jax.eval_shape(self._fresh))
-        self._check_clips(data_state.get("clips"))
+        state, data_state = saved.restore(
+            jax.eval_shape(self._fresh),
+            check=lambda data: self._check_clips(data.get("clips")),
+        )
         self._batches.set_state(data_state)
         return state
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -64,6 +65,8 @@ def check(
 def claim(workdir: Path, config: Config, *, is_continued: bool) -> None:
     """Write ``config.json``, and delete the run that is there unless it is continued.
 
+    The weights of a run that was done with other settings are renamed ``ema-1``, ...
+
     Args:
         workdir: Folder of the run, checked; made if needed.
         config: The experiment.
@@ -79,8 +82,8 @@ def claim(workdir: Path, config: Config, *, is_continued: bool) -> None:
             with files.report_failure(workdir):
                 if not is_continued:
                     _clear(workdir)
-                if old != config:  # the weights of a run that was done before
-                    (workdir / WEIGHTS).unlink(missing_ok=True)
+                if old != config:
+                    _keep_weights(workdir)
                 workdir.mkdir(parents=True, exist_ok=True)
             files.write(workdir / CONFIG, to_json(config).encode())
     finally:
@@ -173,6 +176,14 @@ def _has_checkpoint(workdir: Path) -> bool:
     return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
+def _keep_weights(workdir: Path) -> None:
+    """Rename the weights of a run that was done before with other settings."""
+    if (workdir / WEIGHTS).exists():
+        names = (workdir / f"ema-{number}.safetensors" for number in itertools.count(1))
+        free = next(path for path in names if not path.exists())
+        (workdir / WEIGHTS).rename(free)
+
+
 def _clear(workdir: Path) -> None:
     """Delete a run; decoded frames stay."""
     for name in (CHECKPOINTS, "tensorboard", "images", "profile"):
@@ -180,6 +191,8 @@ def _clear(workdir: Path) -> None:
             shutil.rmtree(workdir / name)
     for name in (LOG, WEIGHTS, SCORES, WANDB_ID, CONFIG):
         (workdir / name).unlink(missing_ok=True)
+    for path in workdir.glob("ema-*.safetensors"):
+        path.unlink()
 
 
 def _check_changes(

@@ -109,6 +109,68 @@ def damage(folder, step, how):
             DAMAGE[how](path)
 
 
+@pytest.mark.parametrize(
+    ("step", "error", "message"),
+    [
+        (26, PermissionError(13, "Permission denied"), "Permission denied"),
+        (26, OSError(5, "Input/output error"), "Input/output error"),
+        (26, MemoryError("out of memory"), "out of memory"),
+        (26, ValueError("RESOURCE_EXHAUSTED: host memory"), "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_what_cannot_be_read_now_is_not_damaged(
+    state, tmp_path, monkeypatch, step, error, message
+):
+    with open_checkpoints(tmp_path) as saved:
+        for number in (10, 26):
+            saved.save(at(state, number), {"windows": number})
+        restore = saved._restore
+
+        def fail(number, like):
+            if number == step:
+                raise error
+            return restore(number, like)
+
+        monkeypatch.setattr(saved, "_restore", fail)
+        with pytest.raises(ResourceError, match=rf"26: cannot be read .*{message}"):
+            saved.restore(state)
+    assert steps_there(tmp_path) == {10, 26}
+
+
+def test_newest_of_another_optimizer_is_not_damaged(state, tmp_path):
+    """Parts or shapes that differ; an older checkpoint that fits is not taken."""
+    key = next(iter(state.params))
+    others = (
+        {**state.params, "other": jnp.zeros(3)},
+        {**state.params, key: jax.tree.map(lambda x: x[None], state.params[key])},
+    )
+    for number, params in enumerate(others):
+        folder = tmp_path / str(number)
+        with open_checkpoints(folder) as saved:
+            saved.save(at(state, 10), {"windows": 10})
+            saved.save(at(state, 26).replace(params=params), {"windows": 26})
+            with pytest.raises(InputError, match="26: written by another version"):
+                saved.restore(state)
+        assert steps_there(folder) == {10, 26}
+
+
+def test_nothing_is_renamed_for_a_run_that_is_refused(state, tmp_path):
+    with open_checkpoints(tmp_path) as saved:
+        for step in (10, 20):
+            saved.save(at(state, step), {"windows": step})
+    damage(tmp_path, 20, "empty files")
+
+    def refuse(data):
+        raise InputError(f"not {data['windows']}")
+
+    with (
+        open_checkpoints(tmp_path) as saved,
+        pytest.raises(InputError, match="not 10"),
+    ):
+        saved.restore(state, check=refuse)
+    assert steps_there(tmp_path) == {10, 20}
+
+
 @pytest.mark.parametrize("how", DAMAGE)
 def test_damaged_checkpoint_is_put_aside(state, tmp_path, how, caplog):
     """As after a power cut; the newest good one is continued, and nothing deleted."""
@@ -131,7 +193,7 @@ def test_damaged_checkpoint_is_put_aside(state, tmp_path, how, caplog):
 def test_nothing_that_can_be_read_is_one_line(state, tmp_path):
     with open_checkpoints(tmp_path) as saved:
         saved.save(at(state, 10), {"windows": 10})
-        with pytest.raises(InputError, match=r"checkpoints/10: damaged, or written by"):
+        with pytest.raises(InputError, match=r"checkpoints/10: written by another"):
             saved.restore(state.replace(params={"other": jnp.zeros(3)}))
     assert steps_there(tmp_path) == {10}
 

@@ -16,6 +16,7 @@ from edvr_jax import load_weights, save_weights
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import Stopped
 from edvr_jax.watch import Watch
+from tests.test_workdir import content
 from tests.training import assert_same_bits, read_log, replace, run
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shared_steps")
@@ -224,12 +225,38 @@ def test_what_cannot_be_trained_is_refused(config, clips, tmp_path):
         run(dataclasses.replace(config, data=data), tmp_path, tmp_path / "run")
 
 
-def test_checkpoint_of_another_version_is_refused(config, clips, undisturbed, tmp_path):
-    shutil.copytree(undisturbed[0], tmp_path / "run")
-    for data in (tmp_path / "run" / "checkpoints").glob("*/data"):
+def test_a_run_of_damaged_checkpoints_is_left_as_it_is(
+    config, clips, undisturbed, tmp_path
+):
+    """Also with other settings; without all checkpoints but one it continues."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed[0], folder)
+    for data in (folder / "checkpoints").glob("*/data"):
         shutil.rmtree(data)
-    with pytest.raises(InputError, match=r"6: damaged, or written by another version"):
-        run(config, clips, tmp_path / "run")
+    before = content(folder)
+    for changed in (config, dataclasses.replace(config, seed=1)):
+        with pytest.raises(InputError, match=r"6: damaged .*every other checkpoint"):
+            run(changed, clips, folder, accept_changes=True)
+        assert content(folder) == before
+    shutil.copytree(
+        undisturbed[0] / "checkpoints" / "4",
+        folder / "checkpoints" / "4",
+        dirs_exist_ok=True,
+    )
+    _, lines = run(config, clips, folder)
+    assert "resumed at step 4" in lines
+
+
+def test_accepted_changes_keep_the_weights_of_before(
+    config, clips, undisturbed, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed[0], folder)
+    for number in (1, 2):
+        weights_before = (folder / "ema.safetensors").read_bytes()
+        changed = dataclasses.replace(config, seed=number)
+        run(changed, clips, folder, accept_changes=True)
+        assert (folder / f"ema-{number}.safetensors").read_bytes() == weights_before
 
 
 def test_one_bad_step_among_good_ones_is_seen_without_a_guard(config, tmp_path):

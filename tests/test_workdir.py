@@ -91,6 +91,17 @@ def test_refused_changes_leave_the_run_as_it_was(experiment, finished, tmp_path)
         assert content(finished) == before
 
 
+def test_a_checkpoint_that_does_not_fit_leaves_the_run_as_it_was(
+    experiment, clips, finished
+):
+    """It is read last, after all other checks."""
+    before = content(finished)
+    for changed in (experiment, dataclasses.replace(experiment, seed=1)):
+        with pytest.raises(InputError, match="6: written by another version"):
+            run(changed, clips, finished, accept_changes=True)
+        assert content(finished) == before
+
+
 @pytest.mark.parametrize("left", ["ema.safetensors", "log.jsonl"])
 def test_a_run_without_its_checkpoints_is_not_started_anew(
     experiment, clips, finished, left
