@@ -271,6 +271,13 @@ def wait_for_all(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def all_agree(is_right: bool) -> bool:
+    """Return whether something holds in every process; each must call this."""
+    if not is_job():
+        return is_right
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(is_right))))
+
+
 def process_index() -> int:
     """Return the number of this process."""
     return jax.process_index()

@@ -110,11 +110,9 @@ class Lock:
         """Lock the folder if it exists.
 
         Raises:
-            InputError: if another run has locked it.
+            InputError: in all processes, if another run has locked it.
         """
-        if parallel.is_main() and self._workdir.is_dir():
-            self._is_new = not (self._workdir / _LOCK).exists()
-            self._acquire()
+        self._lock_in_main(only_if=self._workdir.is_dir())
         return self
 
     def __exit__(self, *_):
@@ -127,15 +125,32 @@ class Lock:
             (self._workdir / _LOCK).unlink(missing_ok=True)
 
     def hold(self) -> None:
-        """Make the folder and lock it: the run begins."""
+        """Make the folder and lock it: the run begins.
+
+        Raises:
+            InputError: in all processes, if another run was faster, or the folder
+                cannot be written.
+        """
         self._is_held = True
-        if parallel.is_main() and not self._lock.is_locked:
-            with files.report_failure(self._workdir):
-                self._workdir.mkdir(parents=True, exist_ok=True)
-            self._acquire()
+        self._lock_in_main(only_if=True)
+
+    def _lock_in_main(self, *, only_if: bool) -> None:
+        """Lock in the first process; the others wait, and end with it if it fails."""
+        failure: InputError | None = None
+        if parallel.is_main() and only_if and not self._lock.is_locked:
+            try:
+                self._acquire()
+            except InputError as error:
+                failure = error
+        if not parallel.all_agree(failure is None):
+            raise failure or InputError(
+                f"{self._workdir}: the first process of the job could not lock it"
+            )
 
     def _acquire(self) -> None:
         with files.report_failure(self._workdir):
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            self._is_new = not (self._workdir / _LOCK).exists()
             try:
                 # A file system without locks cannot keep two processes apart.
                 with contextlib.suppress(NotImplementedError):

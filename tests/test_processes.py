@@ -8,6 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from edvr_jax.workdir import Lock
 from tests.training import last_step, losses, replace, run, start, wait_until
 
 pytestmark = [
@@ -106,3 +107,19 @@ def test_two_processes_of_two_devices(
     assert max(np.abs(x).max() for x in one.values()) > 1
     run(config, clips, workdir)
     assert_same_losses(workdir, undisturbed)
+
+
+def test_all_processes_of_a_second_job_are_refused(config, clips, tmp_path):
+    """Only the first one locks; the others must not wait for it in vain."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Lock(folder):
+        processes = start_two(config, clips, folder)
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2]
+    for error, message in zip(
+        errors, ("is training there", "first process"), strict=True
+    ):
+        (line,) = [text for text in error.splitlines() if text.startswith("error: ")]
+        assert message in line
+        assert "Traceback" not in error
