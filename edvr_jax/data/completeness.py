@@ -114,11 +114,15 @@ class DecodeMonitor:
         if self._start == math.inf and packet.is_keyframe:
             is_first = time <= (self._stream.start_time or 0)
             self._start = time if is_first or self.num_frames else math.inf
-        self._num_missing += bool(packet.size) and time >= self._start
+        # A cut in Matroska begins with a key frame; packets between it and the first
+        # frame shown that have no times need frames before the cut.
+        is_before_cut = packet.pts is None and packet.dts is None and not self._last
+        is_frame = bool(packet.size) and not is_before_cut
+        self._num_missing += is_frame and time >= self._start
 
-    def add_refused(self) -> None:
-        """Count a packet that the decoder refused."""
-        self.num_lost += 1
+    def add_refused(self, packet: Packet) -> None:
+        """Count a packet that the decoder refused; an empty one is no frame."""
+        self.num_lost += bool(packet.size)
 
     def add_frame(self, frame: VideoFrame) -> None:
         """Count a decoded frame."""

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -272,6 +272,7 @@ def decode_stream(
         InputError: if it cannot be read past damage or has colours that cannot be read;
             the frames before were yielded.
     """
+    refused: FFmpegError | None = None
     try:
         for packet in container.demux(stream):
             monitor.add_packet(packet)
@@ -280,9 +281,11 @@ def decode_stream(
                 continue  # the frame before is shown longer
             try:
                 frames = packet.decode()
-            except InvalidDataError:
-                monitor.add_refused()
-                continue
+            except MemoryError:
+                raise
+            except FFmpegError as error:  # decoders use any of FFmpeg's codes
+                refused, frames = error, []
+                monitor.add_refused(packet)
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
                 _check_matrix(path, frame)
@@ -290,6 +293,8 @@ def decode_stream(
                 yield frame
             if is_last:
                 break  # PyAV fails behind it if streams appeared in mid file
+        if refused is not None and not monitor.num_frames:
+            raise refused
     except FFmpegError as error:
         raise InputError(
             f"{path}: the video is damaged ({error.strerror}): {monitor.describe()}; "

@@ -293,3 +293,50 @@ def test_video_cut_before_its_index(tmp_path):
 def test_short_videos(tmp_path, num_frames):
     write_video(tmp_path / "clip.mkv", make_frames(num_frames), codec="ffv1")
     assert len(list(open_clip(tmp_path / "clip.mkv"))) == num_frames
+
+
+# Decoders refuse with different codes: H.263 with "Operation not permitted", rawvideo
+# with "Invalid argument", PNG with that of an external library.
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("clip.mov", "png", "rgb24"),
+        ("clip.mp4", "libvpx-vp9", "yuv420p"),
+        ("clip.3gp", "h263", "yuv420p"),
+    ],
+)
+def test_packets_that_the_decoder_refuses_are_read_past(
+    tmp_path, caplog, name, codec, pix_fmt
+):
+    path, frames = tmp_path / name, videos.moving_bars(12, 96, 128)
+    options = {"lag-in-frames": "0"} if codec == "libvpx-vp9" else {}
+    write_video(path, frames, codec=codec, pix_fmt=pix_fmt, options=options)
+    videos.blank_packets(path, [4, 7, 11])
+    assert len(list(open_clip(path))) == 9
+    assert caplog.messages == [f"{path} announces 12 frames, but 9 came"]
+
+
+def test_packet_whose_compression_is_damaged(tmp_path, caplog):
+    path = tmp_path / "clip.mov"
+    write_video(path, videos.moving_bars(12, 96, 128), codec="png", pix_fmt="rgb24")
+    videos.damage_packet(path, 5)
+    assert len(list(open_clip(path))) == 11
+    assert caplog.messages == [f"{path} announces 12 frames, but 11 came"]
+
+
+def test_raw_video_that_is_cut_within_a_frame(tmp_path, caplog):
+    path = tmp_path / "clip.avi"
+    write_video(path, videos.moving_bars(12), rate=25, codec="rawvideo")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 5 // 8])
+    assert len(list(open_clip(path))) == 7
+    assert caplog.messages == [f"{path} announces 12 frames, but 7 came"]
+
+
+def test_video_of_which_nothing_can_be_decoded(tmp_path):
+    path = tmp_path / "clip.3gp"
+    write_video(path, videos.moving_bars(3, 96, 128), codec="h263")
+    videos.blank_packets(path, range(3))
+    message = r"clip\.3gp: the video is damaged \(.+\): 0 frames were read"
+    with pytest.raises(InputError, match=message):
+        open_clip(path)
