@@ -205,6 +205,8 @@ def _load_network(
     try:
         config = from_dict(ModelConfig, manifest["configs"][index])
     except InputError as error:
+        if manifest["versions"] == versions():
+            raise ValueError(str(error)) from None
         raise _cannot_run(path, manifest, str(error)) from None
     encode, reconstruct = (
         _load_program(archive.read(f"{index}/{name}.bin"), path, manifest)

@@ -190,7 +190,7 @@ def test_checkpoint_deleted_by_the_running_run(run, tmp_path, monkeypatch):
         runs.read(copy, "20")
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"3": null}'])
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"3": []}'])
 def test_damaged_scores_are_one_line(run, tmp_path, damage):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
