@@ -101,9 +101,12 @@ def test_two_processes_of_two_devices(
         for folder in (undisturbed[0], workdir)
     )
     assert one.keys() == two.keys()
+    # Processes of other numbers of devices split their sums otherwise, also those of
+    # one window. CPU: 3e-7 of the largest gradient of a tensor, and 1.3e-6 in the
+    # temporal attention, where float32 is 8e-6 away from float64 in either process.
     for path, expected in one.items():
         largest = np.abs(expected).max()
-        np.testing.assert_allclose(two[path], expected, atol=1e-6 * largest, rtol=0)
+        np.testing.assert_allclose(two[path], expected, atol=1e-5 * largest, rtol=0)
     assert max(np.abs(x).max() for x in one.values()) > 1
     run(config, clips, workdir)
     assert_same_losses(workdir, undisturbed)
