@@ -7,7 +7,7 @@ Convolutional Networks", CVPR Workshops 2019, arXiv:1905.02716.
 from importlib import metadata
 
 from edvr_jax import export, ops
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.convert import from_torch, to_torch
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
@@ -20,6 +20,7 @@ __all__ = [
     "CascadeConfig",
     "InputError",
     "ModelConfig",
+    "NetworkConfig",
     "__version__",
     "create_model",
     "export",

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edvr_jax import losses
 from edvr_jax.config import FidelityConfig, OptimConfig
@@ -151,7 +152,7 @@ def estimate(params: Any, frames: jax.Array, *, model: nn.Module) -> jax.Array:
     return next(x for name, x in offsets.items() if name.endswith("dcn_pack_l1"))
 
 
-def correlation(offset: np.ndarray, flow: np.ndarray) -> float:
+def correlation(offset: ArrayLike, flow: ArrayLike) -> float:
     """Pearson's correlation of offsets and flow: 1 follows the motion, 0 does not.
 
     Args:

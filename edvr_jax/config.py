@@ -104,7 +104,7 @@ class ModelConfig:
     out_channels: int = 3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the fields against each other."""
         _positive(
             self,
@@ -191,7 +191,7 @@ class CascadeConfig:
         num_features=128, num_reconstruct_blocks=20, scale=1, hr_in=True
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check that the two stages fit together."""
         if self.stage2.output_scale != 1:
             raise InputError(
@@ -244,6 +244,10 @@ class CascadeConfig:
         return self.stage2.out_channels
 
 
+# One network, or the two of a cascade.
+NetworkConfig = ModelConfig | CascadeConfig
+
+
 @dataclasses.dataclass(frozen=True)
 class WebConfig:
     """Ranges of the track ``web``; every window draws its own values.
@@ -263,7 +267,7 @@ class WebConfig:
     codecs: tuple[Codec, ...] = ("h264", "h264", "h264", "h265", "vp9")
     crf: tuple[float, float] = (17.0, 35.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges."""
         _not_negative(self, "max_noise_sigma")
         if not 0 <= self.clean <= 1:
@@ -311,7 +315,7 @@ class DegradeConfig:
     noise_sigma: float = 0.0
     web: WebConfig = WebConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges."""
         _positive(self, "blur_frames frame_step")
         _not_negative(self, "crf noise_sigma shake")
@@ -415,7 +419,7 @@ class DataConfig:
     max_disk_cache_gib: float = 200.0
     skip_bad: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges, and fields against each other."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
         _positive(self, "crop_candidates")
@@ -474,7 +478,7 @@ class FidelityConfig:
     huber_delta: float = 4.0
     alone: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges, and that there is a loss."""
         _not_negative(self, "weight tolerance")
         if self.decay_periods is not None:
@@ -536,7 +540,7 @@ class OptimConfig:
     remat: bool = False
     fidelity: FidelityConfig = FidelityConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check that every period has a weight, and ranges."""
         if len(self.period_steps) != len(self.restart_weights):
             raise InputError(
@@ -584,7 +588,7 @@ class GuardConfig:
     lr_factor: float = 0.3
     max_rollbacks: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges."""
         _positive(self, "patience")
         _not_negative(self, "max_rollbacks lr_factor")
@@ -626,7 +630,7 @@ class EvalConfig:
     protocol: ProtocolName | None = None
     frames_per_clip: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check ranges."""
         _positive(self, "every_steps")
         _not_negative(self, "frames_per_clip")
@@ -665,7 +669,7 @@ class Config:
     checkpoint_every_steps: int = 5_000
     keep_checkpoints: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check the parts against each other."""
         _positive(
             self,

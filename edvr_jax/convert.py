@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from edvr_jax import files
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.models import torch_names
@@ -190,7 +190,7 @@ def _infer_config(arrays: Mapping[str, np.ndarray], source: str) -> ModelConfig:
 
 
 def to_torch(
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Mapping[str, Any],
     path: str | os.PathLike[str],
     *,

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from edvr_jax import metrics
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import NetworkConfig
 from edvr_jax.data import pairs
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
@@ -81,7 +81,7 @@ class ClipScores:
 
 
 def evaluate(
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Any,
     clips: Iterable[EvalClip],
     *,
@@ -121,7 +121,7 @@ def evaluate(
 
 
 def evaluate_clip(
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Any,
     gt: Iterable[np.ndarray],
     lq: Iterable[np.ndarray] | None = None,
@@ -312,7 +312,7 @@ def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str
 
 
 def _restore(
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Any,
     frames: Iterable[np.ndarray],
     protocol: Protocol,

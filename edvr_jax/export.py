@@ -27,7 +27,7 @@ import safetensors.numpy
 from flax import linen as nn
 
 from edvr_jax import files
-from edvr_jax.config import CascadeConfig, ModelConfig, from_dict
+from edvr_jax.config import ModelConfig, NetworkConfig, from_dict
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 def save(
     path: str | Path,
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Any,
     *,
     platforms: Sequence[str] = PLATFORMS,

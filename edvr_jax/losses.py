@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 
 def charbonnier(
-    pred: jax.Array,
-    target: jax.Array,
+    pred: ArrayLike,
+    target: ArrayLike,
     *,
     eps: float = 1e-12,
-    weight: jax.Array | None = None,
+    weight: ArrayLike | None = None,
 ) -> jax.Array:
     """Sum of ``sqrt((pred - target)^2 + eps)`` over all elements, in float32.
 
@@ -30,12 +31,14 @@ def charbonnier(
     Raises:
         ValueError: if the shapes differ, or there is not one weight an image.
     """
+    pred, target = jnp.asarray(pred), jnp.asarray(target)
     if pred.shape != target.shape:
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
     dtype = np.promote_types(pred.dtype, jnp.float32)
     difference = pred.astype(dtype) - target.astype(dtype)
     distance = jnp.sqrt(difference**2 + eps)
     if weight is not None:
+        weight = jnp.asarray(weight)
         if weight.shape != pred.shape[:1]:
             raise ValueError(f"weight is {weight.shape} but pred is {pred.shape}")
         distance *= weight.reshape(-1, *[1] * (distance.ndim - 1))
@@ -43,12 +46,12 @@ def charbonnier(
 
 
 def offset_fidelity(
-    offset: jax.Array,
-    flow: jax.Array,
+    offset: ArrayLike,
+    flow: ArrayLike,
     *,
     tolerance: float = 0.0,
     huber_delta: float = 4.0,
-    weight: jax.Array | None = None,
+    weight: ArrayLike | None = None,
 ) -> jax.Array:
     """Huber loss of offsets that should follow the optical flow, in float32.
 
@@ -70,8 +73,10 @@ def offset_fidelity(
     Raises:
         ValueError: if the shapes differ, or there is not one weight a window.
     """
+    offset, flow = jnp.asarray(offset), jnp.asarray(flow)
     if offset.shape != flow.shape:
         raise ValueError(f"offset is {offset.shape} but flow is {flow.shape}")
+    weight = None if weight is None else jnp.asarray(weight)
     if weight is not None and weight.shape != offset.shape[:1]:
         raise ValueError(f"weight is {weight.shape} but offset is {offset.shape}")
     error = jnp.abs(offset.astype(jnp.float32) - flow.astype(jnp.float32))

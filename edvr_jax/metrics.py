@@ -10,6 +10,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from edvr_jax.errors import InputError
 
@@ -20,7 +21,7 @@ SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: ArrayLike) -> np.ndarray:
     """Clip and round an image to 8 bit.
 
     Args:
@@ -42,7 +43,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(scaled).astype(np.uint8)
 
 
-def rgb_to_y(image: np.ndarray) -> np.ndarray:
+def rgb_to_y(image: ArrayLike) -> np.ndarray:
     """Compute the studio-range luma of an 8-bit RGB image.
 
     Args:
@@ -55,13 +56,14 @@ def rgb_to_y(image: np.ndarray) -> np.ndarray:
         Pixels and luma pass through float32 in [0, 1] as in the reference; without
         it PSNR moves by 1e-7 dB.
     """
-    luma = (image / np.float32(255)) @ LUMA + 16
+    luma = (np.asarray(image) / np.float32(255)) @ LUMA + 16
     luma = (luma / 255).astype(np.float32) * np.float32(255)
     return luma.astype(np.float64)[..., None]
 
 
-def crop_border(image: np.ndarray, width: int) -> np.ndarray:
+def crop_border(image: ArrayLike, width: int) -> np.ndarray:
     """Cut ``width`` pixels off each side of [H, W, C]."""
+    image = np.asarray(image)
     left = min(image.shape[:2]) - 2 * width
     if width < 0 or left < 1:
         raise InputError(
@@ -72,7 +74,7 @@ def crop_border(image: np.ndarray, width: int) -> np.ndarray:
 
 
 def psnr(
-    a: np.ndarray, b: np.ndarray, *, crop_border: int = 0, channel: Channel = "rgb"
+    a: ArrayLike, b: ArrayLike, *, crop_border: int = 0, channel: Channel = "rgb"
 ) -> float:
     """Compute the peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
@@ -95,7 +97,7 @@ def psnr(
 
 
 def ssim(
-    a: np.ndarray, b: np.ndarray, *, crop_border: int = 0, channel: Channel = "rgb"
+    a: ArrayLike, b: ArrayLike, *, crop_border: int = 0, channel: Channel = "rgb"
 ) -> float:
     """Compute the structural similarity.
 
@@ -131,7 +133,7 @@ def ssim(
 
 
 def _prepare(
-    a: np.ndarray, b: np.ndarray, width: int, channel: Channel
+    a: ArrayLike, b: ArrayLike, width: int, channel: Channel
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round, crop, take luma; two float64 images."""
     a, b = np.asarray(a), np.asarray(b)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import NetworkConfig
 
 Params = Any  # nested dict of arrays
 
@@ -38,7 +38,7 @@ def create_train_state(
     key: jax.Array,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
 ) -> TrainState:
     """Initialise parameters, average and optimizer.
 

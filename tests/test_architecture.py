@@ -249,6 +249,8 @@ def _missing_docstrings(node: ast.AST, where: str) -> Iterator[str]:
             continue
         if child.name.startswith("_") and child.name != "__call__":
             continue
+        if "overload" in map(ast.unparse, child.decorator_list):
+            continue
         if not ast.get_docstring(child):
             yield f"{where}:{child.lineno}: {child.name} has no docstring"
         if isinstance(child, ast.ClassDef):
@@ -341,6 +343,11 @@ def test_rule_catches(rule, path, source):
         (configs_import_config_only, "configs/a.py", "from edvr_jax.config import A"),
         (configs_import_config_only, "configs/a.py", "import dataclasses"),
         (pmap_in_parallel_only, "edvr_jax/parallel.py", "f = jax.pmap(g)"),
+        (
+            public_docstrings,
+            "edvr_jax/a.py",
+            '"""D."""\n@overload\ndef f(): ...\n\n\ndef f():\n    """D."""',
+        ),
         (
             short_files,
             "edvr_jax/ops/a.py",

@@ -4,9 +4,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edvr_jax import cli
+from edvr_jax import cli, weights
+from edvr_jax.config import ModelConfig
+from edvr_jax.ops import resize_bilinear
+from tests import typed_user
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [
@@ -70,6 +74,32 @@ def test_replacing_a_module_runs():
     exec(compile(example, "<docs/design.md>", "exec"), names)
     assert names["restored"].shape == (1, 64, 64, 3)
     assert set(names["params"]["fusion"]) == {"Conv_0"}
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_typed_program_runs(tmp_path, random_params, tiny_config):
+    single = ModelConfig(
+        num_features=4,
+        num_frames=1,
+        deformable_groups=1,
+        num_extract_blocks=0,
+        num_reconstruct_blocks=0,
+        scale=1,
+        with_tsa=False,
+        with_alignment=False,
+    )
+    names = ("single", "both", "torch")
+    file, both, torch = (tmp_path / f"{name}.safetensors" for name in names)
+    params = random_params(single)
+    weights.save_weights(file, single, params, origin="here", license="none")
+    typed_user.join(file, file, both)
+    typed_user.convert(torch, tiny_config, random_params(tiny_config))
+    clip = np.ones((2, 4, 4, 3), np.float32)
+    for path in (file, both):
+        restored = list(typed_user.restore_by_file(path, resize_bilinear(clip, 1)))
+        assert [x.shape for x in restored] == [(4, 4, 3)] * 2
+    typed_user.operate(np.ones((1, 4, 4, 2)))
+    typed_user.measure(np.ones((16, 16, 3)))
 
 
 def test_changelog_has_the_version():

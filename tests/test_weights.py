@@ -1,4 +1,5 @@
 import json
+from typing import get_args
 
 import jax
 import numpy as np
@@ -114,6 +115,8 @@ def test_cascade_round_trip_and_its_stages(tmp_path, random_params):
     assert_same(params, combined)
     with pytest.raises(InputError, match="stage2 must keep the size"):
         weights.combine_stages(stages[1], stages[0])
+    with pytest.raises(InputError, match="not a cascade"):
+        weights.combine_stages((config, params), stages[1])
 
 
 def test_parameters_of_another_network_are_refused(tmp_path, random_params):
@@ -194,6 +197,10 @@ def test_names_that_ship(tmp_path, monkeypatch, random_params):
     assert weights.read_metadata("tiny").origin == ABOUT["origin"]
     with pytest.raises(InputError, match=r"tinny: no such .* that ship: tiny$"):
         weights.load_weights("tinny")
+
+
+def test_types_know_the_networks_that_ship():
+    assert sorted(get_args(weights.Shipped)) == sorted(weights.available_weights())
 
 
 @pytest.mark.parametrize("name", weights.available_weights())

@@ -10,7 +10,7 @@ import tyro
 from edvr_jax import convert, weights
 from edvr_jax.commands import output
 from edvr_jax.commands.paths import check_other
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.models import torch_names
@@ -98,9 +98,7 @@ class Convert:
         return weights.Metadata(config, "native", origin, license_of_run), params
 
 
-def _format_mapping(
-    config: ModelConfig | CascadeConfig, source: str, target: str
-) -> str:
+def _format_mapping(config: NetworkConfig, source: str, target: str) -> str:
     rows = [[source, "shape", target, "shape"]]
     sides = [_side(config, layout) for layout in (source, target)]
     for path in params_lib.shapes(config):

@@ -3,15 +3,18 @@
 EDVR (arXiv:1905.02716), section 3.4 "Two-Stage Restoration".
 """
 
+from typing import overload
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from edvr_jax import config as config_lib
-from edvr_jax.models.edvr import EDVR, create_edvr
+from edvr_jax.models.edvr import EDVR, WindowNetwork, create_edvr
 
 
-class Cascade(nn.Module):
+class Cascade(WindowNetwork):
     """Apply stage 1 to every window that stage 2 needs, then stage 2.
 
     Attributes:
@@ -22,7 +25,7 @@ class Cascade(nn.Module):
     stage1: EDVR
     stage2: EDVR
 
-    def __call__(self, frames: jax.Array) -> jax.Array:
+    def __call__(self, frames: ArrayLike) -> jax.Array:
         """Restore one frame of each window.
 
         Args:
@@ -42,6 +45,7 @@ class Cascade(nn.Module):
             The official code saves stage 1's results as 8-bit images in between;
             here they stay floating point, clipped to [0, 1].
         """
+        frames = jnp.asarray(frames)
         t1, t2 = self.stage1.num_frames, self.stage2.num_frames
         if frames.ndim != 5 or frames.shape[1] != t1 + t2 - 1:
             raise ValueError(
@@ -67,8 +71,22 @@ def _windows(level: jax.Array, num_frames: int) -> jax.Array:
     return windows.reshape(-1, *windows.shape[2:])
 
 
+@overload
 def create_model(
-    config: config_lib.ModelConfig | config_lib.CascadeConfig,
+    config: config_lib.ModelConfig,
+    *,
+    predeblur: nn.Module | None = None,
+    pcd_align: nn.Module | None = None,
+    fusion: nn.Module | None = None,
+) -> EDVR: ...
+
+
+@overload
+def create_model(config: config_lib.CascadeConfig) -> Cascade: ...
+
+
+def create_model(
+    config: config_lib.NetworkConfig,
     *,
     predeblur: nn.Module | None = None,
     pcd_align: nn.Module | None = None,

@@ -5,10 +5,14 @@ XPixelGroup/BasicSR, basicsr/archs/edvr_arch.py at 323cc143, and, for ``hr_in``
 without PreDeblur, against the official repository's EDVR_arch.py.
 """
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from edvr_jax import config as config_lib
 from edvr_jax.models.layers import Conv, Dtype, ResidualBlockNoBN, leaky_relu
@@ -24,7 +28,26 @@ _HR_FEATURES = 64
 _SHUFFLE_FACTORS = {1: (), 2: (2,), 3: (3,), 4: (2, 2)}
 
 
-class EDVR(nn.Module):
+class WindowNetwork(nn.Module):
+    """A network that restores one frame of each window."""
+
+    if TYPE_CHECKING:  # by Linen's types, apply returns an image or a tuple
+
+        @overload
+        def apply(
+            self, variables: Mapping[str, Any], frames: ArrayLike
+        ) -> jax.Array: ...
+
+        @overload
+        def apply(
+            self, variables: Mapping[str, Any], *args: Any, **options: Any
+        ) -> Any: ...
+
+        def apply(self, *args: Any, **options: Any) -> Any:
+            """Apply the network, or a method of it, to variables."""
+
+
+class EDVR(WindowNetwork):
     """Restore the center frame of a window.
 
     ``encode`` works frame by frame and ``reconstruct`` on a window of encoded
@@ -92,7 +115,7 @@ class EDVR(nn.Module):
         self.conv_hr = Conv(_HR_FEATURES, dtype=dtype)
         self.conv_last = Conv(self.out_channels, dtype=dtype)
 
-    def __call__(self, frames: jax.Array) -> jax.Array:
+    def __call__(self, frames: ArrayLike) -> jax.Array:
         """Restore the center frame of each window.
 
         Args:
@@ -107,6 +130,7 @@ class EDVR(nn.Module):
             TypeError: if the frames are not floating point.
             ValueError: if the number of frames or the size does not fit.
         """
+        frames = jnp.asarray(frames)
         if frames.ndim != 5 or frames.shape[1] != self.num_frames:
             raise ValueError(
                 f"expected frames [N, {self.num_frames}, H, W, C], got {frames.shape}"

@@ -13,7 +13,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import cascade
 
@@ -34,7 +34,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=128)
-def shapes(config: ModelConfig | CascadeConfig) -> Mapping[str, Shape]:
+def shapes(config: NetworkConfig) -> Mapping[str, Shape]:
     """Return the shape of every parameter of a network, by flat name.
 
     Nothing is computed: the network is only traced.
@@ -49,7 +49,7 @@ def shapes(config: ModelConfig | CascadeConfig) -> Mapping[str, Shape]:
     return {key: leaf.shape for key, leaf in flatten(tree["params"]).items()}
 
 
-def count(config: ModelConfig | CascadeConfig) -> int:
+def count(config: NetworkConfig) -> int:
     """Return the number of parameters of a network."""
     return sum(math.prod(shape) for shape in shapes(config).values())
 

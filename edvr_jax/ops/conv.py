@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from edvr_jax.ops import varying
 
@@ -42,7 +43,7 @@ def compiler_options() -> dict[str, str | bool | int | float] | None:
     return {_CPU_FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
+def conv2d(x: ArrayLike, kernel: ArrayLike, strides: int = 1) -> jax.Array:
     """Convolve with zeros around the image, half the kernel's side wide.
 
     The padding is the same on all sides, also with strides, as in PyTorch;
@@ -61,6 +62,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int = 1) -> jax.Array:
         ValueError: if the shapes do not fit together, or strides is not a whole
             number from 1 up.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != kernel.dtype:
         raise TypeError(
             f"x and kernel must have one floating point type, got {x.dtype} and "

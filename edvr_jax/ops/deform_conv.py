@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from edvr_jax.ops import bilinear, varying
 
@@ -31,11 +32,11 @@ _COLUMNS_BYTES_ACCELERATOR = 2**29
 
 
 def deform_conv2d(
-    x: jax.Array,
-    offset: jax.Array,
-    mask: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None = None,
+    x: ArrayLike,
+    offset: ArrayLike,
+    mask: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
     strides: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 1,
@@ -79,6 +80,8 @@ def deform_conv2d(
         integer position the derivative to the offset is the one to the right and
         below, as in torchvision.
     """
+    x, offset, mask, kernel = map(jnp.asarray, (x, offset, mask, kernel))
+    bias = None if bias is None else jnp.asarray(bias)
     _check_types(x=x, offset=offset, mask=mask, kernel=kernel, bias=bias)
     grid = bilinear.Grid(
         _pair("kernel", kernel.shape[:2]),

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def resize_bilinear(x: jax.Array, scale: int) -> jax.Array:
+def resize_bilinear(x: ArrayLike, scale: int) -> jax.Array:
     """Enlarge by an integer factor with half-pixel centres.
 
     Equals ``torch.nn.functional.interpolate(mode="bilinear",
@@ -17,6 +18,7 @@ def resize_bilinear(x: jax.Array, scale: int) -> jax.Array:
     Returns:
         [N, scale*H, scale*W, C], dtype of x.
     """
+    x = jnp.asarray(x)
     if scale == 1:
         return x
     return _enlarge_axis(_enlarge_axis(x, 2, scale), 1, scale)
@@ -44,7 +46,7 @@ def _enlarge_axis(x, axis, scale):
     return jnp.stack(mixed, axis + 1).reshape(shape)
 
 
-def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+def pixel_shuffle(x: ArrayLike, factor: int) -> jax.Array:
     """Rearrange channels into space, as ``torch.nn.PixelShuffle``.
 
     Channel ``c * factor**2 + i * factor + j`` becomes channel c of the pixel at
@@ -61,6 +63,7 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     Raises:
         ValueError: if the channels are not a multiple of factor**2.
     """
+    x = jnp.asarray(x)
     n, height, width, channels = x.shape
     if channels % factor**2:
         raise ValueError(f"{channels} channels are not a multiple of {factor**2}")

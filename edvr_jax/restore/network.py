@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import ModelConfig, NetworkConfig
 from edvr_jax.models.cascade import Cascade, create_model
 from edvr_jax.ops import conv
 
@@ -52,7 +52,7 @@ class Network:
 
 
 def create_networks(
-    config: ModelConfig | CascadeConfig, params: Any, model: nn.Module | None = None
+    config: NetworkConfig, params: Any, model: nn.Module | None = None
 ) -> list[Network]:
     """Make the networks that restore a frame one after the other.
 

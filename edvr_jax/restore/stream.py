@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import ModelConfig, NetworkConfig
 from edvr_jax.data import scenes
 from edvr_jax.data.windows import PADDING_MODES
 from edvr_jax.errors import InputError
@@ -30,9 +31,9 @@ _DTYPES = ("float32", "uint8", "uint16")
 
 
 def restore_frames(
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Any,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[ArrayLike],
     *,
     padding: str = "reflection_circle",
     model: nn.Module | None = None,
@@ -215,7 +216,7 @@ class Restorer:
 
     def __call__(
         self,
-        frames: Iterable[np.ndarray],
+        frames: Iterable[ArrayLike],
         *,
         only: Container[int] | None = None,
         dtype: Any = np.float32,
@@ -230,12 +231,12 @@ class Restorer:
 
     def _restore(
         self,
-        frames: Iterable[np.ndarray],
+        frames: Iterable[ArrayLike],
         only: Container[int] | None,
         dtype: np.dtype,
     ) -> Iterator[np.ndarray]:
-        frames = _check_frames(frames, self._num_channels)
-        clips = scenes.split(frames) if self._with_scene_cuts else [frames]
+        checked = _check_frames(frames, self._num_channels)
+        clips = scenes.split(checked) if self._with_scene_cuts else [checked]
         first = 0
         for clip in clips:
             counted = _Counted(clip)
@@ -335,7 +336,7 @@ class _Around:
 
 
 def _check_frames(
-    frames: Iterable[np.ndarray], num_channels: int
+    frames: Iterable[ArrayLike], num_channels: int
 ) -> Iterator[np.ndarray]:
     first = None
     for index, frame in enumerate(frames):

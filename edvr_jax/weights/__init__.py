@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from edvr_jax import convert
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native, runs
@@ -35,6 +35,8 @@ __all__ = [
 
 _SUFFIX = ".safetensors"
 
+Shipped = Literal["edvr_s_x4"]  # the names of networks that ship
+
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
@@ -47,7 +49,7 @@ class Metadata:
         license: Terms of the weights and their data; "" if the file does not say.
     """
 
-    config: ModelConfig | CascadeConfig
+    config: NetworkConfig
     layout: Literal["native", "basicsr", "official", "mmagic"]
     origin: str = ""
     license: str = ""
@@ -65,9 +67,19 @@ def _is_weights(file: Any) -> bool:
     return file.name.endswith(_SUFFIX) and not file.name.startswith(".")
 
 
+@overload
+def load_weights(name_or_path: Shipped) -> tuple[ModelConfig, dict[str, Any]]: ...
+
+
+@overload
 def load_weights(
     name_or_path: str | os.PathLike[str],
-) -> tuple[ModelConfig | CascadeConfig, dict[str, Any]]:
+) -> tuple[NetworkConfig, dict[str, Any]]: ...
+
+
+def load_weights(
+    name_or_path: str | os.PathLike[str],
+) -> tuple[NetworkConfig, dict[str, Any]]:
     """Load weights that ship, or any weights file.
 
     Args:
@@ -80,7 +92,8 @@ def load_weights(
     Returns:
         The configuration and the parameters, nested, float32 NumPy arrays. For a
         cascade these are a CascadeConfig and ``{"stage1": ..., "stage2": ...}``:
-        ``config.stage1`` with ``params["stage1"]`` is a network of its own.
+        ``config.stage1`` with ``params["stage1"]`` is a network, too. In types, a name
+        that ships has a ModelConfig; anything else a NetworkConfig, either of the two.
 
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.
@@ -155,7 +168,7 @@ def _find(name_or_path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def save_weights(
     path: str | os.PathLike[str],
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Mapping[str, Any],
     *,
     origin: str,
@@ -192,8 +205,8 @@ def fingerprint(params: Mapping[str, Any]) -> str:
 
 
 def combine_stages(
-    stage1: tuple[ModelConfig, Mapping[str, Any]],
-    stage2: tuple[ModelConfig, Mapping[str, Any]],
+    stage1: tuple[NetworkConfig, Mapping[str, Any]],
+    stage2: tuple[NetworkConfig, Mapping[str, Any]],
 ) -> tuple[CascadeConfig, dict[str, Any]]:
     """Make a cascade of two networks, each as load_weights returns it.
 
@@ -205,7 +218,13 @@ def combine_stages(
         Configuration and parameters of the cascade.
 
     Raises:
-        InputError: if the networks do not fit together.
+        InputError: if the networks do not fit together, or one is a cascade itself.
     """
-    config = CascadeConfig(stage1=stage1[0], stage2=stage2[0])
-    return config, {"stage1": dict(stage1[1]), "stage2": dict(stage2[1])}
+    (config1, params1), (config2, params2) = stage1, stage2
+    if not (isinstance(config1, ModelConfig) and isinstance(config2, ModelConfig)):
+        raise InputError(
+            "a stage is one network, not a cascade; take config.stage1 with "
+            "params['stage1'], or config.stage2 with params['stage2']"
+        )
+    config = CascadeConfig(stage1=config1, stage2=config2)
+    return config, {"stage1": dict(params1), "stage2": dict(params2)}

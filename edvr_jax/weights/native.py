@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from edvr_jax import config as config_lib
 from edvr_jax import convert, files
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 
@@ -49,9 +49,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def read_config(
-    metadata: Mapping[str, str], source: str
-) -> ModelConfig | CascadeConfig:
+def read_config(metadata: Mapping[str, str], source: str) -> NetworkConfig:
     """Return the configuration in a native file's metadata."""
     try:
         cls = CONFIG_TYPES[metadata["config_type"]]
@@ -60,7 +58,7 @@ def read_config(
         raise InputError(f"{source}: its configuration is damaged: {error}") from None
 
 
-def read(path: Path) -> tuple[ModelConfig | CascadeConfig, dict[str, Any]]:
+def read(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
     """Read a native file.
 
     Args:
@@ -87,7 +85,7 @@ def read(path: Path) -> tuple[ModelConfig | CascadeConfig, dict[str, Any]]:
 
 def write(
     path: Path,
-    config: ModelConfig | CascadeConfig,
+    config: NetworkConfig,
     params: Mapping[str, Any],
     *,
     origin: str,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edvr_jax import config as config_lib
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
@@ -45,7 +45,7 @@ def split(name: str) -> tuple[Path, str | None] | None:
     return Path(match[1]), match[2]
 
 
-def read_config(folder: Path) -> ModelConfig | CascadeConfig:
+def read_config(folder: Path) -> NetworkConfig:
     """Return the network of a run.
 
     Raises:
@@ -71,7 +71,7 @@ def read_config(folder: Path) -> ModelConfig | CascadeConfig:
 
 def read(
     folder: Path, selected: str | None = None, *, raw: bool = False
-) -> tuple[ModelConfig | CascadeConfig, dict[str, Any], str]:
+) -> tuple[NetworkConfig, dict[str, Any], str]:
     """Read the weights of a run.
 
     Args:
