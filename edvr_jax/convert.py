@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 from edvr_jax.models import params as params_lib
 from edvr_jax.models import torch_names
 from edvr_jax.models.torch_names import LAYOUTS, Layout
@@ -112,7 +112,7 @@ def _unwrap(state: Any, source: str) -> dict[str, np.ndarray]:
     tensors = {str(k): v for k, v in state.items() if isinstance(v, np.ndarray)}
     skipped += [str(key) for key in state if str(key) not in tensors]
     if not tensors:
-        holds = f"; it holds {', '.join(skipped[:5])}" if skipped else ""
+        holds = f"; it holds {list_some(skipped)}" if skipped else ""
         remedy = "save the network's state_dict()"
         raise InputError(f"{source}: holds no table of parameters{holds}; {remedy}")
     # A wrapper may be in another, in any order.

@@ -1,4 +1,6 @@
-"""The exceptions that mean "the user can fix this"."""
+"""The exceptions that mean "the user can fix this", and parts of their messages."""
+
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -15,3 +17,10 @@ class ResourceError(InputError):
 
 class OutputError(ResourceError):
     """The disk, or a limit on it, refuses what is to be written."""
+
+
+def list_some(names: Iterable[object], limit: int = 6, separator: str = ", ") -> str:
+    """Join the first names for a message, and count the others."""
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more

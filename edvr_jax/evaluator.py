@@ -21,13 +21,12 @@ from edvr_jax import metrics
 from edvr_jax.config import NetworkConfig
 from edvr_jax.data import pairs
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 from edvr_jax.protocols import EvalClip, Protocol
 from edvr_jax.restore import stream
 
 Scores = dict[str, float]
 
-_SHOWN = 10  # frames that a line names
 
 DEFINITIONS = {
     "metric": {
@@ -255,11 +254,9 @@ def describe_infinite(clips: Sequence[ClipScores]) -> list[str]:
         frames = sorted({k for key in keys for k in clip.infinite_frames(key)})
         if frames:
             total += len(frames)
-            shown = ", ".join(map(str, frames[:_SHOWN]))
-            more = ", ..." if len(frames) > _SHOWN else ""
             lines.append(
                 f"{clip.name}: PSNR is infinite in {len(frames)} of {clip.num_frames} "
-                f"frames, which are not in its mean: {shown}{more}"
+                f"frames, which are not in its mean: {list_some(frames, 10)}"
             )
     if len(lines) > 1:
         num_frames = sum(clip.num_frames for clip in clips)

@@ -14,7 +14,7 @@ from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config
 from edvr_jax.data.clips import Clip, open_clips
 from edvr_jax.data.pipeline import Batches
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 from edvr_jax.interruption import Interruption, Stopped
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
@@ -318,9 +318,7 @@ def _describe_clips(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "changed": [n for n in now if n in before and list(before[n]) != now[n]],
     }
     return "; ".join(
-        f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for what, names in groups.items()
-        if names
+        f"{what}: {list_some(names)}" for what, names in groups.items() if names
     )
 
 

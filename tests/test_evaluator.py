@@ -263,4 +263,4 @@ def test_a_frame_that_is_infinite_for_one_method_counts_for_none():
     assert [fact in line for fact, line in zip(facts, lines, strict=True)] == [True] * 3
     many = [{"psnr_y": math.inf}] * 30
     (line,) = describe_infinite([ClipScores("c", {"model": many})])
-    assert line.endswith("8, 9, ...")
+    assert line.endswith("8, 9 and 20 more")

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from edvr_jax.data import datasets, records
 from edvr_jax.data.datasets.layout import GT, Layout
 from edvr_jax.data.frame_store import FrameStore
 from edvr_jax.data.frames import Frames
-from edvr_jax.errors import InputError, OutputError
+from edvr_jax.errors import InputError, OutputError, list_some
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +56,8 @@ def open_clips(
     known = layout.streams[GT]
     for name in data.val_clips:
         if name not in known:
-            raise InputError(f"{root}: no clip named {name}; there are {_some(known)}")
+            found = list_some(known, 10)
+            raise InputError(f"{root}: no clip named {name}; there are {found}")
     if not layout.train:
         raise InputError(f"{data.dataset} is a test set, it must not be trained on")
     train = [name for name in layout.train if name not in data.val_clips]
@@ -156,8 +156,3 @@ def window_length(config: Config) -> int:
     """Count the frames of a scene that the shortest window reaches over."""
     step = min(config.data.intervals) * config.data.window_step
     return (config.model.num_frames - 1) * step + config.data.exposure
-
-
-def _some(names: Mapping[str, Any]) -> str:
-    shown = ", ".join(list(names)[:10])
-    return shown if len(names) <= 10 else f"{shown}, ... ({len(names)} in all)"

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edvr_jax.data import images, video
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 
 _log = logging.getLogger(__name__)
 
 _DIGITS = re.compile(r"\d+")
-_SHOWN = 5  # names in a message
 
 
 def clip_name(path: Path) -> str:
@@ -39,7 +38,7 @@ def select_clips(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     for name in names:
         if name not in clips:
             raise InputError(
-                f"{folder}: no clip named {name}; there are {', '.join(clips)}"
+                f"{folder}: no clip named {name}; there are {list_some(clips)}"
             )
     return [clips[name] for name in names or clips]
 
@@ -78,10 +77,10 @@ def _match_names(
         return list(zip(chosen.values(), partners.values(), strict=True))
     missing = [name for name in chosen if name not in partners]
     if missing:
-        raise InputError(f"{other}: no clip named {', '.join(missing)}, as in {gt}")
+        raise InputError(f"{other}: no clip named {list_some(missing)}, as in {gt}")
     extra = [name for name in partners if name not in chosen]
     if is_exact and extra:
-        raise InputError(f"{gt}: no clip named {', '.join(extra)}, as in {other}")
+        raise InputError(f"{gt}: no clip named {list_some(extra)}, as in {other}")
     return [(path, partners[name]) for name, path in chosen.items()]
 
 
@@ -110,7 +109,8 @@ def check_frame_names(couples: Iterable[tuple[Path, Path]]) -> None:
             by_order.append("{} and {}".format(*folders))
     if by_order:
         _log.warning(
-            "frames are named differently and paired by order: %s", _some(by_order, 2)
+            "frames are named differently and paired by order: %s",
+            list_some(by_order, 2),
         )
     note_gaps(numbered)
 
@@ -122,9 +122,9 @@ def note_gaps(clips: Iterable[Path]) -> None:
         names = [p.name for p in images.list_images(path)] if path.is_dir() else []
         gaps = [f"between {a} and {b}" for a, b in images.find_gaps(names)]
         if gaps:
-            notes.append(f"{path}: there is no frame {_some(gaps, 3)}")
+            notes.append(f"{path}: there is no frame {list_some(gaps, 3)}")
     if notes:
-        _log.warning("%s", _some(notes, 3, "; "))
+        _log.warning("%s", list_some(notes, 3, "; "))
 
 
 def _is_named_alike(gt: Path, other: Path) -> bool:
@@ -144,20 +144,14 @@ def _is_named_alike(gt: Path, other: Path) -> bool:
     ):
         if missing:
             raise InputError(
-                f"{path}: no frame like {_some(missing)}, which {partner} has; frames "
-                "of these two folders belong together by their names"
+                f"{path}: no frame like {list_some(missing)}, which {partner} has; "
+                "frames of these two folders belong together by their names"
             )
     return True
 
 
 def _key(stem: str) -> tuple[int, ...]:
     return tuple(map(int, _DIGITS.findall(stem)))
-
-
-def _some(names: Sequence[str], limit: int = _SHOWN, separator: str = ", ") -> str:
-    shown = separator.join(names[:limit])
-    more = f"{separator}... ({len(names)} in all)"
-    return shown if len(names) <= limit else shown + more
 
 
 def join_frames(

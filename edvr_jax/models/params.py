@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 from edvr_jax.models import cascade
 
 Shape = tuple[int, ...]
-
-# How many names an error message lists of each kind.
-_LISTED = 6
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +76,7 @@ def check_shapes(
         if key in found and tuple(found[key]) != tuple(shape)
     ]
     parts = [
-        f"{len(names)} {kind}: {_some(names)}"
+        f"{len(names)} {kind}: {list_some(names)}"
         for kind, names in (
             ("missing", missing),
             ("unexpected", surplus),
@@ -93,11 +90,6 @@ def check_shapes(
 
 def _cross(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "a scalar"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 # Where a convolution of the network runs: the first pattern that its name matches

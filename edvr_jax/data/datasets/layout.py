@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 
 from edvr_jax.config import Track
 from edvr_jax.data import images
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 
 GT = "gt"  # the stream of ground-truth frames
 _SHOWN = 3  # missing frames of a clip
@@ -121,11 +121,10 @@ def check_clips(
     faults = {name: _fault(path, num_frames[name]) for name, path in clips.items()}
     faults = {name: fault for name, fault in faults.items() if fault}
     if faults:
-        first = "; ".join(list(faults.values())[:3])
-        more = f" (and {len(faults) - 3} more clips)" if len(faults) > 3 else ""
+        first = list_some(faults.values(), 3, "; ")
         if not is_partial or len(faults) == len(clips):
-            raise InputError(f"{first}{more}; copy what is missing")
-        _log.warning("%d clips left out: %s%s", len(faults), first, more)
+            raise InputError(f"{first}; copy what is missing")
+        _log.warning("%d clips left out: %s", len(faults), first)
     return {name: folder for name, folder in clips.items() if name not in faults}
 
 

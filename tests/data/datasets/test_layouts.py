@@ -101,7 +101,7 @@ def test_frames_of_other_numbers_are_refused(write, tmp_path, name):
 
 def test_many_faults_are_counted(write, tmp_path):
     write("train_sharp/000", frames(3))
-    with pytest.raises(InputError, match=r"and 18 more clips"):
+    with pytest.raises(InputError, match=r"and 18 more;"):
         find_layout("reds", tmp_path)
 
 
