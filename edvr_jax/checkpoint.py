@@ -18,13 +18,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from edvr_jax import files, parallel
 from edvr_jax.config import Config
-from edvr_jax.errors import InputError, ResourceError
+from edvr_jax.errors import InputError, ResourceError, first_line
 from edvr_jax.state import TrainState
 from edvr_jax.weights import runs
 
 _log = logging.getLogger(__name__)
 
-_SYSTEM_ERROR = re.compile(r"([\w ]+) \[os_error_code=")  # as tensorstore writes it
 # The state has other parts or shapes than the program's: nothing is damaged.
 _OTHER_STATE = re.compile(r"tree structures do not match|not compatible with")
 # What may be gone at the next try.
@@ -167,7 +166,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise a dozen kinds
             raise ResourceError(
                 f"{self._manager.directory}: a checkpoint could not be written "
-                f"({_first_line(error)}); free space or mend the folder, and run the "
+                f"({first_line(error)}); free space or mend the folder, and run the "
                 f"same command again: it continues from step {self.latest_step or 0}"
             ) from None
 
@@ -221,7 +220,7 @@ class Checkpoints:
                 restored = self._restore(step, like)
             except Exception as error:  # orbax and tensorstore raise a dozen kinds
                 self._refuse_undamaged(step, error)
-                damaged[step] = _first_line(error)
+                damaged[step] = first_line(error)
                 continue
             check(restored[1])
             for bad_step, reason in damaged.items():
@@ -248,7 +247,7 @@ class Checkpoints:
         is_refused = isinstance(error, OSError | MemoryError) and not is_missing
         if is_refused or _UNREADABLE.search(str(error)):
             raise ResourceError(
-                f"{folder}: cannot be read ({_first_line(error)}); mend that and run "
+                f"{folder}: cannot be read ({first_line(error)}); mend that and run "
                 "the same command again, or move the folder away to continue from "
                 "the checkpoint before it"
             ) from None
@@ -284,10 +283,3 @@ class Checkpoints:
             files.remove(target)
             folder.rename(target)
         parallel.wait_for_all("damaged checkpoint renamed")
-
-
-def _first_line(error: Exception) -> str:
-    if match := _SYSTEM_ERROR.search(str(error)):
-        return match[1].strip()
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:160]

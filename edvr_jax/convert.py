@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import pickle
-import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,16 +20,13 @@ import safetensors.numpy
 
 from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError, list_some
+from edvr_jax.errors import InputError, first_line, list_some
 from edvr_jax.models import params as params_lib
 from edvr_jax.models import torch_names
 from edvr_jax.models.torch_names import LAYOUTS, Layout
 
 # What the metadata of our own files say, see weights/native.py.
 NATIVE_FORMAT = "edvr_jax"
-
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
-_MAX_REASON = 120  # characters of another library's message
 
 _log = logging.getLogger(__name__)
 
@@ -280,7 +276,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(
             f"{path}: not a readable .safetensors file, damaged or cut off "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from None
 
 
@@ -313,7 +309,7 @@ def _read(path: Path) -> Any:
     except Exception as error:  # torch raises a dozen kinds for damaged files
         raise InputError(
             f"{path}: not a readable PyTorch file, damaged or cut off "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from None
     return _to_numpy(state, torch)
 
@@ -392,8 +388,3 @@ def _import_torch(path: Path) -> Any:
             "a .safetensors file"
         ) from None
     return torch
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return _ESCAPES.sub("", line)[:_MAX_REASON]

@@ -1,6 +1,10 @@
 """The exceptions that mean "the user can fix this", and parts of their messages."""
 
+import re
 from collections.abc import Iterable
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
+_SYSTEM_ERROR = re.compile(r"([\w ]+) \[os_error_code=")  # as tensorstore writes it
 
 
 class InputError(ValueError):
@@ -24,3 +28,12 @@ def list_some(names: Iterable[object], limit: int = 6, separator: str = ", ") ->
     texts = [str(name) for name in names]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return separator.join(texts[:limit]) + more
+
+
+def first_line(error: Exception) -> str:
+    """Shorten another library's message to one line for one of ours."""
+    text = _ESCAPES.sub("", str(error))
+    if match := _SYSTEM_ERROR.search(text):
+        return match[1].strip()
+    lines = [line for line in text.splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:160]

@@ -28,7 +28,7 @@ from flax import linen as nn
 
 from edvr_jax import files
 from edvr_jax.config import ModelConfig, NetworkConfig, from_dict
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, first_line
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import conv
@@ -239,8 +239,7 @@ def _load_program(
     except Exception as error:
         if manifest["versions"] == versions():
             raise
-        reason = str(error).partition("\n")[0]
-        raise _cannot_run(path, manifest, reason) from None
+        raise _cannot_run(path, manifest, first_line(error)) from None
     return program
 
 

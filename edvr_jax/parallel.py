@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from edvr_jax import steps
 from edvr_jax.config import OptimConfig
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, first_line
 from edvr_jax.ops import conv
 
 
@@ -55,10 +55,9 @@ def initialize(
     try:
         jax.distributed.initialize(**given)  # pyright: ignore[reportArgumentType]
     except (ValueError, RuntimeError, OSError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"the processes of the job cannot be joined: {reason}; give --coordinator, "
-            "--num-processes and --process-id, or --distributed off"
+            f"the processes of the job cannot be joined: {first_line(error)}; give "
+            "--coordinator, --num-processes and --process-id, or --distributed off"
         ) from None
 
 

@@ -17,7 +17,7 @@ from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
 from edvr_jax.data import images, video
 from edvr_jax.data.datasets.layout import Layout
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, first_line
 
 _INFO = "dataset_info.json"
 
@@ -245,7 +245,7 @@ def _open(folder: Path) -> Any:
 
 
 def _damaged(folder: Path, error: Exception) -> InputError:
-    reason = ascii((str(error).splitlines() or [""])[0][:120])[1:-1]
+    reason = ascii(first_line(error))[1:-1]
     return InputError(
         f"{folder}: these records are damaged ({type(error).__name__}: {reason}); "
         "build the dataset again"

@@ -16,7 +16,7 @@ import numpy as np
 
 from edvr_jax import config as config_lib
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, first_line
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
 
@@ -179,10 +179,9 @@ def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:
             ),
         )
     except Exception as error:  # orbax and tensorstore raise a dozen kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"{path.parent}: this checkpoint is damaged or of another version "
-            f"({reason}); name another one, RUN@STEP"
+            f"({first_line(error)}); name another one, RUN@STEP"
         ) from None
     flat = params_lib.flatten(restored[tree])
     return {key: np.asarray(value, np.float32) for key, value in flat.items()}
