@@ -82,7 +82,7 @@ class Checkpoints:
         config: Config,
     ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
-        self._scores_path = folder.parent / "scores.json"
+        self._scores_path = folder.parent / runs.SCORES
         self.scores: dict[int, float] = runs.read_scores(self._scores_path)
         options = ocp.CheckpointManagerOptions(
             create=True,

@@ -16,9 +16,9 @@ import filelock
 from edvr_jax import files, parallel
 from edvr_jax.config import Config, from_dict, to_json
 from edvr_jax.errors import InputError
+from edvr_jax.weights.runs import CHECKPOINTS, CONFIG, SCORES, WEIGHTS
 
-CONFIG, LOG, WEIGHTS = "config.json", "log.jsonl", "ema.safetensors"
-CHECKPOINTS, SCORES, WANDB_ID = "checkpoints", "scores.json", "wandb_id"
+LOG, WANDB_ID = "log.jsonl", "wandb_id"
 FRAMES = "frames"  # the decoded frames, unless they are kept elsewhere
 _LOCK, _OWNER = "lock", "owner"
 

@@ -20,8 +20,9 @@ from edvr_jax.errors import InputError, first_line
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
 
-_CONFIG, _CHECKPOINTS, _SCORES = "config.json", "checkpoints", "scores.json"
-_FINAL = "ema.safetensors"
+# Names in the folder; workdir.py has those that only training reads.
+CONFIG, CHECKPOINTS, SCORES = "config.json", "checkpoints", "scores.json"
+WEIGHTS = "ema.safetensors"
 BEST = "best"
 
 _SELECTED = re.compile(rf"(.+)@({BEST}|\d+)")
@@ -51,9 +52,9 @@ def read_config(folder: Path) -> NetworkConfig:
     Raises:
         InputError: if the folder is none of a run; it names the phases of a chain.
     """
-    path = folder / _CONFIG
+    path = folder / CONFIG
     if not path.exists():
-        phases = sorted(str(file.parent) for file in folder.glob(f"*/{_CONFIG}"))
+        phases = sorted(str(file.parent) for file in folder.glob(f"*/{CONFIG}"))
         if phases:
             raise InputError(
                 f"{folder} holds the phases of a chain; name one: {', '.join(phases)}"
@@ -88,13 +89,13 @@ def read(
     """
     config = read_config(folder)
     steps = _steps(folder)
-    if not steps and selected is None and not raw and (folder / _FINAL).exists():
-        _, params = native.read(folder / _FINAL)
-        return config, params, native.read_metadata(folder / _FINAL)["origin"]
+    if not steps and selected is None and not raw and (folder / WEIGHTS).exists():
+        _, params = native.read(folder / WEIGHTS)
+        return config, params, native.read_metadata(folder / WEIGHTS)["origin"]
     step = _choose(folder, steps, selected)
     tree, what = _TREES[raw]
     try:
-        params = _restore(folder / _CHECKPOINTS / str(step) / "state", tree)
+        params = _restore(folder / CHECKPOINTS / str(step) / "state", tree)
     except InputError:
         if _steps(folder) == steps:
             raise
@@ -110,7 +111,7 @@ def read(
 
 
 def _steps(folder: Path) -> list[int]:
-    paths = (folder / _CHECKPOINTS).glob("*")
+    paths = (folder / CHECKPOINTS).glob("*")
     return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
@@ -126,7 +127,7 @@ def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
                 f"{', '.join(map(str, steps))}"
             )
         return int(selected)
-    scores = read_scores(folder / _SCORES)
+    scores = read_scores(folder / SCORES)
     scored = [step for step in steps if scores.get(step, -math.inf) > -math.inf]
     if not scored:
         raise InputError(f"{folder}: no checkpoint was validated yet; name a step")
