@@ -141,10 +141,9 @@ class Watch:
         shown = [
             _SCORES[name].format(value)
             for name, value in scores.items()
-            if name == validated.decisive
-            or (name.startswith(f"{validated.decisive}_") or name == FLOW_CORRELATION)
+            if name.startswith((validated.decisive, FLOW_CORRELATION))
         ]
-        self._log(f"step {step}  validation: {', '.join(dict.fromkeys(shown))}")
+        self._log(f"step {step}  validation: {', '.join(shown)}")
         if self._board is not None and validated.image is not None:
             path = self._folder / "images" / f"{step:07d}.png"
             path.parent.mkdir(exist_ok=True)
