@@ -22,6 +22,7 @@ from edvr_jax.profiling import Profile
 from edvr_jax.state import TrainState, create_train_state, initial_state
 from edvr_jax.validation import Validate, make_validation
 from edvr_jax.watch import Log, Watch, import_wandb
+from edvr_jax.weights import runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,5 +383,5 @@ def _export(config: Config, state: TrainState, path: Path) -> None:
         config.model,
         jax.device_get(state.ema_params),
         origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
-        license="set by the owner of the training data",
+        license=runs.LICENSE,
     )

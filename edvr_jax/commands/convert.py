@@ -94,8 +94,7 @@ class Convert:
         config, params, origin = runs.read(
             folder, options[0] if options else None, raw=self.raw
         )
-        license_of_run = weights.read_metadata(self.src).license
-        return weights.Metadata(config, "native", origin, license_of_run), params
+        return weights.Metadata(config, "native", origin, runs.LICENSE), params
 
 
 def _format_mapping(config: NetworkConfig, source: str, target: str) -> str:

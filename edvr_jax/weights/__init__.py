@@ -126,7 +126,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
             runs.read_config(folder),
             "native",
             f"edvr_jax, run {folder.resolve().name}{which}, average",
-            "set by the owner of the training data",
+            runs.LICENSE,
         )
     with _find(name_or_path) as path:
         if not native.is_native(path):

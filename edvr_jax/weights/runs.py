@@ -24,6 +24,7 @@ from edvr_jax.weights import native
 CONFIG, CHECKPOINTS, SCORES = "config.json", "checkpoints", "scores.json"
 WEIGHTS = "ema.safetensors"
 BEST = "best"
+LICENSE = "set by the owner of the training data"
 
 _SELECTED = re.compile(rf"(.+)@({BEST}|\d+)")
 _TREES = {False: ("ema_params", "average"), True: ("params", "no average")}
