@@ -97,9 +97,9 @@ def fidelity(
     loss, measured = jnp.zeros(()), {}
     offsets = mean_offsets(collections, num_frames=flow.shape[1])
     for name, offset in sorted(offsets.items()):
-        target = flow_at(name, flow)
-        is_cascade = _CASCADE.search(name) is not None
-        if target is None or (is_cascade and config.alone):
+        is_level = is_trained_alone(name)
+        target = flow_at(name, flow) if is_level or not config.alone else None
+        if target is None:
             continue
         loss += losses.offset_fidelity(
             offset,
@@ -108,7 +108,7 @@ def fidelity(
             huber_delta=config.huber_delta,
             weight=weight,
         )
-        if not is_cascade:
+        if is_level:
             error = jax.lax.stop_gradient(offset) - target
             measured[FLOW_ERROR + name] = jnp.abs(error).mean()
             measured[FLOW_MEAN + name] = jnp.abs(target).mean()
