@@ -34,7 +34,7 @@ class Protocol:
         frames_per_clip: Take this many frames from the start of each clip as the
             whole clip; None takes all.
         center_only: Compare only the middle frame of each clip.
-        still: Feed copies of the centre frame instead of its neighbours.
+        still: Feed copies of the center frame instead of its neighbors.
     """
 
     name: str = "custom"

@@ -37,8 +37,8 @@ class Eval:
         crop: Pixels left out at each side of a frame.
         padding: Frames that stand in for those before the first and after the last.
         frames_per_clip: Take only this many frames from the start of each clip.
-        still: Feed copies of the centre frame instead of its neighbours. What the
-            PSNR then loses is what the network gains from aligning the neighbours.
+        still: Feed copies of the center frame instead of its neighbors. What the
+            PSNR then loses is what the network gains from aligning the neighbors.
         json: Write protocol, per-frame, per-clip and mean scores to this file.
     """
 

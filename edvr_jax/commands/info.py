@@ -14,7 +14,7 @@ from edvr_jax.models import params as params_lib
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Show the configuration, size, cost, origin and licence of weights.
+    """Show the configuration, size, cost, origin and license of weights.
 
     Attributes:
         weights: Name of weights that ship, or a weights file.

@@ -172,7 +172,7 @@ def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarr
 def _exposures(
     frames: Iterable[np.ndarray], length: int, step: int
 ) -> Iterator[np.ndarray]:
-    """Yield every ``step``-th run of ``length`` neighbouring frames, stacked."""
+    """Yield every ``step``-th run of ``length`` neighboring frames, stacked."""
     held: list[np.ndarray] = []
     for index, frame in enumerate(frames):
         held = [*held, frame][-length:]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 64, 36
-# Mean difference of 8-bit levels. PySceneDetect's threshold is 27 in HSV; colour
+# Mean difference of 8-bit levels. PySceneDetect's threshold is 27 in HSV; color
 # differences are smaller in RGB, and its adaptive detector has the second condition.
 MIN_DIFFERENCE = 18.0
 MIN_RATIO = 3.0

@@ -1,4 +1,4 @@
-"""Building blocks with the initialisation of the PyTorch reference.
+"""Building blocks with the initialization of the PyTorch reference.
 
 Checked against XPixelGroup/BasicSR, basicsr/archs/arch_util.py at 323cc143.
 """
@@ -119,7 +119,7 @@ def _repeat(x: jax.Array, count: int) -> jax.Array:
 
 
 class ResidualBlockNoBN(nn.Module):
-    """``x + conv2(relu(conv1(x)))``, initialised to almost the identity.
+    """``x + conv2(relu(conv1(x)))``, initialized to almost the identity.
 
     Attributes:
         num_features: Channels.

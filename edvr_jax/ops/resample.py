@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 
 def resize_bilinear(x: ArrayLike, scale: int) -> jax.Array:
-    """Enlarge by an integer factor with half-pixel centres.
+    """Enlarge by an integer factor with half-pixel centers.
 
     Equals ``torch.nn.functional.interpolate(mode="bilinear",
     align_corners=False)``, the upsampling of EDVR's pyramids and base image.

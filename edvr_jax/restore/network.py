@@ -1,6 +1,6 @@
 """One network as a stream runs it: its two halves, compiled, on one or more devices.
 
-The first half makes the features of a frame, the second restores the centre of a
+The first half makes the features of a frame, the second restores the center of a
 window of them, so a stream computes each frame's features once.
 """
 

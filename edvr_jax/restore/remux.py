@@ -119,7 +119,7 @@ def _to_frame(
 def _with_palettes(
     frames: Iterable[VideoFrame], size: tuple[int, int], time_base: Fraction
 ) -> Iterator[VideoFrame]:
-    """Give each frame a palette of its own 256 colours."""
+    """Give each frame its palette of 256 colors."""
     graph = av.filter.Graph()
     height, width = size
     source = graph.add_buffer(

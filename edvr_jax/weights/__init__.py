@@ -113,7 +113,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
         name_or_path: As in :func:`load_weights`.
 
     Returns:
-        Configuration, layout, origin, licence.
+        Configuration, layout, origin, license.
 
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit.

@@ -83,14 +83,14 @@ def test_cut_video_has_the_frames_that_are_shown(tmp_path, whole_videos, count):
         with av.open(str(target)) as container:
             assert sum(1 for _ in container.decode(video=0)) == expected
         assert read_whole(target) == expected
-        film = Source(target)
+        source = Source(target)
         if suffix == "mkv":
-            assert film.is_estimate
-            assert abs(film.num_frames - expected) <= 3  # frames of reordering
+            assert source.is_estimate
+            assert abs(source.num_frames - expected) <= 3  # frames of reordering
         else:
-            assert (film.num_frames, film.is_estimate) == (expected, False)
-        assert len(list(film)) == expected
-        film.close()
+            assert (source.num_frames, source.is_estimate) == (expected, False)
+        assert len(list(source)) == expected
+        source.close()
         assert len(list(open_clip(target))) == expected
 
 
@@ -196,10 +196,10 @@ def test_y4m_that_is_cut_within_a_frame(tmp_path, is_pipe):
 
     def check(*warnings):
         with path.open("rb") as file:
-            film = Source(path, pipe=file if is_pipe else None)
-            num_frames = len(list(film))
-            assert film.monitor.warnings() == list(warnings)
-            film.close()
+            source = Source(path, pipe=file if is_pipe else None)
+            num_frames = len(list(source))
+            assert source.monitor.warnings() == list(warnings)
+            source.close()
         return num_frames
 
     assert check() == 4
@@ -222,11 +222,11 @@ def test_empty_packets_repeat_the_frame_before(tmp_path, codec):
     write_video(whole, frames, rate=25, codec=codec, pix_fmt=pix_fmt, options=options)
     videos.empty_packets(whole, path, (5, 6, 10, 11))
     assert read_whole(path) == 8
-    film = Source(path)
-    assert len(list(film)) == 8
-    timeline = film.timeline(8)
+    source = Source(path)
+    assert len(list(source)) == 8
+    timeline = source.timeline(8)
     spans = [float(timeline.span(i)[1] * timeline.time_base) for i in range(8)]
-    film.close()
+    source.close()
     np.testing.assert_allclose(spans, [0.04] * 4 + [0.12, 0.04, 0.04, 0.12], atol=2e-3)
 
 
@@ -239,9 +239,9 @@ def test_empty_samples_at_the_end_of_an_mp4(tmp_path):
     data[last : last + 8] = bytes(8)
     path.write_bytes(data)
     assert read_whole(path) == 10
-    film = Source(path)
-    assert (film.num_frames, len(list(film))) == (10, 10)
-    film.close()
+    source = Source(path)
+    assert (source.num_frames, len(list(source))) == (10, 10)
+    source.close()
 
 
 @pytest.mark.parametrize("num_b_frames", ["0", "2"])
@@ -252,11 +252,11 @@ def test_chunks_that_an_avi_recorder_dropped(tmp_path, num_b_frames):
     videos.drop_last_chunks(path, 5)
     num_frames = read_whole(path)
     assert num_frames == 15
-    film = Source(path)
-    assert (film.num_frames, film.is_estimate) == (15, False)
-    assert len(list(film)) == 15
-    assert film.timeline(15).seconds == Fraction(20, 25)
-    film.close()
+    source = Source(path)
+    assert (source.num_frames, source.is_estimate) == (15, False)
+    assert len(list(source)) == 15
+    assert source.timeline(15).seconds == Fraction(20, 25)
+    source.close()
 
 
 def test_stream_that_appears_in_mid_file(tmp_path):
@@ -342,7 +342,7 @@ def test_no_frames_of_a_whole_video_are_told_to_be_lost(tmp_path, name, codec, o
 
 
 def hide_frames(path, target, indices):
-    """Copy a film of VP8, with some frames twice, first hidden, as two passes do."""
+    """Copy a video of VP8, with some frames twice, first hidden, as two passes do."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
         for index, packet in enumerate(source.demux(video=0)):
