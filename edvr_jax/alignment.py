@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import ArrayLike
 
 from edvr_jax import losses
 from edvr_jax.config import FidelityConfig, OptimConfig
@@ -72,10 +72,10 @@ def flow_at(name: str, flow: jax.Array) -> jax.Array | None:
 
 def fidelity(
     collections: Mapping[str, Any],
-    flow: jax.Array,
+    flow: ArrayLike,
     *,
     config: FidelityConfig,
-    weight: jax.Array | None,
+    weight: ArrayLike | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Compare the offsets with the optical flow.
 
@@ -93,7 +93,7 @@ def fidelity(
     Raises:
         ValueError: if the network has no deformable convolution of PCDAlignment.
     """
-    flow = flow.astype(jnp.float32)
+    flow = jnp.asarray(flow, jnp.float32)
     loss, measured = jnp.zeros(()), {}
     offsets = mean_offsets(collections, num_frames=flow.shape[1])
     for name, offset in sorted(offsets.items()):

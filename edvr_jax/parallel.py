@@ -21,6 +21,7 @@ from edvr_jax import steps
 from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError, first_line
 from edvr_jax.ops import conv
+from edvr_jax.state import TrainState
 
 
 def initialize(
@@ -90,7 +91,9 @@ class _Asked:
 _asked = _Asked()
 
 
-def parallel_train_step(*, config: OptimConfig, **collaborators: Any) -> Callable:
+def parallel_train_step(
+    *, config: OptimConfig, **collaborators: Any
+) -> Callable[[TrainState, steps.Batch], tuple[TrainState, steps.Metrics]]:
     """Map :func:`edvr_jax.steps.train_step` over all devices of all processes.
 
     Args:

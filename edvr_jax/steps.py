@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from edvr_jax import alignment, losses, optim
@@ -17,7 +18,7 @@ from edvr_jax.state import TrainState
 BATCH_AXIS = "batch"
 
 Metrics = dict[str, jax.Array]
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array | np.ndarray]
 
 OFFSET_MEAN, OFFSET_MAX = "offset_mean/", "offset_max/"
 
@@ -233,7 +234,8 @@ def _is_bad(
     return ~is_good
 
 
-def _to_float(images: jax.Array) -> jax.Array:
+def _to_float(images: jax.Array | np.ndarray) -> jax.Array:
+    images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     return images

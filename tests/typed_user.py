@@ -14,11 +14,13 @@ import jax
 import numpy as np
 
 import edvr_jax
-from edvr_jax import alignment, losses, metrics, weights
+from edvr_jax import alignment, losses, metrics, optim, parallel, weights
+from edvr_jax.config import Config
 from edvr_jax.models import EDVR, Cascade
 from edvr_jax.ops import conv, deform_conv2d, pixel_shuffle, resize_bilinear
 from edvr_jax.restore.network import Network
 from edvr_jax.restore.stream import Restorer
+from edvr_jax.state import TrainState
 
 
 class MeanFusion(nn.Module):
@@ -95,6 +97,18 @@ def export(path: Path, config: edvr_jax.ModelConfig, params: Any) -> None:
     assert_type(networks, list[Network])
     for frame in Restorer(networks)(np.zeros((1, 8, 8, 3), np.uint8)):
         assert frame.dtype == np.float32
+
+
+def train(config: Config, state: TrainState, batch: dict[str, np.ndarray]) -> float:
+    """Make a step of training on all devices."""
+    step = parallel.parallel_train_step(
+        config=config.optim,
+        model=edvr_jax.create_model(config.model),
+        optimizer=optim.create_optimizer(config.optim),
+        guard=config.guard,
+    )
+    state, measured = step(state, parallel.shard(batch))
+    return float(measured["loss"]) / int(state.step)
 
 
 def operate(x: np.ndarray) -> None:
