@@ -3,6 +3,10 @@
 
 No casts; nothing is ignored but types that JAX and Flax leave open. ``make lint``
 checks it, and test_docs.py runs what takes little time.
+
+Of the same kind as the union of load_weights and NumPy arguments: the union of Linen's
+apply, modules reached by attribute (ops.conv), combine_stages of loaded weights, JAX
+arrays for metrics, batches of the training step.
 """
 
 from collections.abc import Iterator
