@@ -49,9 +49,9 @@ class Restore:
     The output appears only when it is complete; a stopped job goes on with --resume.
 
     Attributes:
-        input: A video file (mp4, mkv, webm, mov, avi, gif, y4m, ...), a folder with the
-            frames of one clip (png, jpg, bmp, tif, webp) in natural order, or - for
-            YUV4MPEG2 from a pipe.
+        input: A video file (mp4, mkv, webm, mov, avi, gif, apng, y4m, ...), a folder
+            with the frames of one clip (png, jpg, bmp, tif, webp) in natural order,
+            or - for YUV4MPEG2 from a pipe.
         output: A video file (mp4, m4v, mov, mkv, webm, avi, gif, y4m), a folder for
             images, or - for YUV4MPEG2 to a pipe.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a

@@ -183,6 +183,25 @@ def check_all(paths: Sequence[Path]) -> None:
         pool.shutdown(cancel_futures=True)
 
 
+def check_frames(path: Path) -> None:
+    """Refuse an image that FFmpeg does not read as a video.
+
+    Raises:
+        InputError: if it holds several frames, or has an image's suffix.
+    """
+    count = cv2.imcount(str(path))
+    if count > 1:
+        raise InputError(
+            f"{path}: this image holds {count} frames, which FFmpeg cannot read; write "
+            f"them into a folder, with ImageMagick's magick {path.name} -coalesce "
+            "frames/%05d.png, and give the folder"
+        )
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path}: this is one image; give a video file or a folder of frames"
+        )
+
+
 def check_size(shape: tuple[int, ...], size: tuple[int, ...], name: str | Path) -> None:
     """Check that a frame has the size of the first one.
 

@@ -26,13 +26,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from edvr_jax.data import images, yuv
+from edvr_jax.data import decodable, images, yuv
 from edvr_jax.data.completeness import DecodeMonitor, announced_end, announced_frames
 from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".y4m"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".apng", ".y4m"),
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
 )
 _PIPE = "yuv4mpegpipe"
@@ -101,10 +101,6 @@ def open_clip(path: str | Path) -> Clip:
         raise InputError(f"{path}: no such file or folder; check the path")
     if path.is_dir():
         return _open_folder(path)
-    if path.suffix.lower() in images.IMAGE_SUFFIXES:
-        raise InputError(
-            f"{path}: this is one image; give a video file or a folder of frames"
-        )
     return _open_video(path)
 
 
@@ -153,6 +149,8 @@ def _open_folder(path: Path) -> Clip:
 
 def _open_video(path: Path) -> Clip:
     with open_container(path) as (container, stream):
+        if container.format.name.endswith(("_pipe", "image2")):
+            images.check_frames(path)
         fps, num_frames = frame_rate(stream), count_frames(container, stream)
     for first in decode(path):
         return Clip(path, to_rgb(first).shape[:2], fps, num_frames)
@@ -217,6 +215,7 @@ def open_container(
             raise InputError(f"{path}: no video stream in this file; give a video")
         # Threads change what comes of a damaged file: PyAV loses frames with threads
         # for frames, and FFmpeg conceals nothing with threads for slices.
+        decodable.check(path, container, streams[0])
         streams[0].thread_type = "NONE"
         yield container, streams[0]
 
@@ -279,6 +278,8 @@ def decode_stream(
             is_last = not packet.size and packet.pts is None and packet.dts is None
             if not packet.size and not is_last:
                 continue  # the frame before is shown longer
+            if packet.has_sidedata("encryption_info"):
+                raise decodable.encrypted(path)
             try:
                 frames = packet.decode()
             except MemoryError:
@@ -293,6 +294,8 @@ def decode_stream(
                 yield frame
             if is_last:
                 break  # PyAV fails behind it if streams appeared in mid file
+        if not monitor.num_frames and decodable.is_scrambled(path, container):
+            raise decodable.encrypted(path)
         if refused is not None and not monitor.num_frames:
             raise refused
     except FFmpegError as error:

@@ -242,12 +242,6 @@ def test_empty_folder_and_folder_without_images(tmp_path):
         open_clip(tmp_path)
 
 
-def test_one_image_is_no_clip(tmp_path):
-    folder = write_folder(tmp_path / "clip", make_frames(1))
-    with pytest.raises(InputError, match=r"0\.png: this is one image"):
-        open_clip(folder / "0.png")
-
-
 def test_unequal_sizes_name_the_frame_and_both_sizes(tmp_path):
     frames = [*make_frames(2), make_frames(1, 20, 30)[0]]
     frames = iter(open_clip(write_folder(tmp_path / "clip", frames)))

@@ -1,0 +1,68 @@
+"""Recognize videos that cannot be decoded: encrypted, or of an unknown codec."""
+
+import re
+from pathlib import Path
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from edvr_jax.errors import InputError
+
+_ENCRYPTED = ("encv", "drmi")  # names of codecs: MPEG's common encryption, iTunes
+_PACKET = 188  # bytes of a packet of MPEG-TS
+_NUM_SAMPLES = 5000  # packets that are looked at
+
+
+def check(path: Path, container: InputContainer, stream: VideoStream) -> None:
+    """Check the headers of a video.
+
+    Args:
+        path: The file's name in the message.
+        container: The open file.
+        stream: Its video stream.
+
+    Raises:
+        InputError: if it is encrypted, or if there is no decoder for its codec.
+    """
+    tag = "" if stream.codec_context else _codec_tag(container, stream)
+    is_encrypted = tag in _ENCRYPTED or "enc_key_id" in stream.metadata
+    if is_encrypted or "ASF_Protection_Type" in container.metadata:
+        raise encrypted(path)
+    if not stream.codec_context:
+        shown = f" ({tag})" if tag else ""
+        raise InputError(
+            f"{path}: there is no decoder for the codec of this video{shown}; convert "
+            "it with the program that made it, to H.264 or ProRes for example"
+        )
+
+
+def encrypted(path: Path) -> InputError:
+    """Return the error for a video that is encrypted."""
+    return InputError(
+        f"{path}: this video is encrypted (DRM) and cannot be decoded; give a copy "
+        "without copy protection"
+    )
+
+
+def is_scrambled(path: Path, container: InputContainer) -> bool:
+    """Report whether packets of MPEG-TS, as received by DVB, are encrypted."""
+    if container.format.name != "mpegts":
+        return False
+    with path.open("rb") as file:
+        data = file.read(_NUM_SAMPLES * _PACKET)
+    starts = range(0, len(data) - 3, _PACKET)
+    return any(data[i] == ord("G") and data[i + 3] & 0x80 for i in starts)
+
+
+def _codec_tag(container: InputContainer, stream: VideoStream) -> str:
+    """Return a file's name of a codec; empty if FFmpeg does not show it."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    # PyAV has nothing else for unknown codecs.
+    text = container.dumps_format()  # pyright: ignore
+    av.logging.set_level(level)
+    line = rf"#0:{stream.index}\b.*: Video: (?:none \((\S+) /|none|(\w+))"
+    found = re.search(line, text)
+    return (found and (found[1] or found[2])) or ""
