@@ -153,7 +153,7 @@ class Restore:
                     source, restorer, look, encoding, original, settings
                 )
             finally:
-                restore_report.note_damage(source)
+                restore_report.note_end(source)
         if self.report is not None:
             output_lib.write_json(
                 self.report, restore_report.report(result, settings, source, restorer)

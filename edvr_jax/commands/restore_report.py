@@ -10,7 +10,7 @@ import cv2
 from edvr_jax.commands.paths import PIPE, is_pipe
 from edvr_jax.data import images
 from edvr_jax.data.completeness import DecodeMonitor
-from edvr_jax.restore import job
+from edvr_jax.restore import job, picture
 from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.picture import Look
 from edvr_jax.restore.source import Source
@@ -71,8 +71,15 @@ def note_input(source: Source) -> None:
         say(f"note: {path}: the frames are restored without their transparency")
 
 
-def note_damage(source: Source) -> None:
-    """Report what the container announces but the decoder did not deliver as it was."""
+def note_end(source: Source) -> None:
+    """Report what was seen only when the frames were read: damage, other sizes."""
+    if source.changes:
+        again = len(source.changes) - 1
+        say(
+            f"note: {source.path}: the picture changes at {source.changes[0]}"
+            f"{f', and {again} more times' if again else ''}; all frames became "
+            f"{picture.kind(source.size, source.dtype)}"
+        )
     for warning in source.monitor.warnings() if source.monitor else ():
         say(f"note: {source.path} {warning}")
 
@@ -103,6 +110,7 @@ def report(
         "seconds": result.seconds,
         "frames_per_second": result.num_restored / result.seconds,
         "stages": result.stages,
+        "changes": source.changes,
         "input": PIPE if source.is_pipe else str(source.path.absolute()),
         "input_size": list(source.size),
         "input_fps": str(source.fps),

@@ -216,7 +216,8 @@ def check_size(shape: tuple[int, ...], size: tuple[int, ...], name: str | Path) 
     if shape[:2] != size:
         raise InputError(
             f"{name} is {width_x_height(shape)} but the first frame is "
-            f"{width_x_height(size)}; all frames of a clip must have one size"
+            f"{width_x_height(size)}; all frames of a clip must have one size: resize "
+            "the others (of a video, ffmpeg -i IN OUT does)"
         )
 
 

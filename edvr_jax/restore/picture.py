@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from edvr_jax.data.images import width_x_height
+
 Compare = Literal["side", "split"]
 
 
@@ -27,6 +29,17 @@ class Look:
         """Height and width of the frames of the output."""
         height, width = self.size
         return (height, 2 * width) if self.compare == "side" else (height, width)
+
+
+def kind(size: tuple[int, ...], dtype: np.dtype) -> str:
+    """Describe the size and depth of frames."""
+    depth = "8 bits" if dtype == np.uint8 else "more than 8 bits"
+    return f"{width_x_height(size)} with {depth}"
+
+
+def fit(image: np.ndarray, size: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Convert to a depth, uint8 or uint16, and a size, see :func:`resize`."""
+    return resize(_to_dtype(image, dtype), size)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -21,6 +21,7 @@ from edvr_jax import progress
 from edvr_jax.data import images, video
 from edvr_jax.data.completeness import COUNTABLE, DecodeMonitor, announced_frames
 from edvr_jax.errors import InputError
+from edvr_jax.restore import picture
 from edvr_jax.restore.timeline import Timeline
 
 # Formats in which a seek finds the key frame before a time.
@@ -92,6 +93,7 @@ class Source:
         is_interlaced: Every frame holds two half pictures of different times.
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
+        changes: Where the video changed its size or depth so far, and to what.
         monitor: What was decoded so far, and what the container announces; None for a
             folder of frames.
     """
@@ -130,6 +132,7 @@ class Source:
         self.is_interlaced = False
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
+        self.changes: list[str] = []
         self.monitor: DecodeMonitor | None = None
         self._trim = trim or Trim()
         self._without_times = output_without_times
@@ -176,17 +179,26 @@ class Source:
         return Timeline(times, end, self.time_base, self.fps)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the frames, RGB, [H, W, 3].
+        """Yield the frames, RGB, [H, W, 3], of the size and depth of the first one.
+
+        Frames of a video that differ are converted, as players and FFmpeg do.
 
         Raises:
-            InputError: if a frame is of another size or depth, or if the video cannot
+            InputError: if an image is of another size or depth, or if the video cannot
                 be read past damage; the frames before it were yielded.
         """
+        before = self.size, self.dtype
         for index, frame in enumerate(self._frames):
-            name = self.names[index] if self.names else f"frame {index}"
-            images.check_size(frame.shape, self.size, f"{self.path}: {name}")
-            images.check_depth(frame.dtype, self.dtype, f"{self.path}: {name}")
-            yield frame
+            found = frame.shape[:2], frame.dtype
+            if self.names:
+                name = self.path / self.names[index]
+                images.check_size(frame.shape, self.size, name)
+                images.check_depth(frame.dtype, self.dtype, name)
+            elif found != before:
+                seconds, kind = self.times[index] * self.time_base, picture.kind(*found)
+                self.changes.append(f"frame {index} ({float(seconds):.2f} s) to {kind}")
+            before = found
+            yield picture.fit(frame, self.size, self.dtype)
 
     def _open_folder(self, fps: Fraction) -> Iterator[np.ndarray]:
         self.fps, self.time_base = fps, 1 / fps
