@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edvr_jax.errors import InputError, OutputError
 
+_MAX_PATH = 4096 - 128  # bytes: Linux's limit, less what jobs store in a folder beside
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -23,11 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
         A name beside it where nothing is; write a file or make a folder there.
 
     Raises:
+        InputError: if its name is too long, see :func:`check_name`.
         OutputError: if the folder that holds it does not allow it.
     """
-    # Processes of several hosts may write to one file system.
-    process = f"{socket.gethostname()}.{os.getpid()}"
-    temporary = path.with_name(f".{path.name}.{process}.partial")
+    check_name(path)
+    temporary = _place_beside(path)
     try:
         with report_failure(path):
             remove(temporary)  # of a process that was killed
@@ -37,6 +39,41 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             remove(temporary)
+
+
+def _place_beside(path: Path) -> Path:
+    # Processes of several hosts may write to one file system.
+    process = f"{socket.gethostname()}.{os.getpid()}"
+    return path.with_name(f".{path.name}.{process}.partial")
+
+
+def check_name(path: Path, *needed: Path) -> None:
+    """Check that a name, and the path to it, is short enough for its file system.
+
+    Args:
+        path: The output.
+        *needed: Names derived from its name; by default that of :func:`replacing`.
+
+    Raises:
+        InputError: if one of them is too long.
+    """
+    limit = 255
+    with contextlib.suppress(AttributeError, OSError):  # no POSIX, no such folder
+        limit = os.pathconf(path.absolute().parent, "PC_NAME_MAX")
+    places = needed or (_place_beside(path),)
+    excess = max(
+        max(len(os.fsencode(place.name)) for place in places) - limit,
+        max(len(os.fsencode(place.absolute())) for place in places) - _MAX_PATH,
+    )
+    if excess <= 0:
+        return
+    longest = len(os.fsencode(path.name)) - excess
+    if longest < 1:
+        raise InputError(f"{path}: the path to it is too long; choose another folder")
+    raise InputError(
+        f"{path}: this name has {longest + excess} bytes, but the longest that works "
+        f"here has {longest}; choose a shorter one"
+    )
 
 
 def write(path: Path, data: bytes) -> None:

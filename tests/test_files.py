@@ -1,5 +1,6 @@
 """Outputs that are there whole or not at all."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,32 @@ def test_unwritable_places_are_named(tmp_path):
         path = tmp_path / parent / "a.json"
         with pytest.raises(InputError, match=f"{parent}/a.json: cannot be written: "):
             files.write(path, b"new")
+
+
+# The longest name for a file is 255 bytes in most file systems, 143 in eCryptfs; a path
+# has at most 4096. Here 2 bytes a letter: bytes count, not letters.
+@pytest.mark.parametrize("limit", [255, 143])
+def test_longest_name_is_reported_and_works(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("os.pathconf", lambda path, name: limit)
+    with pytest.raises(InputError, match=r"\.json: this name has 305 bytes, ") as error:
+        files.write(tmp_path / f"{'ä' * 150}.json", b"")
+    longest = int(
+        re.search(r"the longest that works here has (\d+);", str(error.value))[1]
+    )
+    assert limit - 120 < longest < limit
+    name = "x" * longest
+    with pytest.raises(InputError, match=f"has {longest + 1} bytes, .* has {longest};"):
+        files.write(tmp_path / f"{name}x", b"")
+    files.write(tmp_path / name, b"new")
+    assert contents(tmp_path) == {name: "new"}
+
+
+def test_path_that_is_too_long(tmp_path):
+    deep = tmp_path / "/".join(["x" * 240] * 16)
+    deep.mkdir(parents=True)
+    with pytest.raises(InputError, match="this name has 200 bytes, but the longest"):
+        files.write(deep / ("x" * 200), b"")
+    with pytest.raises(InputError, match="the path to it is too long; choose another"):
+        files.write(deep / ("x" * 240) / "a", b"")
+    files.write(deep / "a", b"new")
+    assert (deep / "a").read_text() == "new"

@@ -39,11 +39,12 @@ def check_writable(path: Path | None) -> None:
     """Find out before the work whether a file can be written after it.
 
     Raises:
-        InputError: if the folder does not exist or cannot be written, or if the path
-            is a folder.
+        InputError: if the folder does not exist or cannot be written, if the path is
+            a folder, or if its name is too long.
     """
     if path is None:
         return
+    files.check_name(path)
     if path.is_dir():
         raise InputError(f"{path}: this is a folder; name a file")
     folder = path.absolute().parent

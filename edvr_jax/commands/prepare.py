@@ -153,7 +153,9 @@ class Prepare:
         return all(target.exists() for target in self._targets(path))
 
     def _open(self, path: Path) -> video.Clip:
-        """Open a clip that is long enough."""
+        """Open a clip that is long enough, with a name that is short enough."""
+        for target in self._targets(path):
+            files.check_name(target)
         clip = video.open_clip(path)
         if clip.num_frames is not None and clip.num_frames < self.degrade.num_blurred:
             raise InputError(

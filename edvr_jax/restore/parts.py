@@ -306,6 +306,8 @@ class FrameParts:
             raise InputError(
                 f"{path}: two input frames would both become {name}; rename one"
             )
+        for name in self._names:
+            files.check_name(path / name, folder / name)
         self.num_frames = 0
         while (folder / self._name(self.num_frames)).exists():
             self.num_frames += 1
@@ -333,7 +335,7 @@ class FrameParts:
             )
         target = self.folder / self._name(self.num_frames)
         with files.report_failure(self._path):
-            temporary = target.with_name(f".{target.name}")
+            temporary = target.with_name(f".unfinished{target.suffix}")
             temporary.write_bytes(data.tobytes())
             files.put_in_place(temporary, target)
         self.num_frames += 1

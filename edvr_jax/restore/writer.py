@@ -26,6 +26,7 @@ from edvr_jax.restore.encoder import (
 from edvr_jax.restore.parts import FrameParts, VideoParts
 from edvr_jax.restore.remux import write_video
 from edvr_jax.restore.timeline import Timeline
+from edvr_jax.restore.work import places_beside
 
 DEFAULT_FPS = Fraction(25)
 
@@ -58,7 +59,7 @@ def open_writer(
     path, fps = Path(path), fps or DEFAULT_FPS
     is_video = check_output(path, overwrite=overwrite)
     with files.replacing(path) as temporary:
-        work = temporary.with_name(f"{temporary.name}.parts") if is_video else temporary
+        work = temporary.with_suffix(".parts") if is_video else temporary
         with files.report_failure(path):
             work.mkdir()
         writer = Writer(work, path, fps, names, crf)
@@ -82,6 +83,7 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
     """
     if path.name in ("", ".."):
         raise InputError(f"{path}: give the output by its name")
+    files.check_name(path, *places_beside(path))
     suffix = path.suffix.lower()
     is_video = suffix in CONTAINERS
     if not is_video and suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES:

@@ -200,6 +200,40 @@ def test_refused_command_changes_nothing(folder, capsys, command, arguments):
     assert content(folder) == before
 
 
+# Names that fit the file system, but not with what is added while they are written.
+LONG = "x" * 240
+TOO_LONG = (
+    f"restore clips/a {LONG}xxxxx.mkv --weights tiny.safetensors",
+    f"restore clips/a {LONG}xxxxx --weights tiny.safetensors",
+    f"restore clips/a new.mp4 --weights tiny.safetensors --report {LONG}.json",
+    "restore frames new --weights tiny.safetensors --image-format webp",
+    f"eval --gt clips --weights tiny.safetensors --json {LONG}.json",
+    f"metrics clips pred --json {LONG}.json",
+    "prepare long new --scale 2",
+    f"convert tiny.safetensors {LONG}.pth",
+    f"export tiny.safetensors {LONG}.edvr",
+    f"bench --json {LONG}.json",
+)
+
+
+@pytest.mark.parametrize("arguments", TOO_LONG)
+def test_name_that_is_too_long_is_refused_before_the_work(folder, capsys, arguments):
+    shutil.copytree(folder / "clips" / "a", folder / "long" / LONG)
+    (folder / "frames").mkdir()
+    shutil.copy(
+        folder / "clips" / "a" / "0.png", folder / "frames" / f"{LONG:x<251}.png"
+    )
+    before = content(folder)
+    assert cli.main(arguments.split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "bytes, but the longest that works here has 2" in lines[-1]
+    assert f"/.{LONG}" not in lines[-1]  # what is blamed is the output
+    assert content(folder) == before
+    if arguments.startswith("restore frames"):
+        assert cli.main([*arguments.split()[:-1], "png"]) == 0
+        assert [len(path.name) for path in (folder / "new").iterdir()] == [255]
+
+
 @pytest.mark.xfail(
     strict=True, reason="videos are decoded into WORKDIR/frames before --init is read"
 )

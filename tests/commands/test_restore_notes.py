@@ -75,5 +75,5 @@ def test_change_of_size_or_depth_in_mid_stream(
     restored = np.stack(list(Source(target))).astype(float)
     difference = np.abs(restored - np.concatenate([frames] * 3)).mean((1, 2, 3))
     assert len(restored) == 15
-    # Measured: 4.6 at the most of the frames that kept their size (4:2:0), 5.0 of others.
+    # Measured: 4.6 for the frames that kept their size (4:2:0), 5.0 for the others.
     assert difference.max() < 6

@@ -31,7 +31,7 @@ def write(path, frames, **options):
 
 
 def leftovers(folder: Path):
-    return [path.name for path in folder.iterdir() if ".partial" in path.name]
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "m4v"])
