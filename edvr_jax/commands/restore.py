@@ -34,8 +34,9 @@ from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore import copying, encoder, job
 from edvr_jax.restore.network import Network, create_networks
 from edvr_jax.restore.picture import Compare, Look
-from edvr_jax.restore.source import Source, Trim
+from edvr_jax.restore.source import Source
 from edvr_jax.restore.stream import Restorer
+from edvr_jax.restore.timeline import Trim
 from edvr_jax.restore.work import has_job, places_beside
 from edvr_jax.restore.writer import check_output
 
@@ -139,10 +140,10 @@ class Restore:
         networks, names = self._load()
         restorer = self._create_restorer(networks)
         with contextlib.closing(self._open_source()) as source:
-            restore_report.note_input(source)
             look = self._look(source, restorer, is_video=is_video)
             encoding = self._encoding(source, look) if is_video else None
             original = self._original(source, is_video=is_video)
+            noted = restore_report.note_input(source, encoding)
             source.check()
             settings = self._settings(names, source, encoding, look)
             restore_report.announce(
@@ -153,7 +154,7 @@ class Restore:
                     source, restorer, look, encoding, original, settings
                 )
             finally:
-                restore_report.note_end(source)
+                restore_report.note_end(source, noted)
         if self.report is not None:
             output_lib.write_json(
                 self.report, restore_report.report(result, settings, source, restorer)

@@ -1,7 +1,7 @@
 """What ``edvr restore`` tells: before it begins, at its end, and in a report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,22 @@ import cv2
 from edvr_jax.commands.paths import PIPE, is_pipe
 from edvr_jax.data import images
 from edvr_jax.data.completeness import DecodeMonitor
-from edvr_jax.restore import job, picture
+from edvr_jax.restore import job, picture, traits
 from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.picture import Look
 from edvr_jax.restore.source import Source
 from edvr_jax.restore.stream import Restorer
+
+_TRAITS = {
+    traits.INTERLACED: "it is interlaced, at least in parts: a frame holds two half "
+    "pictures; deinterlace it first for a better result",
+    traits.CAPTIONS: "closed captions inside the picture's stream are left out; save "
+    "them with ffmpeg -f lavfi -i 'movie=IN[out0+subcc]' -map 0:s captions.srt",
+    traits.MASTERING: "HDR metadata (mastering display, light level) is left out; "
+    "libx265 in .mp4, .mov or .mkv keeps it",
+    traits.RESIZED: "frames of other sizes than the first one's are resized to it; "
+    "--start and --end leave parts out",
+}
 
 
 def say(line: str) -> None:
@@ -54,25 +65,42 @@ def announce(
     )
 
 
-def note_input(source: Source) -> None:
-    """Say what of the input does not come out as one may expect."""
+def note_input(source: Source, encoding: Encoding | None) -> set[str]:
+    """Say what of the input does not come out as one may expect.
+
+    Returns:
+        The traits of its frames that need no other note.
+    """
     path = source.path
-    if source.is_interlaced:
-        say(
-            f"note: {path} is interlaced: each frame holds two half pictures; "
-            "deinterlace it first for a better result"
-        )
+    source.look_ahead()
+    is_kept = encoding and encoding.codec == "libx265" and source.colors.hdr
+    kept = {traits.MASTERING} if is_kept else set()
+    _note_traits(source, kept)
+    noted = source.traits | kept
     if not source.names:
-        return
+        return noted
     for gap in images.find_gaps(source.names)[:1]:
         say(f"note: {path}: there is no frame between {gap[0]} and {gap[1]}")
     first = cv2.imread(str(path / source.names[0]), cv2.IMREAD_UNCHANGED)
     if first is not None and first.ndim == 3 and first.shape[2] == 4:
         say(f"note: {path}: the frames are restored without their transparency")
+    return noted
 
 
-def note_end(source: Source) -> None:
-    """Report what was seen only when the frames were read: damage, other sizes."""
+def _note_traits(source: Source, noted: Set[str]) -> None:
+    for trait in sorted(source.traits - noted):
+        dynamic = f"{trait} metadata is left out; without it, colors may change"
+        say(f"note: {source.path}: {_TRAITS.get(trait, dynamic)}")
+
+
+def note_end(source: Source, noted: Set[str]) -> None:
+    """Report what was seen only when the frames were read: damage, other sizes.
+
+    Args:
+        source: The clip.
+        noted: What :func:`note_input` returned.
+    """
+    _note_traits(source, noted)
     if source.changes:
         again = len(source.changes) - 1
         say(

@@ -1,4 +1,4 @@
-"""Recognize videos that cannot be decoded: encrypted, or of an unknown codec."""
+"""Recognize videos that cannot be decoded: encrypted, or of unknown codec or colors."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,9 @@ from av.video.stream import VideoStream
 
 from edvr_jax.errors import InputError
 
+# What swscale knows of ITU-T H.273, and names of what it does not.
+_MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
+_OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
 _ENCRYPTED = ("encv", "drmi")  # names of codecs: MPEG's common encryption, iTunes
 _PACKET = 188  # bytes of a packet of MPEG-TS
 _NUM_SAMPLES = 5000  # packets that are looked at
@@ -44,6 +47,20 @@ def encrypted(path: Path) -> InputError:
         f"{path}: this video is encrypted (DRM) and cannot be decoded; give a copy "
         "without copy protection"
     )
+
+
+def check_matrix(path: Path, matrix: int | None) -> None:
+    """Check FFmpeg's number of a matrix of YUV; None is RGB.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    if matrix is not None and matrix not in _MATRICES:
+        raise InputError(
+            f"{path}: its colours are stored by matrix {matrix} "
+            f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be read; "
+            "convert it to BT.709 first, with FFmpeg's filter zscale"
+        )
 
 
 def is_scrambled(path: Path, container: InputContainer) -> bool:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -37,9 +37,6 @@ VIDEO_SUFFIXES = (
 )
 _PIPE = "yuv4mpegpipe"
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
-# What swscale knows of ITU-T H.273, and names of what it does not.
-_MATRICES = (0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9)
-_OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
 _log = logging.getLogger(__name__)
 
 
@@ -289,7 +286,7 @@ def decode_stream(
                 monitor.add_refused(packet)
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
-                _check_matrix(path, frame)
+                decodable.check_matrix(path, matrix_of(frame))
                 monitor.add_frame(frame)
                 yield frame
             if is_last:
@@ -306,14 +303,16 @@ def decode_stream(
     monitor.finish(_num_bytes(container))
 
 
-def _check_matrix(path: Path, frame: VideoFrame) -> None:
-    matrix = matrix_of(frame)
-    if matrix is not None and matrix not in _MATRICES:
-        raise InputError(
-            f"{path}: its colours are stored by matrix {matrix} "
-            f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be read; "
-            "convert it to BT.709 first, with FFmpeg's filter zscale"
-        )
+def side_data(frame: VideoFrame) -> dict[str, Any]:
+    """Return what a frame carries beside its picture, by FFmpeg's names.
+
+    Nothing if PyAV does not know one of the kinds, such as the EXIF of a JPEG.
+    """
+    try:
+        # frame.side_data would keep the frame alive: each would hold the other.
+        return {item.type.name: item for item in SideDataContainer(frame)}  # pyright: ignore
+    except ValueError:
+        return {}
 
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
@@ -326,14 +325,9 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
         Quarter turns counterclockwise, 0 to 3, the nearest; and whether left and right
         change places before.
     """
-    try:
-        # frame.side_data would keep the frame alive: each would hold the other.
-        side_data = SideDataContainer(frame)  # pyright: ignore
-    except ValueError:  # kinds that PyAV does not know, such as the EXIF of a JPEG
-        return round(frame.rotation / 90) % 4, False
-    matrix = side_data.get("DISPLAYMATRIX")
+    matrix = side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:
-        return 0, False
+        return round(frame.rotation / 90) % 4, False
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     is_mirrored = a * d < b * c
     # Where the x axis goes: it is (1, 0), or (-1, 0) once mirrored.

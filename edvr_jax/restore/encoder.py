@@ -175,6 +175,9 @@ def choose_encoding(
     chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
     if codec == "libx264" and (params := x264_params()):
         chosen["x264-params"] = params
+    colors = colors or Colors()
+    if codec == "libx265" and colors.hdr:
+        chosen["x265-params"] += f":{colors.hdr}"
     if crf is not None and "crf" not in known:
         raise InputError(
             f"{codec} has no crf; leave it out, or give --encoder-options of {codec}"
@@ -191,9 +194,8 @@ def choose_encoding(
                 f"encoder option {option!r}: write key=value with a key that {codec} "
                 f"has (ffmpeg -h encoder={codec} lists them)"
             )
-        is_added = key == "x264-params" and key in chosen
+        is_added = key in ("x264-params", "x265-params") and key in chosen
         chosen[key] = f"{chosen[key]}:{value}" if is_added else value
-    colors = colors or Colors()
     if VideoFormat(pix_fmt).is_rgb:
         colors = dataclasses.replace(colors, matrix=0, range=2)
     elif not container.keeps_colors:

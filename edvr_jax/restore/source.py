@@ -21,8 +21,8 @@ from edvr_jax import progress
 from edvr_jax.data import images, video
 from edvr_jax.data.completeness import COUNTABLE, DecodeMonitor, announced_frames
 from edvr_jax.errors import InputError
-from edvr_jax.restore import picture
-from edvr_jax.restore.timeline import Timeline
+from edvr_jax.restore import picture, traits
+from edvr_jax.restore.timeline import Timeline, Trim
 
 # Formats in which a seek finds the key frame before a time.
 _SEEKABLE = ("mp4", "matroska")
@@ -42,34 +42,14 @@ class Colors:
         range: Levels 16 to 235 (1, MPEG) or all (2, JPEG).
         primaries: What red, green and blue are.
         transfer: From light to levels.
+        hdr: Metadata of the mastering display and the light, as x265 takes it.
     """
 
     matrix: int = int(Colorspace.ITU709)
     range: int = int(ColorRange.MPEG)
     primaries: int = int(ColorPrimaries.BT709)
     transfer: int = int(ColorTrc.BT709)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trim:
-    """The part of a clip that is wanted.
-
-    Attributes:
-        start: Seconds from the clip's beginning; frames from there on count.
-        end: Seconds from the clip's beginning; None is its end.
-        max_frames: At most so many frames; None is all.
-    """
-
-    start: Fraction = Fraction(0)
-    end: Fraction | None = None
-    max_frames: int | None = None
-
-    def __post_init__(self):
-        """Check that something may be left."""
-        if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise InputError("the end must lie after the start, and both after 0")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise InputError(f"at least one frame is needed, not {self.max_frames}")
+    hdr: str = ""
 
 
 class Source:
@@ -90,7 +70,7 @@ class Source:
         is_estimate: That number follows from the seconds, not from a count.
         colors: How the file stores colours.
         pixel_aspect: Width over height of a pixel.
-        is_interlaced: Every frame holds two half pictures of different times.
+        traits: What frames seen so far carry beside colors, see traits.find.
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
         changes: Where the video changed its size or depth so far, and to what.
@@ -129,7 +109,7 @@ class Source:
         self.is_estimate = False
         self.colors = Colors()
         self.pixel_aspect = Fraction(1)
-        self.is_interlaced = False
+        self.traits: set[str] = set()
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
         self.changes: list[str] = []
@@ -169,6 +149,15 @@ class Source:
             images.check_all([self.path / name for name in self.names])
         elif self._without_times is not None and not self.is_pipe:
             self._check_rate()
+
+    def look_ahead(self) -> None:
+        """Find traits of later frames, at some places, if the video can be searched."""
+        if self.names or self.is_pipe or self._trim.max_frames is not None:
+            return
+        for frame in traits.sample(self.path, self.origin, self.end):
+            self.traits |= traits.find(frame)
+            if sorted((frame.height, frame.width)) != sorted(self.size):
+                self.traits.add(traits.RESIZED)
 
     def timeline(self, num_frames: int) -> Timeline:
         """Return when the first frames are shown; they have been read."""
@@ -237,6 +226,7 @@ class Source:
             if is_first:
                 self._read_tags(frame)
                 is_first = False
+            self.traits |= traits.find(frame)
             self.times.append(time)
             yield video.to_rgb(frame, any_depth=True)
             if len(self.times) == trim.max_frames:
@@ -370,7 +360,6 @@ class Source:
         return trim.max_frames
 
     def _read_tags(self, frame: VideoFrame) -> None:
-        self.is_interlaced = frame.interlaced_frame
         quarter_turns, _ = video.orientation(frame)
         if quarter_turns % 2:
             self.pixel_aspect = 1 / self.pixel_aspect
@@ -382,6 +371,7 @@ class Source:
             range=int(video.range_of(frame)),
             primaries=int(frame.color_primaries),
             transfer=int(frame.color_trc),
+            hdr=traits.mastering(frame),
         )
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
 
+from edvr_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
@@ -50,3 +52,25 @@ class Timeline:
         if index >= delay:
             return self.times[index - delay]
         return self.times[0] - (delay - index) * self.span(0)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trim:
+    """The part of a clip that is wanted.
+
+    Attributes:
+        start: Seconds from the clip's beginning; frames from there on count.
+        end: Seconds from the clip's beginning; None is its end.
+        max_frames: At most so many frames; None is all.
+    """
+
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    max_frames: int | None = None
+
+    def __post_init__(self):
+        """Check that something may be left."""
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise InputError("the end must lie after the start, and both after 0")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(f"at least one frame is needed, not {self.max_frames}")
