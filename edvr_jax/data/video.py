@@ -200,9 +200,11 @@ def open_container(
         container = av.open(target, "r", format=muxer, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         reason = error.strerror or "unknown format"
+        hint = "give a complete video file or a folder of frames"
+        if file is not None:
+            hint = "a pipe must hold what ffmpeg -i IN -f yuv4mpegpipe - writes"
         raise InputError(
-            f"{path}: not a video that can be read ({reason}); give a complete video "
-            "file or a folder of frames"
+            f"{path}: not a video that can be read ({reason}); {hint}"
         ) from None
     with container:
         is_cover = Disposition.attached_pic  # a picture stored as a video of one frame

@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import struct
+from pathlib import Path
 
 import av
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 
 from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
+from edvr_jax.restore.source import Source
 from tests import videos
 
 write_video = functools.partial(videos.write_film, with_sound=False)
@@ -49,6 +51,25 @@ def test_video_under_the_name_of_an_image(tmp_path, name, muxer, codec, pix_fmt)
     write_video(tmp_path / f"a.{muxer}", frames, codec=codec, pix_fmt=pix_fmt)
     (tmp_path / f"a.{muxer}").rename(path)
     assert len(list(open_clip(path))) == 4
+
+
+@pytest.mark.parametrize("kind", ["empty", "mp4"])
+def test_pipe_of_another_format(tmp_path, kind):
+    write_video(tmp_path / "a.mp4", videos.moving_bars(3))
+    data = b"" if kind == "empty" else (tmp_path / "a.mp4").read_bytes()
+    with pytest.raises(InputError, match=r"the pipe: .* -f yuv4mpegpipe - writes$"):
+        Source(Path("the pipe"), pipe=io.BytesIO(data))
+
+
+def test_change_of_size_has_a_way_on(tmp_path):
+    """Where frames are compared or learned from, none is resized in silence."""
+    for index, size in enumerate([(48, 64), (64, 96)]):
+        write_video(tmp_path / f"{index}.ts", videos.moving_bars(3, *size))
+    both = b"".join((tmp_path / f"{i}.ts").read_bytes() for i in range(2))
+    (tmp_path / "both.ts").write_bytes(both)
+    message = r"both\.ts: frame 3 is 96x64 but the first frame is 64x48; .*ffmpeg -i IN"
+    with pytest.raises(InputError, match=message):
+        list(open_clip(tmp_path / "both.ts"))
 
 
 def _encrypt(path, *, kind):
