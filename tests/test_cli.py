@@ -29,9 +29,8 @@ def test_unknown_command_ends_with_2(capsys):
 
 
 def test_refusal_of_the_system_is_one_line(tmp_path, capsys):
-    (tmp_path / "in.mp4").touch()
     name = str(tmp_path / ("long" * 100))
-    assert cli.main(["restore", str(tmp_path / "in.mp4"), name]) == 2
+    assert cli.main(["restore", name, str(tmp_path / "out.mp4")]) == 2
     assert capsys.readouterr().err == f"error: {name}: File name too long\n"
 
 
