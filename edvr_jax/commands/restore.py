@@ -142,6 +142,9 @@ class Restore:
         with contextlib.closing(self._open_source()) as source:
             look = self._look(source, restorer, is_video=is_video)
             encoding = self._encoding(source, look) if is_video else None
+            look = restore_report.keep_alpha(
+                source, self.output, look, encoding, self._image_format
+            )
             original = self._original(source, is_video=is_video)
             noted = restore_report.note_input(source, encoding)
             source.check()
@@ -160,10 +163,7 @@ class Restore:
                 self.report, restore_report.report(result, settings, source, restorer)
             )
         line = restore_report.summarize(self.output, source, look, result)
-        if is_pipe(self.output):
-            say(line)
-        else:
-            sys.stdout.write(f"{line}\n")
+        (sys.stderr if is_pipe(self.output) else sys.stdout).write(f"{line}\n")
 
     def _work(
         self,
@@ -323,6 +323,7 @@ class Restore:
             crf=self.crf,
             options=self.encoder_options,
             is_deep=source.dtype == np.uint16,
+            has_alpha=source.has_alpha and look.compare is None,
             colors=source.colors,
             pixel_aspect=source.pixel_aspect,
         )

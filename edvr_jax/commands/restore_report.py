@@ -1,11 +1,10 @@
 """What ``edvr restore`` tells: before it begins, at its end, and in a report."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
-
-import cv2
 
 from edvr_jax.commands.paths import PIPE, is_pipe
 from edvr_jax.data import images
@@ -81,10 +80,34 @@ def note_input(source: Source, encoding: Encoding | None) -> set[str]:
         return noted
     for gap in images.find_gaps(source.names)[:1]:
         say(f"note: {path}: there is no frame between {gap[0]} and {gap[1]}")
-    first = cv2.imread(str(path / source.names[0]), cv2.IMREAD_UNCHANGED)
-    if first is not None and first.ndim == 3 and first.shape[2] == 4:
-        say(f"note: {path}: the frames are restored without their transparency")
     return noted
+
+
+def keep_alpha(
+    source: Source,
+    target: Path,
+    look: Look,
+    encoding: Encoding | None,
+    image_format: str,
+) -> Look:
+    """Return the look with the transparency if it can be kept, else say that it is not.
+
+    One note names what stores it.
+    """
+    if encoding is None:
+        is_kept, what = look.compare is None and image_format != "jpg", image_format
+    else:
+        is_kept = encoding.with_alpha
+        what = f"{target.suffix} with {encoding.codec} ({encoding.pix_fmt})"
+    if source.has_alpha and look.compare:
+        say(f"note: --compare leaves the transparency of {source.path} out")
+    elif source.has_alpha and not is_kept:
+        say(
+            f"note: transparent parts of {source.path}, if any, become opaque, as "
+            f"{what} stores no transparency; a folder of png, tif or webp images does, "
+            "and .webm, .gif (on or off), and .mov with --codec prores_ks"
+        )
+    return dataclasses.replace(look, with_alpha=source.has_alpha and is_kept)
 
 
 def _note_traits(source: Source, noted: Set[str]) -> None:

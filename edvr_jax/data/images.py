@@ -1,6 +1,7 @@
 """Read image files (OpenCV): the frames of clips that are folders."""
 
 import contextlib
+import io
 import itertools
 import os
 import re
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from edvr_jax import files, progress
 from edvr_jax.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PIL_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -71,12 +74,26 @@ def find_gaps(names: Sequence[str]) -> list[tuple[str, str]]:
     return [couple for couple, step in couples if step >= 2 * usual]
 
 
-def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:
+def has_alpha(path: Path) -> bool:
+    """Report whether an image has transparency, by its header; broken ones have none.
+
+    Args:
+        path: The image file.
+    """
+    with contextlib.suppress(*_PIL_ERRORS), Image.open(path) as image:
+        return image.has_transparency_data
+    return False
+
+
+def read_image(
+    path: Path, *, any_depth: bool = False, with_alpha: bool = False
+) -> np.ndarray:
     """Read one image as RGB, [H, W, 3].
 
     Args:
         path: The image file.
         any_depth: Give an image of 16 bits as uint16; else all are uint8.
+        with_alpha: See :func:`decode_image`.
 
     Raises:
         InputError: if the file is missing, is no complete image or has pixels that are
@@ -84,11 +101,15 @@ def read_image(path: Path, *, any_depth: bool = False) -> np.ndarray:
     """
     with files.report_unreadable(path):
         data = path.read_bytes()
-    return decode_image(data, path, any_depth=any_depth)
+    return decode_image(data, path, any_depth=any_depth, with_alpha=with_alpha)
 
 
 def decode_image(
-    data: bytes, name: str | Path, *, any_depth: bool = False
+    data: bytes,
+    name: str | Path,
+    *,
+    any_depth: bool = False,
+    with_alpha: bool = False,
 ) -> np.ndarray:
     """Decode the bytes of an image file as RGB, [H, W, 3].
 
@@ -96,6 +117,8 @@ def decode_image(
         data: Content of the file.
         name: The file's name in the message.
         any_depth: Give an image of 16 bits as uint16; else all are uint8.
+        with_alpha: Add the alpha, [H, W, 4], opaque for an image without one; the
+            colors are not multiplied by it.
 
     Raises:
         InputError: if it is no complete image, or has pixels that are neither of 8 nor
@@ -117,7 +140,23 @@ def decode_image(
         image = _decode(data, order)
         if image is None:
             raise InputError(f"{name}: not a complete image; replace it")
-    return image
+    return _with_alpha(image, data, name) if with_alpha else image
+
+
+def _with_alpha(image: np.ndarray, data: bytes, name: str | Path) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            if not opened.has_transparency_data:
+                opaque = np.full_like(image[..., 0], np.iinfo(image.dtype).max)
+                return np.dstack([image, opaque])
+            # OpenCV multiplies the colors of a TIFF by its alpha; Pillow cuts 16 bits.
+            if image.dtype == np.uint8:
+                return np.asarray(ImageOps.exif_transpose(opened).convert("RGBA"))
+    except _PIL_ERRORS as error:
+        raise InputError(f"{name}: not a complete image ({error})") from None
+    deep = _decode(data, cv2.IMREAD_UNCHANGED)
+    assert deep is not None
+    return cv2.cvtColor(deep, cv2.COLOR_BGRA2RGBA)
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:

@@ -22,11 +22,12 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from edvr_jax.data import decodable, images, yuv
+from edvr_jax.data import alpha, decodable, images, yuv
 from edvr_jax.data.completeness import DecodeMonitor, announced_end, announced_frames
 from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
@@ -256,7 +257,11 @@ def _warn_once(message: str) -> None:
 
 
 def decode_stream(
-    path: Path, container: InputContainer, stream: VideoStream, monitor: DecodeMonitor
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    monitor: DecodeMonitor,
+    decoder: VideoCodecContext | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode an open video from where it is.
 
@@ -265,6 +270,7 @@ def decode_stream(
         container: The open file.
         stream: Its video stream.
         monitor: Counts what is read, and what the decoder left out or guessed.
+        decoder: See :func:`alpha.create_decoder`; None is the stream's.
 
     Raises:
         InputError: if it cannot be read past damage or has colours that cannot be read;
@@ -280,7 +286,7 @@ def decode_stream(
             if packet.has_sidedata("encryption_info"):
                 raise decodable.encrypted(path)
             try:
-                frames = packet.decode()
+                frames = (decoder or stream).decode(packet)
             except MemoryError:
                 raise
             except FFmpegError as error:  # decoders use any of FFmpeg's codes
@@ -337,13 +343,16 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
     return round(angle / (math.pi / 2)) % 4, is_mirrored
 
 
-def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
+def to_rgb(
+    frame: VideoFrame, *, any_depth: bool = False, with_alpha: bool = False
+) -> np.ndarray:
     """Convert a decoded frame to RGB, upright, [H, W, 3].
 
     Args:
         frame: A frame of :func:`decode`.
         any_depth: Give a frame of more than 8 bits as uint16, on 0..65535; else all
             are uint8.
+        with_alpha: Add the alpha, [H, W, 4]; the colors are not multiplied by it.
     """
     is_deep = any_depth and bit_depth(frame.format) > 8
     matrix = matrix_of(frame)
@@ -356,6 +365,8 @@ def to_rgb(frame: VideoFrame, *, any_depth: bool = False) -> np.ndarray:
             src_colorspace=matrix,
             interpolation=SWSCALE_FLAGS,
         )
+    if with_alpha:
+        image = np.dstack([image, alpha.read(frame, image.dtype)])
     turns, is_mirrored = orientation(frame)
     image = image[:, ::-1] if is_mirrored else image
     return np.ascontiguousarray(np.rot90(image, turns))

@@ -10,6 +10,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
+from edvr_jax.data import alpha
+
 # swscale's defaults interpolate chroma coarsely and round inexactly.
 SWSCALE_FLAGS = (
     Interpolation.BICUBIC
@@ -18,6 +20,14 @@ SWSCALE_FLAGS = (
     | Interpolation.FULL_CHR_H_INP
 )
 _YUV_16 = "yuv444p16le"  # to and from which swscale converts other YUV exactly
+
+# Of RGB and RGBA in memory, by type and channels.
+LAYOUTS = {
+    ("uint8", 3): "rgb24",
+    ("uint16", 3): "rgb48le",
+    ("uint8", 4): "rgba",
+    ("uint16", 4): "rgba64le",
+}
 
 # Shares of red and blue in luma, by FFmpeg's number of the matrix (ITU-T H.273).
 _LUMA = {
@@ -35,10 +45,26 @@ def bit_depth(pixel_format: VideoFormat) -> int:
     return max(component.bits for component in pixel_format.components)
 
 
+def fits(pix_fmt: str, size: tuple[int, int]) -> bool:
+    """Report whether a pixel format has whole chroma pixels at a height and width."""
+    pixel_format = VideoFormat(pix_fmt, 16, 16)
+    height, width = size
+    return not (
+        height % (16 // pixel_format.chroma_height(16))
+        or width % (16 // pixel_format.chroma_width(16))
+    )
+
+
 def is_known(matrix: int, pixel_format: VideoFormat) -> bool:
     """Report whether there is a formula for a matrix and a format with chroma."""
     is_yuv = len(pixel_format.components) >= 3 and not pixel_format.is_rgb
     return matrix in _LUMA and is_yuv and pixel_format.name != "pal8"
+
+
+def to_frame(image: np.ndarray) -> VideoFrame:
+    """Return an image, RGB or RGBA, uint8 or uint16, as a frame without a time."""
+    layout = LAYOUTS[image.dtype.name, image.shape[2]]
+    return VideoFrame.from_ndarray(np.ascontiguousarray(image), format=layout)
 
 
 def read_frame(
@@ -53,14 +79,25 @@ def read_frame(
 def write_frame(
     frame: VideoFrame, pix_fmt: str, matrix: int, color_range: int
 ) -> VideoFrame:
-    """Convert a frame of rgb24 or rgb48le, with its times, to a format with chroma."""
+    """Convert a frame, with its times, to a format with chroma.
+
+    Args:
+        frame: Of rgb24 or rgb48le; of rgba or rgba64le for a format with alpha.
+        pix_fmt: FFmpeg's name of the format.
+        matrix: FFmpeg's number.
+        color_range: FFmpeg's number.
+    """
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(VideoFormat(pix_fmt))
-    image = from_rgb(frame.to_ndarray(), matrix, is_full=is_full, bits=bits)
+    rgb = frame.to_ndarray()
+    image = from_rgb(rgb[..., :3], matrix, is_full=is_full, bits=bits)
     pixels = VideoFrame.from_ndarray(image, format=_YUV_16)
     pixels.pts, pixels.duration = frame.pts, frame.duration
     if frame.time_base:
         pixels.time_base = frame.time_base
-    return _resample(pixels, pix_fmt, matrix, color_range)
+    written = _resample(pixels, pix_fmt, matrix, color_range)
+    if rgb.shape[2] == 4:
+        alpha.write(written, rgb[..., 3])
+    return written
 
 
 def to_rgb(

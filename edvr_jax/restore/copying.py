@@ -26,7 +26,7 @@ from edvr_jax.restore.packets import Copy, Span, copy_packets, read_packets
 # What describes the old file, not the film.
 _STALE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
-    *("duration", "handler_name", "vendor_id", "timecode"),
+    *("duration", "handler_name", "vendor_id", "timecode", "alpha_mode"),
 )
 _STALE_PREFIXES = ("_statistics", "bps", "number_of_", "duration")
 _NEEDED = ("audio", "subtitle")

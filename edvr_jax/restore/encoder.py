@@ -23,7 +23,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edvr_jax.data import yuv
+from edvr_jax.data import alpha, yuv
 from edvr_jax.data.compression import x264_params
 from edvr_jax.data.video import guess_matrix
 from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
@@ -33,7 +33,6 @@ from edvr_jax.restore.source import Colors
 os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
 
 DEFAULT_CRF = 17  # visually lossless; x264's own default, 23, is not
-_LOSSLESS = "ffv1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +106,7 @@ class Encoding:
         options: Names and values.
         colors: How RGB becomes YUV.
         pixel_aspect: Width over height of a pixel.
+        with_alpha: The frames have transparency.
     """
 
     codec: str
@@ -114,6 +114,7 @@ class Encoding:
     options: tuple[tuple[str, str], ...]
     colors: Colors
     pixel_aspect: Fraction
+    with_alpha: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -133,6 +134,11 @@ class Encoding:
         """Type of the frames that lose nothing before the encoder."""
         return np.dtype(np.uint16 if self.is_deep else np.uint8)
 
+    @property
+    def layout(self) -> str:
+        """FFmpeg's name of the layout of these frames."""
+        return yuv.LAYOUTS[self.dtype.name, 4 if self.with_alpha else 3]
+
 
 def choose_encoding(
     path: Path,
@@ -145,6 +151,7 @@ def choose_encoding(
     crf: int | None = None,
     options: Sequence[str] = (),
     is_deep: bool = False,
+    has_alpha: bool = False,
     colors: Colors | None = None,
     pixel_aspect: Fraction = Fraction(1),
 ) -> Encoding:
@@ -160,6 +167,7 @@ def choose_encoding(
         crf: Quality, 0 is best; None is 17 if the encoder knows it.
         options: More for the encoder, "key=value".
         is_deep: The frames have more than 8 bits per channel.
+        has_alpha: The frames have transparency, which is kept if that is possible.
         colors: How RGB becomes YUV; None is BT.709.
         pixel_aspect: Width over height of a pixel.
 
@@ -167,9 +175,15 @@ def choose_encoding(
         InputError: if there is no such encoder, pixel format or option.
     """
     container = CONTAINERS[path.suffix.lower()]
-    codec = codec or (container.deep_codec if is_deep else container.codec)
+    # AV1 has more bits, but no transparency.
+    is_vp9 = has_alpha and container.muxer == "webm"
+    codec = codec or (
+        container.deep_codec if is_deep and not is_vp9 else container.codec
+    )
     context = _create_context(codec)
-    pix_fmt = _choose_format(context, size, pix_fmt, is_deep=is_deep)
+    storing = alpha.list_formats(context.codec, container.muxer)
+    alpha_formats = storing if has_alpha else []
+    pix_fmt = _choose_format(context, size, pix_fmt, alpha_formats, is_deep=is_deep)
     supported = context.supported_options
     known = {option.name for option in (*supported.generic, *supported.private)}
     chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
@@ -200,18 +214,10 @@ def choose_encoding(
         colors = dataclasses.replace(colors, matrix=0, range=2)
     elif not container.keeps_colors:
         colors = Colors(matrix=guess_matrix(*size))
-    encoding = Encoding(codec, pix_fmt, tuple(chosen.items()), colors, pixel_aspect)
+    given, with_alpha = tuple(chosen.items()), pix_fmt in alpha_formats
+    encoding = Encoding(codec, pix_fmt, given, colors, pixel_aspect, with_alpha)
     _check_opens(path, encoding, size, fps, time_base)
     return encoding
-
-
-def of_parts(path: Path, encoding: Encoding) -> Encoding:
-    """Return how the parts of a file are encoded: losslessly if it is encoded last."""
-    if not CONTAINERS[path.suffix.lower()].is_encoded_last:
-        return encoding
-    pix_fmt = "gbrp16le" if encoding.is_deep else "bgr0"
-    rgb = Colors(matrix=0, range=2)
-    return Encoding(_LOSSLESS, pix_fmt, (), rgb, encoding.pixel_aspect)
 
 
 def open_output(target: Path | IO[bytes], container: Container) -> OutputContainer:
@@ -250,6 +256,7 @@ def _choose_format(
     context: VideoCodecContext,
     size: tuple[int, int],
     pix_fmt: str | None,
+    alpha_formats: Sequence[str],
     *,
     is_deep: bool,
 ) -> str:
@@ -263,7 +270,11 @@ def _choose_format(
         _check_even(pix_fmt, size)
         return pix_fmt
     wanted = (*_DEEP_FORMATS, *_FORMATS) if is_deep else (*_FORMATS, *_DEEP_FORMATS)
-    fitting = [f for f in wanted if f in listed and _fits(f, size)]
+    with_alpha = sorted(
+        alpha_formats, key=lambda f: is_deep != (bit_depth(VideoFormat(f)) > 8)
+    )
+    possible = [*with_alpha, *(f for f in wanted if f in listed)]
+    fitting = [f for f in possible if yuv.fits(f, size)]
     if not fitting:
         height, width = size
         raise InputError(
@@ -273,17 +284,8 @@ def _choose_format(
     return fitting[0]
 
 
-def _fits(pix_fmt: str, size: tuple[int, int]) -> bool:
-    pixel_format = VideoFormat(pix_fmt, 16, 16)
-    height, width = size
-    return not (
-        height % (16 // pixel_format.chroma_height(16))
-        or width % (16 // pixel_format.chroma_width(16))
-    )
-
-
 def _check_even(pix_fmt: str, size: tuple[int, int]) -> None:
-    if not _fits(pix_fmt, size):
+    if not yuv.fits(pix_fmt, size):
         height, width = size
         raise InputError(
             f"{pix_fmt} cannot store frames of {width}x{height}, whose sides must be "
@@ -362,7 +364,7 @@ def encode(
     time: int,
     time_base: Fraction,
 ) -> list[Packet]:
-    """Encode a frame, RGB, [H, W, 3], uint8 or uint16.
+    """Encode a frame, RGB, [H, W, 3], or RGBA, [H, W, 4], uint8 or uint16.
 
     Args:
         stream: Of :func:`add_stream`.
@@ -374,14 +376,13 @@ def encode(
     Returns:
         The packets that are ready.
     """
-    format = "rgb48le" if image.dtype == np.uint16 else "rgb24"
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format=format)
+    frame = yuv.to_frame(image)
     frame.pts, frame.time_base = time, time_base
     return stream.encode(to_yuv(frame, stream.pix_fmt, colors))
 
 
 def to_yuv(frame: VideoFrame, pix_fmt: str | None, colors: Colors) -> VideoFrame:
-    """Convert a frame of rgb24 or rgb48le to the encoder's pixel format."""
+    """Convert a frame of :func:`yuv.to_frame` to the encoder's pixel format."""
     target = VideoFormat(pix_fmt or frame.format.name)
     if target.is_rgb:
         return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)

@@ -14,10 +14,10 @@ import numpy as np
 
 from edvr_jax import files
 from edvr_jax.errors import InputError, ResourceError
-from edvr_jax.restore import encoder, pipeline
+from edvr_jax.restore import pipeline
 from edvr_jax.restore.copying import Original
 from edvr_jax.restore.encoder import Encoding
-from edvr_jax.restore.parts import FrameParts, VideoParts
+from edvr_jax.restore.parts import FrameParts, VideoParts, of_parts
 from edvr_jax.restore.picture import Look
 from edvr_jax.restore.pipe import Pipe
 from edvr_jax.restore.pipeline import Progress
@@ -185,7 +185,7 @@ class Job:
         return VideoParts(
             self._work.parts,
             self._output,
-            encoder.of_parts(self._output, self._encoding),
+            of_parts(self._output, self._encoding),
             self._look.written_size,
             fps=self._source.fps,
             time_base=self._source.time_base,

@@ -7,6 +7,7 @@ that an undisturbed one makes. Frames of a folder are parts of one image each.
 
 import collections
 import contextlib
+import dataclasses
 import io
 import itertools
 import operator
@@ -24,9 +25,11 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from edvr_jax import files
+from edvr_jax.data import alpha
 from edvr_jax.errors import InputError
 from edvr_jax.restore import encoder
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
+from edvr_jax.restore.source import Colors
 from edvr_jax.restore.spool import Spool
 from edvr_jax.restore.timeline import Timeline
 
@@ -37,13 +40,29 @@ _MIN_FRAMES, _MAX_FRAMES = 8, 240
 _LONGEST_DELAY = 3600  # seconds from decoding a frame to showing it
 # NUT keeps every time and packet as it is; the few encoders that it does not know
 # write packets that MOV does not change either.
-_MUXERS = {"nut": ".nut", "mov": ".mov"}
+# NUT drops the transparency of VP8 and VP9; Matroska rounds the times, which here only
+# order the frames.
+_MUXERS = {"nut": ".nut", "mov": ".mov", "matroska": ".mkv"}
 
 _IMAGE_OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
 }
 _DEEP_FORMATS = (".png", ".tif", ".tiff")
+
+
+def of_parts(path: Path, encoding: Encoding) -> Encoding:
+    """Return how the parts of a file are encoded: losslessly if it is encoded last."""
+    if not CONTAINERS[path.suffix.lower()].is_encoded_last:
+        return encoding
+    opaque = "gbrp16le" if encoding.is_deep else "bgr0"
+    return dataclasses.replace(
+        encoding,
+        codec="ffv1",
+        pix_fmt="bgra" if encoding.with_alpha else opaque,
+        options=(),
+        colors=Colors(matrix=0, range=2),
+    )
 
 
 class VideoParts:
@@ -85,7 +104,7 @@ class VideoParts:
         self._length = max(
             _MIN_FRAMES, min(_MAX_FRAMES, _PART_PIXELS // (size[0] * size[1]))
         )
-        self._muxer = _choose_muxer(encoding.codec)
+        self._muxer = _choose_muxer(encoding)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._num_in_part = 0
@@ -113,7 +132,7 @@ class VideoParts:
         return self._num_parts * self._length + self._num_in_part
 
     def write(self, image: np.ndarray, *, time: int) -> None:
-        """Append a frame, RGB, [H, W, 3], of the encoding's type, shown at a time.
+        """Append a frame, RGB or RGBA, of the encoding's type, shown at a time.
 
         Raises:
             InputError: if the disk is full.
@@ -200,12 +219,11 @@ class VideoParts:
             yield packet
 
     def images(self) -> Iterator[np.ndarray]:
-        """Decode the frames of all parts, RGB, [H, W, 3]."""
-        layout = "rgb48le" if self.encoding.is_deep else "rgb24"
+        """Decode the frames of all parts, RGB, [H, W, 3], or RGBA."""
         for path in self.paths():
             with av.open(str(path)) as container:
                 for frame in container.decode(video=0):
-                    yield frame.to_ndarray(format=layout)
+                    yield frame.to_ndarray(format=self.encoding.layout)
 
     def _ranked_packets(self) -> Iterator[tuple[int, Packet]]:
         """Yield packets with the index of the frame that each holds."""
@@ -254,8 +272,11 @@ class VideoParts:
             files.put_in_place(self._unfinished, path)
 
 
-def _choose_muxer(codec: str) -> str:
-    for muxer in _MUXERS:
+def _choose_muxer(encoding: Encoding) -> str:
+    codec = encoding.codec
+    if encoding.with_alpha and alpha.is_beside(codec):
+        return "matroska"
+    for muxer in ("nut", "mov"):
         with av.open(io.BytesIO(), "w", format=muxer) as probe:
             if codec in cast(OutputContainer, probe).supported_codecs:
                 return muxer
@@ -318,13 +339,15 @@ class FrameParts:
         return self.num_frames
 
     def write(self, image: np.ndarray, *, time: int) -> None:
-        """Add a frame, RGB, [H, W, 3], uint8 or uint16.
+        """Add a frame, RGB, [H, W, 3], or RGBA, [H, W, 4], uint8 or uint16.
 
         Raises:
             InputError: if the disk is full.
         """
         del time
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        has_alpha = image.shape[2] == 4
+        order = cv2.COLOR_RGBA2BGRA if has_alpha else cv2.COLOR_RGB2BGR
+        bgr = cv2.cvtColor(image, order)
         options = _IMAGE_OPTIONS.get(self._suffix, [])
         is_encoded, data = cv2.imencode(self._suffix, bgr, options)
         if not is_encoded:

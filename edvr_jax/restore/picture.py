@@ -19,10 +19,12 @@ class Look:
     Attributes:
         size: Height and width of the restored frames.
         compare: Show the input beside them.
+        with_alpha: Keep the input's transparency; not with a comparison.
     """
 
     size: tuple[int, int]
     compare: Compare | None = None
+    with_alpha: bool = False
 
     @property
     def written_size(self) -> tuple[int, int]:
@@ -46,7 +48,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize by Lanczos' filter, wide enough not to alias when it shrinks.
 
     Args:
-        image: [H, W, 3], uint8 or uint16.
+        image: [H, W, 3] or [H, W], uint8 or uint16.
         size: New height and width.
     """
     if image.shape[:2] == size:
@@ -55,14 +57,29 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.dtype == np.uint8:
         return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
     channels = [
-        Image.fromarray(image[..., c].astype(np.float32)).resize(
+        Image.fromarray(channel.astype(np.float32)).resize(
             new, Image.Resampling.LANCZOS
         )
-        for c in range(image.shape[2])
+        for channel in np.moveaxis(np.atleast_3d(image), -1, 0)
     ]
     resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
+    resized = resized.reshape(*size, *image.shape[2:])
     largest = np.iinfo(image.dtype).max
     return np.rint(np.clip(resized, 0, largest)).astype(image.dtype)
+
+
+def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Join a restored frame and the input's alpha, resized as :func:`resize` does.
+
+    Args:
+        image: The restored frame, [H, W, 3], uint8 or uint16.
+        alpha: The input's alpha, [h, w], uint8 or uint16.
+
+    Returns:
+        RGBA, [H, W, 4], of the image's type.
+    """
+    alpha = _to_dtype(resize(alpha, image.shape[:2]), image.dtype)
+    return np.dstack([image, alpha])
 
 
 def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
@@ -90,5 +107,5 @@ def _to_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if image.dtype == dtype:
         return image
     if dtype == np.uint8:
-        return (image >> 8).astype(np.uint8)
+        return np.rint(image / 257).astype(np.uint8)
     return image.astype(np.uint16) * 257

@@ -72,9 +72,10 @@ def restore_into(
     def read() -> Iterator[np.ndarray]:
         try:
             for index, frame in enumerate(decoding.watch(source)):
-                if look.compare and index >= first:
-                    inputs.append(frame)
-                yield frame
+                rgb = np.ascontiguousarray(frame[..., :3])
+                if (look.compare or look.with_alpha) and index >= first:
+                    inputs.append(rgb if look.compare else frame[..., 3])
+                yield rgb
         except InputError as error:  # the frames before it are a clip
             damage.append(error)
 
@@ -83,6 +84,8 @@ def restore_into(
             image = picture.resize(image, look.size)
             if look.compare:
                 image = picture.compare(inputs.popleft(), image, look.compare)
+            elif look.with_alpha:
+                image = picture.add_alpha(image, inputs.popleft())
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written
 

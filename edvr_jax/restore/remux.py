@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edvr_jax import files
-from edvr_jax.data import video
+from edvr_jax.data import video, yuv
 from edvr_jax.restore import copying, encoder
 from edvr_jax.restore.copying import Original
 from edvr_jax.restore.encoder import CONTAINERS, Encoding
@@ -98,7 +98,7 @@ def _encode(
         for index, image in enumerate(parts.images())
     )
     if encoding.codec == "gif":
-        frames = _with_palettes(frames, parts.size, timeline.time_base)
+        frames = _with_palettes(frames, parts.size, encoding.layout, timeline.time_base)
     else:
         frames = (
             encoder.to_yuv(frame, encoding.pix_fmt, encoding.colors) for frame in frames
@@ -110,14 +110,16 @@ def _encode(
 def _to_frame(
     image: np.ndarray, time: int, duration: int, time_base: Fraction
 ) -> VideoFrame:
-    layout = "rgb48le" if image.dtype == np.uint16 else "rgb24"
-    frame = VideoFrame.from_ndarray(image, format=layout)
+    frame = yuv.to_frame(image)
     frame.pts, frame.duration, frame.time_base = time, duration, time_base
     return frame
 
 
 def _with_palettes(
-    frames: Iterable[VideoFrame], size: tuple[int, int], time_base: Fraction
+    frames: Iterable[VideoFrame],
+    size: tuple[int, int],
+    layout: str,
+    time_base: Fraction,
 ) -> Iterator[VideoFrame]:
     """Give each frame its palette of 256 colors."""
     graph = av.filter.Graph()
@@ -125,7 +127,7 @@ def _with_palettes(
     source = graph.add_buffer(
         width=width,
         height=height,
-        format=VideoFormat("rgb24"),
+        format=VideoFormat(layout),
         time_base=time_base,
     )
     split = graph.add("split")

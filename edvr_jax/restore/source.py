@@ -18,7 +18,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 
 from edvr_jax import progress
-from edvr_jax.data import images, video
+from edvr_jax.data import alpha, images, video
 from edvr_jax.data.completeness import COUNTABLE, DecodeMonitor, announced_frames
 from edvr_jax.errors import InputError
 from edvr_jax.restore import picture, traits
@@ -59,6 +59,7 @@ class Source:
         path: The video file or the folder of frames; for a pipe, what messages call it.
         size: Height and width of the frames.
         dtype: uint8, or uint16 for a clip of more than 8 bits.
+        has_alpha: The frames have a fourth channel, transparency.
         fps: Mean frames per second.
         time_base: Seconds of one unit of ``times``.
         times: When each frame read so far is shown, in units of the time base, the
@@ -110,6 +111,7 @@ class Source:
         self.colors = Colors()
         self.pixel_aspect = Fraction(1)
         self.traits: set[str] = set()
+        self.has_alpha = False
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
         self.changes: list[str] = []
@@ -168,9 +170,10 @@ class Source:
         return Timeline(times, end, self.time_base, self.fps)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the frames, RGB, [H, W, 3], of the size and depth of the first one.
+        """Yield the frames, RGB or RGBA, [H, W, 3 or 4], sized as the first one.
 
-        Frames of a video that differ are converted, as players and FFmpeg do.
+        Frames of a video that differ in size or depth are converted, as players and
+        FFmpeg do.
 
         Raises:
             InputError: if an image is of another size or depth, or if the video cannot
@@ -197,9 +200,10 @@ class Source:
         paths = paths[: trim.max_frames]
         self.names = tuple(path.name for path in paths)
         self.num_frames = len(paths)
+        self.has_alpha = any(images.has_alpha(path) for path in paths)
         for index, path in enumerate(paths):
             self.times.append(index)
-            yield images.read_image(path, any_depth=True)
+            yield images.read_image(path, any_depth=True, with_alpha=self.has_alpha)
 
     def _open_video(self, pipe: BinaryIO | None) -> Iterator[np.ndarray]:
         container, stream = self._exit.enter_context(
@@ -228,7 +232,7 @@ class Source:
                 is_first = False
             self.traits |= traits.find(frame)
             self.times.append(time)
-            yield video.to_rgb(frame, any_depth=True)
+            yield video.to_rgb(frame, any_depth=True, with_alpha=self.has_alpha)
             if len(self.times) == trim.max_frames:
                 return
 
@@ -247,7 +251,10 @@ class Source:
         is_avi = container.format.name == "avi"
         shift = 0
         assert self.monitor is not None
-        frames = video.decode_stream(self.path, container, stream, self.monitor)
+        decoder = alpha.create_decoder(self.path, stream)
+        frames = video.decode_stream(
+            self.path, container, stream, self.monitor, decoder
+        )
         for frame in frames:
             time = frame.pts
             if is_avi:  # stores when frames are decoded, and some come in another order
@@ -360,6 +367,7 @@ class Source:
         return trim.max_frames
 
     def _read_tags(self, frame: VideoFrame) -> None:
+        self.has_alpha = alpha.is_in(frame)
         quarter_turns, _ = video.orientation(frame)
         if quarter_turns % 2:
             self.pixel_aspect = 1 / self.pixel_aspect

@@ -226,7 +226,7 @@ def test_more_than_eight_bits_into_every_format(tmp_path, same, name, pix_fmt):
     run(source, target, same)
     after = videos.describe(target)
     assert after["pix_fmt"] == pix_fmt
-    restored = [image.astype(float) for image in Source(target)]
+    restored = [image[..., :3].astype(float) for image in Source(target)]
     if target.suffix == ".gif":  # 8 bits
         restored = [257 * image for image in restored]
     assert len(restored) == 2

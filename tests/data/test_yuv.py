@@ -7,7 +7,7 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from edvr_jax.data import video
+from edvr_jax.data import alpha, video, yuv
 from edvr_jax.restore import encoder
 from edvr_jax.restore.source import Colors
 
@@ -144,3 +144,40 @@ def test_times_of_a_frame_survive_its_conversion(pix_fmt):
     assert converted.format.name == pix_fmt
     assert (converted.pts, converted.duration) == (7, 2)
     assert converted.time_base == Fraction(1, 25)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "opaque", "error"),
+    [
+        ("yuva420p", "yuv420p", 0),
+        ("yuva422p10le", "yuv422p10le", 0.13),
+        ("yuva444p12le", "yuv444p12le", 0.04),
+        ("yuva444p16le", "yuv444p16le", 0),
+        ("gbrap", "gbrp", 0),
+        ("gbrap12le", "gbrp12le", 0.1),
+        ("argb", "bgr0", 0),
+        ("rgba64be", "gbrp16le", 0),
+    ],
+)
+def test_alpha_beside_the_colors(pix_fmt, opaque, error):
+    """Also with an odd side; the colors are those of the format without alpha."""
+    is_deep = not pix_fmt.endswith(("p", "b"))
+    largest, dtype = (65535, np.uint16) if is_deep else (255, np.uint8)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, largest + 1, (34, 46, 4), dtype)
+    colors = Colors(matrix=1, range=1)
+    frames = [
+        encoder.to_yuv(yuv.to_frame(part), name, colors)
+        for part, name in ((image, pix_fmt), (image[..., :3], opaque))
+    ]
+    for frame in frames:
+        frame.colorspace, frame.color_range = 1, ColorRange.MPEG
+    with_alpha, plain = (
+        video.to_rgb(frame, any_depth=True, with_alpha=True) for frame in frames
+    )
+    assert [alpha.is_in(frame) for frame in frames] == [True, False]
+    assert with_alpha.dtype == dtype
+    np.testing.assert_array_equal(with_alpha[..., :3], plain[..., :3])
+    assert (plain[..., 3] == largest).all()
+    off = (with_alpha[..., 3].astype(float) - image[..., 3]) * 255 / largest
+    assert np.abs(off).max() <= error  # of 255; half a level and swscale's rounding
