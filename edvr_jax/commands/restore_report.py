@@ -98,7 +98,8 @@ def keep_alpha(
         is_kept, what = look.compare is None and image_format != "jpg", image_format
     else:
         is_kept = encoding.with_alpha
-        what = f"{target.suffix} with {encoding.codec} ({encoding.pix_fmt})"
+        suffix = target.suffix or ".y4m"  # of a pipe
+        what = f"{suffix} with {encoding.codec} ({encoding.pix_fmt})"
     if source.has_alpha and look.compare:
         say(f"note: --compare leaves the transparency of {source.path} out")
     elif source.has_alpha and not is_kept:
