@@ -1,7 +1,7 @@
 """Inputs that were damaged at random: success, or one line that names the fault.
 
 Weights, configurations, images, videos, folders of clips, records and runs are changed
-by a seeded mutator and read in a process of its own. A traceback, a crash, a hang and
+by a seeded mutator and read in a separate process. A traceback, a crash, a hang and
 memory without bound are faults. The same seed makes the same mutants:
 
     EDVR_MUTANTS=20000 pytest -m slow -s tests/test_mutants.py
@@ -181,7 +181,7 @@ def read_videos(rng, base, work):
         for _ in zip(range(100), clip, strict=False):
             pass
     else:
-        copying.choose_streams(work / "out.mkv", path)
+        copying.choose_streams(work / "out.mkv", copying.Original(path))
         with contextlib.closing(source.Source(path)) as opened:
             opened.check()
             for _ in zip(range(100), opened, strict=False):

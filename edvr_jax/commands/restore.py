@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,6 @@ import tyro
 
 import edvr_jax.export as export_lib
 from edvr_jax import files, weights
-from edvr_jax import progress as progress_lib
 from edvr_jax.commands import output as output_lib
 from edvr_jax.commands import restore_report
 from edvr_jax.commands.paths import (
@@ -32,6 +30,7 @@ from edvr_jax.data.images import width_x_height
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED
 from edvr_jax.restore import copying, encoder, job
+from edvr_jax.restore.containers import CONTAINERS
 from edvr_jax.restore.network import Network, create_networks
 from edvr_jax.restore.picture import Compare, Look
 from edvr_jax.restore.source import Source
@@ -82,6 +81,8 @@ class Restore:
         image_format: Format of a folder's frames; by default png.
         fps: Frames per second of a folder of frames, a number or a ratio such as
             30000/1001; by default 25. A video keeps its own times.
+        video_stream: Number of the video stream to restore, as ffprobe shows it; by
+            default FFmpeg's choice, the default stream or the largest.
         streams: Copy all other streams of a video, or give the picture alone.
         resume: Go on with a job that was stopped.
         overwrite: Replace an existing output.
@@ -112,6 +113,7 @@ class Restore:
     encoder_options: tuple[str, ...] = ()
     image_format: Literal["png", "tif", "webp", "jpg"] | None = None
     fps: str | None = None
+    video_stream: int | None = None
     streams: Literal["all", "video"] = "all"
     resume: bool = False
     overwrite: bool = False
@@ -146,7 +148,9 @@ class Restore:
                 source, self.output, look, encoding, self._image_format
             )
             original = self._original(source, is_video=is_video)
-            noted = restore_report.note_input(source, encoding)
+            noted = restore_report.note_input(
+                source, encoding, is_chosen=self.video_stream is not None
+            )
             source.check()
             settings = self._settings(names, source, encoding, look)
             restore_report.announce(
@@ -174,7 +178,7 @@ class Restore:
         original: copying.Original | None,
         settings: dict[str, Any],
     ) -> job.Result:
-        progress = functools.partial(_progress, restorer)
+        progress = functools.partial(restore_report.show_progress, restorer)
         if is_pipe(self.output):
             assert encoding is not None
             return job.restore_to_pipe(
@@ -279,7 +283,10 @@ class Restore:
             fps=parse_rate(self.fps or "25"),
             pipe=sys.stdin.buffer if is_pipe(self.input) else None,
             output_without_times=self._output_without_times(),
+            video_stream=self.video_stream,
         )
+        if self.video_stream is not None and source.names:
+            raise InputError("--video-stream is for a video file; leave it out")
         if self.fps is not None and not source.names:
             source.close()
             raise InputError(
@@ -295,7 +302,7 @@ class Restore:
     def _output_without_times(self) -> Path | None:
         if is_pipe(self.output):
             return Path("the output pipe")
-        container = encoder.CONTAINERS.get(self.output.suffix.lower())
+        container = CONTAINERS.get(self.output.suffix.lower())
         return None if container is None or container.keeps_times else self.output
 
     def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> Look:
@@ -336,10 +343,15 @@ class Restore:
             for note in copying.leave_out_all(self.input):
                 say(f"note: {note}")
             return None
-        streams, notes = copying.choose_streams(self.output, self.input)
+        original, notes = copying.choose_streams(
+            self.output,
+            copying.Original(
+                self.input, source.video_stream, source.origin, self._is_cut
+            ),
+        )
         for note in notes:
             say(f"note: {note}")
-        return copying.Original(self.input, streams, source.origin, self._is_cut)
+        return original
 
     def _settings(
         self,
@@ -352,6 +364,7 @@ class Restore:
         options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
         return {
             "input": PIPE if source.is_pipe else fingerprint(self.input, source.names),
+            "video_stream": source.video_stream,
             "fps": str(source.fps),
             **{name: getattr(self, name) for name in ("start", "end", "preview")},
             "weights": names,
@@ -365,29 +378,6 @@ class Restore:
             "versions": export_lib.versions(),
             "device": jax.local_devices()[0].device_kind,
         }
-
-
-def _progress(
-    restorer: Restorer, written: Iterator[Any], first: int, count: int | None
-) -> Iterator[Any]:
-    if first:
-        say(f"going on after {restore_report.count_frames(first)}")
-    with progress_lib.open_bar(count, first=first) as bar:
-        running = 0.0  # share of a frame that the tile before has
-
-        def show(index: int, num_tiles: int) -> None:
-            nonlocal running
-            note = f"tile {index + 1} of {num_tiles}" if num_tiles > 1 else ""
-            bar.advance(running, note)
-            running = 1 / (num_tiles * restorer.num_passes)
-
-        silent, restorer.on_tile = restorer.on_tile, show
-        try:
-            for item in written:
-                yield item
-                bar.update()
-        finally:
-            restorer.on_tile = silent
 
 
 def _check_channels(name: str, networks: list[Network]) -> None:

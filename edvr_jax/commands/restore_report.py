@@ -1,11 +1,12 @@
-"""What ``edvr restore`` tells: before it begins, at its end, and in a report."""
+"""What ``edvr restore`` reports: before it begins, at its end, and in a report."""
 
 import dataclasses
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from edvr_jax import progress
 from edvr_jax.commands.paths import PIPE, is_pipe
 from edvr_jax.data import images
 from edvr_jax.data.completeness import DecodeMonitor
@@ -64,8 +65,15 @@ def announce(
     )
 
 
-def note_input(source: Source, encoding: Encoding | None) -> set[str]:
-    """Say what of the input does not come out as one may expect.
+def note_input(
+    source: Source, encoding: Encoding | None, *, is_chosen: bool
+) -> set[str]:
+    """Report what of the input does not come out as one may expect.
+
+    Args:
+        source: The clip.
+        encoding: Of the output, if that is a video.
+        is_chosen: The user chose the video stream.
 
     Returns:
         The traits of its frames that need no other note.
@@ -75,6 +83,11 @@ def note_input(source: Source, encoding: Encoding | None) -> set[str]:
     is_kept = encoding and encoding.codec == "libx265" and source.colors.hdr
     kept = {traits.MASTERING} if is_kept else set()
     _note_traits(source, kept)
+    if len(source.video_streams) > 1 and not is_chosen:
+        say(
+            f"note: {path} has several video streams, {', '.join(source.video_streams)}"
+            f"; stream {source.video_stream} is restored; --video-stream chooses"
+        )
     noted = source.traits | kept
     if not source.names:
         return noted
@@ -134,6 +147,37 @@ def note_end(source: Source, noted: Set[str]) -> None:
         )
     for warning in source.monitor.warnings() if source.monitor else ():
         say(f"note: {source.path} {warning}")
+
+
+def show_progress(
+    restorer: Restorer, written: Iterator[Any], first: int, count: int | None
+) -> Iterator[Any]:
+    """Yield the written frames, and show a bar with rate and remaining time.
+
+    Args:
+        restorer: Its tiles move the bar, too.
+        written: The frames, one by one.
+        first: Number of frames that were written before.
+        count: Number of all frames; None if it is not known.
+    """
+    if first:
+        say(f"continuing after {count_frames(first)}")
+    with progress.open_bar(count, first=first) as bar:
+        running = 0.0  # share of a frame that the tile before has
+
+        def show(index: int, num_tiles: int) -> None:
+            nonlocal running
+            note = f"tile {index + 1} of {num_tiles}" if num_tiles > 1 else ""
+            bar.advance(running, note)
+            running = 1 / (num_tiles * restorer.num_passes)
+
+        silent, restorer.on_tile = restorer.on_tile, show
+        try:
+            for item in written:
+                yield item
+                bar.update()
+        finally:
+            restorer.on_tile = silent
 
 
 def after_stop(output: Path, stopped: job.Stopped) -> str:

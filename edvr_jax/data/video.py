@@ -21,13 +21,12 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import SideDataContainer
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from edvr_jax.data import alpha, decodable, images, yuv
+from edvr_jax.data import alpha, decodable, images, video_streams, yuv
 from edvr_jax.data.completeness import DecodeMonitor, announced_end, announced_frames
 from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
@@ -95,8 +94,6 @@ def open_clip(path: str | Path) -> Clip:
         InputError: if there is nothing there that can be read as a clip.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; check the path")
     if path.is_dir():
         return _open_folder(path)
     return _open_video(path)
@@ -147,8 +144,6 @@ def _open_folder(path: Path) -> Clip:
 
 def _open_video(path: Path) -> Clip:
     with open_container(path) as (container, stream):
-        if container.format.name.endswith(("_pipe", "image2")):
-            images.check_frames(path)
         fps, num_frames = frame_rate(stream), count_frames(container, stream)
     for first in decode(path):
         return Clip(path, to_rgb(first).shape[:2], fps, num_frames)
@@ -178,20 +173,23 @@ def count_frames(container: InputContainer, stream: VideoStream) -> int | None:
 
 @contextlib.contextmanager
 def open_container(
-    path: Path, file: BinaryIO | None = None
+    path: Path, file: BinaryIO | None = None, *, index: int | None = None
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a video file, and close it after the ``with``.
 
     Args:
         path: The file, or its name in messages.
         file: What to read instead: a pipe with YUV4MPEG2.
+        index: Number of the video stream; by default as :func:`video_streams.choose`.
 
     Yields:
-        The container and its video stream.
+        The container and the video stream.
 
     Raises:
-        InputError: if it is no video.
+        InputError: if it is no video, or has no such stream.
     """
+    if file is None and not path.exists():
+        raise InputError(f"{path}: no such file or folder; check the path")
     try:
         if file is None:
             # FFmpeg would take a relative name such as "a-12:30.mp4" for a protocol's.
@@ -208,16 +206,14 @@ def open_container(
             f"{path}: not a video that can be read ({reason}); {hint}"
         ) from None
     with container:
-        is_cover = Disposition.attached_pic  # a picture stored as a video of one frame
-        streams = [s for s in container.streams.video if not s.disposition & is_cover]
-        # FFmpeg renders text files as ANSI art.
-        if not streams or container.format.name == "tty":
-            raise InputError(f"{path}: no video stream in this file; give a video")
+        if container.format.name.endswith(("_pipe", "image2")):
+            images.check_frames(path)
+        stream = video_streams.choose(path, container, index)
+        decodable.check(path, container, stream)
         # Threads change what comes of a damaged file: PyAV loses frames with threads
         # for frames, and FFmpeg conceals nothing with threads for slices.
-        decodable.check(path, container, streams[0])
-        streams[0].thread_type = "NONE"
-        yield container, streams[0]
+        stream.thread_type = "NONE"
+        yield container, stream
 
 
 class _CountedPipe:

@@ -7,6 +7,7 @@ is decoded.
 import dataclasses
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from av.video.stream import VideoStream
 
 from edvr_jax.data import video
 from edvr_jax.errors import InputError
-from edvr_jax.restore.encoder import CONTAINERS, open_output
+from edvr_jax.restore.containers import CONTAINERS, Container, open_output
 from edvr_jax.restore.packets import Copy, Span, copy_packets, read_packets
 
 # What describes the old file, not the film.
@@ -65,55 +66,67 @@ class Original:
 
     Attributes:
         path: A video file.
-        streams: Indices of the streams to copy.
+        restored: Number of the stream that is restored; None is the usual one.
         origin: Seconds on its clock at which the output begins.
         is_cut: Only what is shown with the restored frames is copied, not all.
+        streams: Numbers of the streams to copy.
+        any_codec: One of them must be written by ``open_output(any_codec=True)``.
     """
 
     path: Path
-    streams: tuple[int, ...] = ()
+    restored: int | None = None
     origin: Fraction = Fraction(0)
     is_cut: bool = False
+    streams: tuple[int, ...] = ()
+    any_codec: bool = False
 
 
-def choose_streams(path: Path, source_path: Path) -> tuple[tuple[int, ...], list[str]]:
+def choose_streams(path: Path, original: Original) -> tuple[Original, list[str]]:
     """Find out what the output can hold, before hours of work.
 
     Args:
         path: The output.
-        source_path: The video file.
+        original: The video file.
 
     Returns:
-        Indices of the streams that can be copied, and a note for all else.
+        It with the streams that can be copied, and a note for all else.
 
     Raises:
         InputError: if sound or subtitles do not fit into a format that has some.
     """
     suffix, chosen, notes = path.suffix.lower(), [], []
-    muxer = CONTAINERS[suffix].muxer
+    container, any_codec = CONTAINERS[suffix], False
     left_out = f"cannot be stored in {suffix} and is left out"
-    with video.open_container(source_path) as (original, picture):
-        for stream in original.streams:
-            if stream is picture or _is_chapter_text(stream):
+    opened = video.open_container(original.path, index=original.restored)
+    with opened as (source, restored):
+        for stream in source.streams:
+            if stream is restored or _is_chapter_text(stream):
                 continue
             if _fits(stream, suffix):
                 chosen.append(stream.index)
+                is_known = _is_cover(stream) or _writes_header(stream, container)
+                any_codec |= not is_known
                 continue
             kind = "cover" if _is_cover(stream) else stream.type
             name = f"{kind} stream {stream.index} ({_codec_name(stream)})"
             if stream.type in _NEEDED and suffix not in _SILENT:
                 raise InputError(
-                    f"{path}: {name} of {source_path} cannot be stored in {suffix}; "
-                    f"{_advise(original.streams, source_path)}leave all but the "
+                    f"{path}: {name} of {original.path} cannot be stored in "
+                    f"{suffix}; {_advise(source.streams)}leave all but the "
                     "picture out with --streams video"
                 )
             notes.append(f"{name} {left_out}")
-        if original.chapters() and muxer not in _WITH_CHAPTERS:
-            notes.append(f"the list of chapters {left_out}")
-        if muxer == "mp4" and any(_is_cover(original.streams[i]) for i in chosen):
-            lost = _tags_beside_cover(original.metadata)
+        muxer = container.muxer
+        if source.chapters() and (any_codec or muxer not in _WITH_CHAPTERS):
+            beside = f"cannot be stored in {suffix} beside this sound"
+            notes.append(f"the list of chapters {beside if any_codec else left_out}")
+        if muxer == "mp4" and any(_is_cover(source.streams[i]) for i in chosen):
+            lost = _tags_beside_cover(source.metadata)
             notes += [f"metadata {tag} {left_out} for the cover" for tag in lost]
-    return tuple(chosen), notes
+    return (
+        dataclasses.replace(original, streams=tuple(chosen), any_codec=any_codec),
+        notes,
+    )
 
 
 def leave_out_all(source_path: Path) -> list[str]:
@@ -131,13 +144,14 @@ def leave_out_all(source_path: Path) -> list[str]:
     return [f"the output is without the {' and '.join(found)} of {source_path}"]
 
 
-def _advise(streams: Iterable[Stream], source_path: Path) -> str:
-    """Name formats that hold all the sound and subtitles."""
+def _advise(streams: Iterable[Stream]) -> str:
+    """Name all formats that store the sound and subtitles."""
+    needed = [stream for stream in streams if stream.type in _NEEDED]
+    first_names = {x: suffix for suffix, x in reversed(CONTAINERS.items())}
     fitting = [
         suffix
-        for suffix in dict.fromkeys((source_path.suffix.lower(), ".mkv"))
-        if suffix in CONTAINERS
-        and all(_fits(stream, suffix) for stream in streams if stream.type in _NEEDED)
+        for suffix in reversed(first_names.values())
+        if all(_fits(stream, suffix) for stream in needed)
     ]
     return f"write {' or '.join(fitting)}, or " if fitting else ""
 
@@ -154,8 +168,8 @@ def _is_cover(stream: Stream) -> bool:
 
 
 def _fits(stream: Stream, suffix: str) -> bool:
-    """Tell whether a format holds this stream beside a picture."""
-    container = dataclasses.replace(CONTAINERS[suffix], options=())
+    """Report whether a format stores this stream beside a video stream."""
+    container = CONTAINERS[suffix]
     if suffix in _SILENT:
         return False
     if stream.disposition & Disposition.attached_pic:
@@ -163,11 +177,22 @@ def _fits(stream: Stream, suffix: str) -> bool:
         return _is_cover(stream) and _codec_name(stream) in codecs
     if stream.type == "data" and (stream.name is None or container.muxer == "avi"):
         return False  # what FFmpeg does not know fails later, AVI forgets what it is
-    try:  # to write a header
-        with open_output(io.BytesIO(), container) as output:
-            picture = output.add_stream(container.codec, 25)
-            assert isinstance(picture, VideoStream)
-            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+    if _writes_header(stream, container):
+        return True
+    # MOV writes others, too, but so that nothing reads them.
+    return container.muxer == "matroska" and _writes_header(
+        stream, container, any_codec=True
+    )
+
+
+def _writes_header(
+    stream: Stream, container: Container, *, any_codec: bool = False
+) -> bool:
+    target = Path(os.devnull) if any_codec else io.BytesIO()
+    container = dataclasses.replace(container, options=())
+    try:
+        with open_output(target, container, any_codec=any_codec) as output:
+            output.add_mux_stream("mjpeg", width=64, height=64)
             output.add_stream_from_template(stream, opaque=True)
             output.start_encoding()
     except (ValueError, FFmpegError):
@@ -202,6 +227,7 @@ def add_copies(
     opened: tuple[InputContainer, VideoStream],
     original: Original,
     seconds: Fraction,
+    muxer: str,
 ) -> Iterator[tuple[Fraction, Packet]]:
     """Add the other streams, chapters and metadata to a file.
 
@@ -211,28 +237,33 @@ def add_copies(
         opened: The original, and the stream that was restored.
         original: What is copied.
         seconds: How long the restored frames are shown.
+        muxer: FFmpeg's name of the file's format.
 
     Returns:
         The packets to write, each with its time in seconds. To read them raises an
         InputError if the original is damaged.
     """
-    container, picture = opened
+    container, video_stream = opened
     output.metadata.update(_lasting(container.metadata))
-    restored.metadata.update(_stream_tags(output, picture))
+    restored.metadata.update(_stream_tags(muxer, video_stream))
+    restored.disposition = video_stream.disposition | Disposition.default
     first = original.origin
     span = first, first + seconds if original.is_cut else None
-    _copy_chapters(output, container, span)
+    if muxer in _WITH_CHAPTERS and not original.any_codec:
+        _copy_chapters(output, container, span)
     chosen = [s for s in container.streams if s.index in original.streams]
     indices = [stream.index for stream in chosen if _is_cover(stream)]
     images = _read_covers(original.path, indices) if indices else {}
     covers, copies = [], {}
     for stream in chosen:
         if stream.index in images:
-            covers += _add_cover(output, stream, images[stream.index])
+            covers += _add_cover(output, muxer, stream, images[stream.index])
             continue
         copy = output.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(_stream_tags(output, stream))
+        copy.metadata.update(_stream_tags(muxer, stream))
         copy.disposition = stream.disposition
+        if stream.type == "video":  # else players would not show the restored one
+            copy.disposition &= ~Disposition.default
         copies[stream.index] = Copy(original.path, stream, copy, span)
     packets = copy_packets(original.path, opened, copies, span)
     return itertools.chain(((Fraction(0), packet) for packet in covers), packets)
@@ -246,12 +277,12 @@ def _lasting(metadata: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _stream_tags(output: OutputContainer, stream: Stream) -> dict[str, str]:
+def _stream_tags(muxer: str, stream: Stream) -> dict[str, str]:
     """Return a stream's tags by the names and values that the output's format takes."""
     tags = _lasting(stream.metadata)
     if "mp4" in stream.container.format.name and "name" in tags:
         tags.setdefault("title", tags.pop("name"))  # as FFmpeg's reader calls it
-    if output.format.name == "mov" and "language" in tags:
+    if muxer == "mov" and "language" in tags:
         tags["language"] = _MOV_LANGUAGES.get(tags["language"], tags["language"])
     return tags
 
@@ -259,8 +290,6 @@ def _stream_tags(output: OutputContainer, stream: Stream) -> dict[str, str]:
 def _copy_chapters(
     output: OutputContainer, container: InputContainer, span: Span
 ) -> None:
-    if output.format.name not in _WITH_CHAPTERS:
-        return
     chapters = []
     first, last = span
     for chapter in container.chapters():
@@ -283,10 +312,12 @@ def _read_covers(path: Path, indices: list[int]) -> dict[int, bytes]:
         return {packet.stream.index: bytes(packet) for packet, _ in covers}
 
 
-def _add_cover(output: OutputContainer, stream: Stream, image: bytes) -> list[Packet]:
+def _add_cover(
+    output: OutputContainer, muxer: str, stream: Stream, image: bytes
+) -> list[Packet]:
     """Add a cover; return the packets that it needs."""
     tags = _lasting(stream.metadata)
-    if output.format.name == "matroska":
+    if muxer == "matroska":
         name, kind = _IMAGES[_codec_name(stream)]
         name, kind = tags.get("filename", name), tags.get("mimetype", kind)
         output.add_attachment(name, kind, image).metadata.update(tags)

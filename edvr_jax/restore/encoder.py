@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import av
 import numpy as np
@@ -28,60 +28,14 @@ from edvr_jax.data.compression import x264_params
 from edvr_jax.data.video import guess_matrix
 from edvr_jax.data.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.errors import InputError
-from edvr_jax.restore.source import Colors
+from edvr_jax.restore.colors import Colors
+from edvr_jax.restore.containers import CONTAINERS, open_output
 
 os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
 
 DEFAULT_CRF = 17  # visually lossless; x264's own default, 23, is not
 
 
-@dataclasses.dataclass(frozen=True)
-class Container:
-    """A format of video files.
-
-    Attributes:
-        muxer: FFmpeg's name of it.
-        codec: Encoder for 8 bits per channel, unless another is asked for.
-        deep_codec: Encoder for more.
-        options: For the muxer.
-        keeps_times: Every frame has a time of its own; else a constant rate is all.
-        keeps_colors: The matrix and range of colours are stored; else players guess.
-        clock: Unit of all times in seconds, if the format prescribes one.
-        is_encoded_last: The stream cannot be put together from parts that were
-            encoded one by one; they are kept lossless and encoded at the end.
-    """
-
-    muxer: str
-    codec: str = "libx264"
-    deep_codec: str = "libx265"
-    options: tuple[tuple[str, str], ...] = ()
-    keeps_times: bool = True
-    keeps_colors: bool = True
-    clock: Fraction | None = None
-    is_encoded_last: bool = False
-
-
-_MP4_OPTIONS = (("movflags", "faststart+use_metadata_tags"),)
-CONTAINERS = {
-    ".mp4": Container("mp4", options=_MP4_OPTIONS),
-    ".m4v": Container("mp4", options=_MP4_OPTIONS),
-    ".mov": Container("mov", options=_MP4_OPTIONS),
-    ".mkv": Container("matroska"),
-    ".webm": Container("webm", "libvpx-vp9", "libsvtav1"),
-    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False, keeps_colors=False),
-    ".gif": Container(
-        "gif", "gif", "gif", clock=Fraction(1, 100), is_encoded_last=True
-    ),
-    ".y4m": Container(
-        "yuv4mpegpipe",
-        "wrapped_avframe",
-        "wrapped_avframe",
-        options=(("strict", "-1"),),  # for more than 8 bits
-        keeps_times=False,
-        keeps_colors=False,
-        is_encoded_last=True,
-    ),
-}
 # In the order in which one is chosen: 4:2:0 plays everywhere, but halves both sides,
 # so that an odd one would lose a row or column.
 _FORMATS = ("yuv420p", "yuv422p", "yuv444p", "bgr0", "gbrp", "pal8", "yuvj420p")
@@ -218,25 +172,6 @@ def choose_encoding(
     encoding = Encoding(codec, pix_fmt, given, colors, pixel_aspect, with_alpha)
     _check_opens(path, encoding, size, fps, time_base)
     return encoding
-
-
-def open_output(target: Path | IO[bytes], container: Container) -> OutputContainer:
-    """Open a file for writing.
-
-    Args:
-        target: A path, or a file object for writing.
-        container: Its format.
-    """
-    return cast(
-        OutputContainer,
-        av.open(
-            # FFmpeg would take a relative name such as "a-12:30.mp4" for a protocol's.
-            str(target.absolute()) if isinstance(target, Path) else target,
-            "w",
-            format=container.muxer,
-            container_options=dict(container.options),
-        ),
-    )
 
 
 def _create_context(codec: str) -> VideoCodecContext:

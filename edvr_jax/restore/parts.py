@@ -28,8 +28,9 @@ from edvr_jax import files
 from edvr_jax.data import alpha
 from edvr_jax.errors import InputError
 from edvr_jax.restore import encoder
-from edvr_jax.restore.encoder import CONTAINERS, Encoding
-from edvr_jax.restore.source import Colors
+from edvr_jax.restore.colors import Colors
+from edvr_jax.restore.containers import CONTAINERS
+from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.spool import Spool
 from edvr_jax.restore.timeline import Timeline
 

@@ -10,7 +10,8 @@ from av.error import FFmpegError
 
 from edvr_jax.errors import OutputError
 from edvr_jax.restore import encoder
-from edvr_jax.restore.encoder import CONTAINERS, Encoding
+from edvr_jax.restore.containers import CONTAINERS, open_output
+from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.picture import Look
 
 
@@ -29,7 +30,7 @@ class Pipe:
         self.num_written = 0
         self._encoding, self._fps = encoding, fps
         with _report_pipe():
-            self._container = encoder.open_output(file, CONTAINERS[".y4m"])
+            self._container = open_output(file, CONTAINERS[".y4m"])
         self._stream = encoder.add_stream(
             self._container, encoding, look.written_size, fps=fps, time_base=1 / fps
         )

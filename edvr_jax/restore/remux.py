@@ -25,8 +25,9 @@ from av.video.stream import VideoStream
 from edvr_jax import files
 from edvr_jax.data import video, yuv
 from edvr_jax.restore import copying, encoder
+from edvr_jax.restore.containers import CONTAINERS, open_output
 from edvr_jax.restore.copying import Original
-from edvr_jax.restore.encoder import CONTAINERS, Encoding
+from edvr_jax.restore.encoder import Encoding
 from edvr_jax.restore.parts import VideoParts
 from edvr_jax.restore.timeline import Timeline
 
@@ -57,7 +58,10 @@ def write_video(
         timeline = timeline.on_clock(container.clock)
     with files.report_failure(path, FFmpegError), ExitStack() as stack:
         temporary.touch()  # tells what is wrong with a path better than FFmpeg
-        output = stack.enter_context(encoder.open_output(temporary, container))
+        any_codec = original is not None and original.any_codec
+        output = stack.enter_context(
+            open_output(temporary, container, any_codec=any_codec)
+        )
         stream = encoder.add_stream(
             output,
             encoding,
@@ -67,9 +71,11 @@ def write_video(
         )
         others: Iterator[tuple[Fraction, Packet]] = iter(())
         if original is not None:
-            opened = stack.enter_context(video.open_container(original.path))
+            opened = stack.enter_context(
+                video.open_container(original.path, index=original.restored)
+            )
             others = copying.add_copies(
-                output, stream, opened, original, timeline.seconds
+                output, stream, opened, original, timeline.seconds, container.muxer
             )
         output.start_encoding()
         if container.is_encoded_last:

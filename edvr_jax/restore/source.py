@@ -1,7 +1,6 @@
 """The frames of a clip with all that the output keeps of it: times, colours, depth."""
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,14 +13,14 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
 from edvr_jax import progress
-from edvr_jax.data import alpha, images, video
+from edvr_jax.data import alpha, images, video, video_streams
 from edvr_jax.data.completeness import COUNTABLE, DecodeMonitor, announced_frames
 from edvr_jax.errors import InputError
 from edvr_jax.restore import picture, traits
+from edvr_jax.restore.colors import Colors
 from edvr_jax.restore.timeline import Timeline, Trim
 
 # Formats in which a seek finds the key frame before a time.
@@ -31,25 +30,6 @@ _MAX_JUMP = 1  # seconds back that a frame's time may lie; less is repaired
 _MAX_REORDER = 16  # frames between decoding and showing one, by H.264 and HEVC
 # Encoders such as MPEG-4 store a frame's duration in 16 bits.
 _MAX_RATE = 65535
-
-
-@dataclasses.dataclass(frozen=True)
-class Colors:
-    """How RGB is meant and stored as YUV, by FFmpeg's numbers.
-
-    Attributes:
-        matrix: RGB to YUV.
-        range: Levels 16 to 235 (1, MPEG) or all (2, JPEG).
-        primaries: What red, green and blue are.
-        transfer: From light to levels.
-        hdr: Metadata of the mastering display and the light, as x265 takes it.
-    """
-
-    matrix: int = int(Colorspace.ITU709)
-    range: int = int(ColorRange.MPEG)
-    primaries: int = int(ColorPrimaries.BT709)
-    transfer: int = int(ColorTrc.BT709)
-    hdr: str = ""
 
 
 class Source:
@@ -75,6 +55,8 @@ class Source:
         names: File names of a folder's frames.
         is_pipe: The clip cannot be read a second time.
         changes: Where the video changed its size or depth so far, and to what.
+        video_stream: Number of the stream in the video file.
+        video_streams: Number and size of all its video streams.
         monitor: What was decoded so far, and what the container announces; None for a
             folder of frames.
     """
@@ -87,6 +69,7 @@ class Source:
         fps: Fraction = Fraction(25),
         pipe: BinaryIO | None = None,
         output_without_times: Path | None = None,
+        video_stream: int | None = None,
     ):
         """Open a clip and read its first frame.
 
@@ -97,6 +80,7 @@ class Source:
             pipe: What to read YUV4MPEG2 from, instead of the path.
             output_without_times: An output whose format has only a frame rate; frames
                 are counted, and must be shown for equal times.
+            video_stream: Number of a video's stream; None chooses it.
 
         Raises:
             InputError: if there is nothing that can be read as a clip.
@@ -115,20 +99,22 @@ class Source:
         self.names: tuple[str, ...] = ()
         self.is_pipe = pipe is not None
         self.changes: list[str] = []
+        self.video_stream = video_stream
+        self.video_streams: list[str] = []
         self.monitor: DecodeMonitor | None = None
         self._trim = trim or Trim()
         self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
         if path.is_fifo():
             raise InputError(f"{path}: this is a pipe; give - and lead it to stdin")
-        if pipe is None and video.open_clip(path).frame_paths:
-            frames = self._open_folder(fps)
-        else:
-            frames = self._open_video(pipe)
+        is_folder = pipe is None and path.is_dir()
+        frames = self._open_folder(fps) if is_folder else self._open_video(pipe)
         try:
             first = next(frames, None)
+            if first is None and self.monitor and not self.monitor.num_frames:
+                raise InputError(f"{path}: the video has no frames; is it complete?")
             if first is None:
-                raise InputError(f"{path}: no frame lies between this start and end")
+                raise InputError(f"{path}: no frame is between this start and end")
         except InputError:
             self.close()
             raise
@@ -156,7 +142,8 @@ class Source:
         """Find traits of later frames, at some places, if the video can be searched."""
         if self.names or self.is_pipe or self._trim.max_frames is not None:
             return
-        for frame in traits.sample(self.path, self.origin, self.end):
+        opened = video.open_container(self.path, index=self.video_stream)
+        for frame in traits.sample(opened, self.origin, self.end):
             self.traits |= traits.find(frame)
             if sorted((frame.height, frame.width)) != sorted(self.size):
                 self.traits.add(traits.RESIZED)
@@ -207,8 +194,11 @@ class Source:
 
     def _open_video(self, pipe: BinaryIO | None) -> Iterator[np.ndarray]:
         container, stream = self._exit.enter_context(
-            video.open_container(self.path, pipe)
+            video.open_container(self.path, pipe, index=self.video_stream)
         )
+        self.video_stream = stream.index
+        listed = video_streams.list_all(container)
+        self.video_streams = [video_streams.describe(other) for other in listed]
         trim = self._trim
         assert stream.time_base is not None
         self.fps = video.frame_rate(stream)
@@ -314,7 +304,8 @@ class Source:
         start, end, max_frames = self._trim.start, self.end, self._trim.max_frames
         most = None if max_frames is None else max_frames + _MAX_REORDER
         times: list[int] = []
-        with video.open_container(self.path) as (container, stream):
+        opened = video.open_container(self.path, index=self.video_stream)
+        with opened as (container, stream):
             unit, codec = stream.time_base, stream.codec_context.codec
             is_told = codec.canonical_name in COUNTABLE
             if container.format.name == "avi" or unit is None or not is_told:

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from edvr_jax.data import video
 
@@ -55,15 +56,19 @@ def mastering(frame: VideoFrame) -> str:
     return ":".join(parts)
 
 
-def sample(path: Path, start: Fraction, end: Fraction | None) -> Iterator[VideoFrame]:
+def sample(
+    opened: contextlib.AbstractContextManager[tuple[InputContainer, VideoStream]],
+    start: Fraction,
+    end: Fraction | None,
+) -> Iterator[VideoFrame]:
     """Yield some key frames from all over a video, as far as it can be searched.
 
     Args:
-        path: The file.
+        opened: Of :func:`video.open_container`.
         start: Seconds on its own clock.
         end: Seconds on its own clock; None is its end.
     """
-    with video.open_container(path) as (container, stream):
+    with opened as (container, stream):
         if end is None:
             beginning, length = container.start_time, container.duration
             end = Fraction((beginning or 0) + (length or 0), av.time_base)

@@ -17,7 +17,8 @@ from edvr_jax.data.images import IMAGE_SUFFIXES
 from edvr_jax.data.video import VIDEO_SUFFIXES
 from edvr_jax.errors import InputError
 from edvr_jax.metrics import to_uint8
-from edvr_jax.restore.encoder import CONTAINERS, Encoding, choose_encoding
+from edvr_jax.restore.containers import CONTAINERS
+from edvr_jax.restore.encoder import Encoding, choose_encoding
 from edvr_jax.restore.parts import FrameParts, VideoParts, of_parts
 from edvr_jax.restore.remux import write_video
 from edvr_jax.restore.timeline import Timeline

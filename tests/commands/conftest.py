@@ -1,10 +1,11 @@
-"""Weights files of tiny networks."""
+"""Weights files of tiny networks, and jobs that are interrupted."""
 
 import dataclasses
 
 import pytest
 
 from edvr_jax import weights
+from edvr_jax.commands import restore_report
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,22 @@ def tiny(save_network):
 def same(save_network):
     """Weights that give back almost what they got, in its size."""
     return save_network("same.safetensors", scale=1, strength=0.001)
+
+
+@pytest.fixture
+def at_frame(monkeypatch):
+    """Function that has something called after so many frames of the next job."""
+
+    def set_action(count, action):
+        def progress(restorer, written, first, total):
+            del restorer, first, total
+            if count == 0:
+                action()
+            for index, item in enumerate(written, 1):
+                yield item
+                if index == count:
+                    action()
+
+        monkeypatch.setattr(restore_report, "show_progress", progress)
+
+    return set_action

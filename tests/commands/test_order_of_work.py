@@ -1,7 +1,7 @@
 """Every command: one that is refused leaves its folder byte-identical.
 
 Each command is pointed at a folder that already holds results, with bad options,
-missing and damaged inputs, outputs that exist, lie inside the input or cannot be
+missing and damaged inputs, outputs that exist, are inside the input or cannot be
 written. ``edvr train`` with the folder of a run is in tests/test_workdir.py.
 """
 

@@ -48,25 +48,6 @@ def undisturbed(film, tiny, small_parts, tmp_path_factory):
     return list(open_clip(target))
 
 
-@pytest.fixture
-def at_frame(monkeypatch):
-    """Function that has something called after so many frames of the next job."""
-
-    def set_action(count, action):
-        def progress(restorer, written, first, total):
-            del restorer, first, total
-            if count == 0:
-                action()
-            for index, item in enumerate(written, 1):
-                yield item
-                if index == count:
-                    action()
-
-        monkeypatch.setattr(restore_lib, "_progress", progress)
-
-    return set_action
-
-
 def press_ctrl_c():
     signal.raise_signal(signal.SIGINT)
 

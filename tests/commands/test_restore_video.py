@@ -163,7 +163,7 @@ def test_part_of_a_film_with_its_sound(tmp_path, same):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "9"}, "no frame lies between this start and end"),
+        ({"start": "9"}, "no frame is between this start and end"),
         ({"start": "1", "end": "0.5"}, "the end must lie after the start"),
         ({"start": "soon"}, "start must be seconds or H:MM:SS.*'soon'"),
         ({"preview": 0}, "at least one frame is needed"),

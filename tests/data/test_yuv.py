@@ -9,7 +9,7 @@ from av.video.reformatter import ColorRange
 
 from edvr_jax.data import alpha, video, yuv
 from edvr_jax.restore import encoder
-from edvr_jax.restore.source import Colors
+from edvr_jax.restore.colors import Colors
 
 # Kr and Kb of BT.709, BT.601 and BT.2020, by FFmpeg's numbers.
 SHARES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}

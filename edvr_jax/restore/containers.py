@@ -1,0 +1,84 @@
+"""The formats of video files that can be written."""
+
+import dataclasses
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, cast
+
+import av
+from av.container import OutputContainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A format of video files.
+
+    Attributes:
+        muxer: FFmpeg's name of it.
+        codec: Encoder for 8 bits per channel, unless another is asked for.
+        deep_codec: Encoder for more.
+        options: For the muxer.
+        keeps_times: Every frame has a time of its own; else a constant rate is all.
+        keeps_colors: The matrix and range of colours are stored; else players guess.
+        clock: Unit of all times in seconds, if the format prescribes one.
+        is_encoded_last: The stream cannot be put together from parts that were
+            encoded one by one; they are kept lossless and encoded at the end.
+    """
+
+    muxer: str
+    codec: str = "libx264"
+    deep_codec: str = "libx265"
+    options: tuple[tuple[str, str], ...] = ()
+    keeps_times: bool = True
+    keeps_colors: bool = True
+    clock: Fraction | None = None
+    is_encoded_last: bool = False
+
+
+_MP4_OPTIONS = (("movflags", "faststart+use_metadata_tags"),)
+CONTAINERS = {
+    ".mp4": Container("mp4", options=_MP4_OPTIONS),
+    ".m4v": Container("mp4", options=_MP4_OPTIONS),
+    ".mov": Container("mov", options=_MP4_OPTIONS),
+    ".mkv": Container("matroska"),
+    ".webm": Container("webm", "libvpx-vp9", "libsvtav1"),
+    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False, keeps_colors=False),
+    ".gif": Container(
+        "gif", "gif", "gif", clock=Fraction(1, 100), is_encoded_last=True
+    ),
+    ".y4m": Container(
+        "yuv4mpegpipe",
+        "wrapped_avframe",
+        "wrapped_avframe",
+        options=(("strict", "-1"),),  # for more than 8 bits
+        keeps_times=False,
+        keeps_colors=False,
+        is_encoded_last=True,
+    ),
+}
+
+
+def open_output(
+    target: Path | IO[bytes], container: Container, *, any_codec: bool = False
+) -> OutputContainer:
+    """Open a file for writing.
+
+    Args:
+        target: A path, or a file object for writing.
+        container: Its format.
+        any_codec: Let the format alone decide which streams it stores, as ``ffmpeg -c
+            copy`` does; PyAV's check knows fewer, such as no WMA in Matroska. This
+            works for paths only, and chapters are lost.
+    """
+    # FFmpeg would take a relative name such as "a-12:30.mp4" for a protocol's.
+    name = str(target.absolute()) if isinstance(target, Path) else target
+    muxer, options = container.muxer, dict(container.options)
+    if any_codec:  # PyAV does not check what it gives to FFmpeg's muxer "tee"
+        assert isinstance(name, str)
+        settings = ":".join(f"{key}={options[key]}" for key in options)
+        escaped = re.sub(r"([\\'|\[\] ])", r"\\\1", name)
+        name = f"[f={muxer}{settings and f':{settings}'}]{escaped}"
+        muxer, options = "tee", {}
+    output = av.open(name, "w", format=muxer, container_options=options)
+    return cast(OutputContainer, output)

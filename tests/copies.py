@@ -1,0 +1,81 @@
+"""Copies of videos with all their streams, and what is in them."""
+
+import dataclasses
+from fractions import Fraction
+
+import av
+
+from edvr_jax.restore import encoder
+from edvr_jax.restore.copying import Original, choose_streams
+from edvr_jax.restore.parts import VideoParts
+from edvr_jax.restore.remux import write_video
+from edvr_jax.restore.timeline import Timeline
+from tests import videos
+
+FPS = Fraction(25)
+MS = Fraction(1, 1000)
+
+
+def write_copy(source, target, seconds=1, **original):
+    """Write a film with the other streams of a source; return the notes."""
+    chosen, notes = choose_streams(target, Original(source))
+    original = dataclasses.replace(chosen, **original)
+    encoding = encoder.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
+    work = target.with_name(f"{target.name}.parts")
+    work.mkdir()
+    parts = VideoParts(work, target, encoding, (48, 64), fps=FPS, time_base=1 / FPS)
+    count = round(seconds * FPS)
+    for time, image in enumerate(videos.moving_bars(count)):
+        parts.write(image, time=time)
+    parts.finish()
+    timeline = Timeline(range(count), count, 1 / FPS, FPS)
+    write_video(target, target, parts, encoding, timeline, original)
+    return notes
+
+
+def read(path, kind):
+    """Packets of each stream of a kind: time in seconds, seconds, content."""
+    with av.open(str(path)) as container:
+        found = {s.index: [] for s in container.streams if s.type == kind}
+        for packet in container.demux(list(container.streams)):
+            if packet.size and packet.stream.index in found:
+                time = None if packet.pts is None else packet.pts * packet.time_base
+                length = (packet.duration or 0) * packet.time_base
+                found[packet.stream.index].append((time, length, bytes(packet)))
+    return list(found.values())
+
+
+def contents(packets):
+    """Leave the times out."""
+    return [content for _, _, content in packets]
+
+
+def copy_film(source, target, add=None, **options):
+    """Copy a film, with a stream and packets in milliseconds that add() gives."""
+    with (
+        av.open(str(source)) as film,
+        av.open(str(target), "w", container_options=options) as output,
+    ):
+        streams = [s for s in film.streams if s.type in ("video", "audio")]
+        copies = {s.index: output.add_stream_from_template(s) for s in streams}
+        output.metadata.update(film.metadata)
+        stream, packets = (None, []) if add is None else add(output)
+        output.start_encoding()
+        timed = []
+        for time, duration, content in packets:
+            packet = av.Packet(content)
+            packet.pts, packet.dts, packet.duration = time, time, duration
+            packet.stream, packet.time_base = stream, MS
+            timed.append((time / 1000, packet))
+        for packet in film.demux(streams):
+            if packet.size:
+                timed.append(((packet.dts or 0) * packet.time_base, packet))
+                packet.stream = copies[packet.stream.index]
+        for _, packet in sorted(timed, key=lambda item: item[0]):
+            output.mux_one(packet)
+    return target
+
+
+def with_lines(codec, lines):
+    """A function for copy_film() that adds subtitles."""
+    return lambda output: (output.add_mux_stream(codec, time_base=MS), lines)

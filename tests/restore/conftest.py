@@ -1,0 +1,13 @@
+"""Videos whose streams are copied."""
+
+import pytest
+
+from tests import videos
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory):
+    """One second with sound and two chapters."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    videos.write_film(path, videos.moving_bars(25))
+    return path
