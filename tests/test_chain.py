@@ -234,7 +234,7 @@ def test_every_recipe_is_a_chain_that_fits(monkeypatch):
         "load_weights",
         lambda name: (done[name], zeros(done[name])),
     )
-    monkeypatch.setattr(warm_start.jnp, "asarray", np.asarray)  # no memory
+    monkeypatch.setattr(warm_start, "jnp", np)  # no memory
     num_chains = 0
     for path in sorted((ROOT / "configs").glob("*.py")):
         if "get_chain" not in path.read_text("utf-8"):
