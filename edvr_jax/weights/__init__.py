@@ -35,7 +35,7 @@ __all__ = [
 
 _SUFFIX = ".safetensors"
 
-Shipped = Literal["edvr_s_x4"]  # the names of networks that ship
+Shipped = Literal["edvr_s_x2_web", "edvr_s_x4"]  # the names of networks that ship
 
 
 @dataclasses.dataclass(frozen=True)
