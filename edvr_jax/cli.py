@@ -167,3 +167,7 @@ def use_fast_cpu_convolutions() -> None:
     if "xla_cpu_experimental_ynn_fusion_type" not in flags:
         flag = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

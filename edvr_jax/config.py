@@ -1,9 +1,9 @@
 """Configuration: nested frozen dataclasses, one place for every setting.
 
 An experiment is a file in ``configs/`` whose ``get_config()`` returns a
-:class:`Config`. Checks that need two fields live in ``__post_init__``; nothing
-here changes a value. Paths are never part of a configuration: they are given on
-the command line. More than 400 lines, because the whole schema is in one place.
+:class:`Config`. Every part checks its fields when it is made; nothing here changes a
+value. Paths are never part of a configuration: they are given on the command line.
+More than 400 lines, because the whole schema is in one place.
 """
 
 import dataclasses
@@ -41,6 +41,53 @@ REDS4 = ("000", "011", "015", "020")  # the usual test clips of REDS
 BLUR_TRACKS = ("sr_blur", "deblur", "deblur_comp")
 
 
+def _check_type(cls: type, name: str, value: Any, hint: Any) -> None:
+    if not _fits(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        if get_origin(hint) is Literal:
+            expected = " or ".join(map(str, get_args(hint)))
+        expected = re.sub(r"\b(?:typing|edvr_jax\.config)\.", "", expected)
+        raise InputError(
+            f"{cls.__name__}.{name} must be {expected}, got {_brief(repr(value))}"
+        )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Report whether a value has a type, as the configurations' fields use them."""
+    kind, arguments = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in arguments
+    if kind is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[1] is not ...:
+            return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return all(_fits(item, arguments[0]) for item in value)
+    if kind is not None:  # a union
+        return any(_fits(value, argument) for argument in arguments)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """A part of the configuration, whose fields are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        """Check the type of every field, then the values."""
+        for name, hint in get_type_hints(type(self)).items():
+            _check_type(type(self), name, getattr(self, name), hint)
+        self._check()
+
+    def _check(self) -> None:
+        """Check the values, and the fields against each other."""
+
+
 def _positive(config: Any, names: str) -> None:
     for name in names.split():
         if not getattr(config, name) >= 1:
@@ -56,7 +103,7 @@ def _not_negative(config: Any, names: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Settings):
     """Architecture of one EDVR network. The defaults are EDVR-M.
 
     Attributes:
@@ -104,7 +151,7 @@ class ModelConfig:
     out_channels: int = 3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check the fields against each other."""
         _positive(
             self,
@@ -114,8 +161,6 @@ class ModelConfig:
         for field in dataclasses.fields(self):
             if field.type is int and getattr(self, field.name) > _MAX_SIZE:
                 raise InputError(f"{field.name} must be at most {_MAX_SIZE}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InputError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
         if self.num_frames % 2 == 0:
             raise InputError(f"num_frames must be odd, got {self.num_frames}")
         if self.num_features % self.deformable_groups:
@@ -178,7 +223,7 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CascadeConfig:
+class CascadeConfig(_Settings):
     """Two-stage restoration: ``stage2`` refines the outputs of ``stage1``.
 
     Attributes:
@@ -191,7 +236,7 @@ class CascadeConfig:
         num_features=128, num_reconstruct_blocks=20, scale=1, hr_in=True
     )
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check that the two stages fit together."""
         if self.stage2.output_scale != 1:
             raise InputError(
@@ -249,7 +294,7 @@ NetworkConfig = ModelConfig | CascadeConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class WebConfig:
+class WebConfig(_Settings):
     """Ranges of the track ``web``; every window draws its own values.
 
     Attributes:
@@ -267,7 +312,7 @@ class WebConfig:
     codecs: tuple[Codec, ...] = ("h264", "h264", "h264", "h265", "vp9")
     crf: tuple[float, float] = (17.0, 35.0)
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges."""
         _not_negative(self, "max_noise_sigma")
         if not 0 <= self.clean <= 1:
@@ -284,7 +329,7 @@ class WebConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DegradeConfig:
+class DegradeConfig(_Settings):
     """How low-quality frames are made from sharp ones.
 
     Attributes:
@@ -315,7 +360,7 @@ class DegradeConfig:
     noise_sigma: float = 0.0
     web: WebConfig = WebConfig()
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges."""
         _positive(self, "blur_frames frame_step")
         _not_negative(self, "crf noise_sigma shake")
@@ -365,7 +410,7 @@ class DegradeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(_Settings):
     """Clips, windows, crops and batches. The folder of clips is a command-line path.
 
     Attributes:
@@ -419,7 +464,7 @@ class DataConfig:
     max_disk_cache_gib: float = 200.0
     skip_bad: bool = False
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges, and fields against each other."""
         _positive(self, "gt_downscale gt_crop batch_size max_frames_per_clip")
         _positive(self, "crop_candidates")
@@ -449,7 +494,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class FidelityConfig:
+class FidelityConfig(_Settings):
     """Offset-fidelity loss: optical flow guides the offsets of the alignment.
 
     The mean offset of each deformable convolution, over its taps and groups, is
@@ -478,7 +523,7 @@ class FidelityConfig:
     huber_delta: float = 4.0
     alone: bool = False
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges, and that there is a loss."""
         _not_negative(self, "weight tolerance")
         if self.decay_periods is not None:
@@ -492,7 +537,7 @@ class FidelityConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(_Settings):
     """Adam, its learning rate as a function of the step, and the loss.
 
     Parameters are named by their path, ``pcd_align/cas_dcnpack/kernel``; a prefix
@@ -540,7 +585,7 @@ class OptimConfig:
     remat: bool = False
     fidelity: FidelityConfig = FidelityConfig()
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check that every period has a weight, and ranges."""
         if len(self.period_steps) != len(self.restart_weights):
             raise InputError(
@@ -565,7 +610,7 @@ class OptimConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class GuardConfig:
+class GuardConfig(_Settings):
     """What happens when training goes wrong: not finite, or offsets explode.
 
     A bad step's update is skipped. After ``patience`` bad steps in a row the run goes
@@ -588,7 +633,7 @@ class GuardConfig:
     lr_factor: float = 0.3
     max_rollbacks: int = 5
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges."""
         _positive(self, "patience")
         _not_negative(self, "max_rollbacks lr_factor")
@@ -599,7 +644,7 @@ class GuardConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class InitConfig:
+class InitConfig(_Settings):
     """What may differ between the network and the weights that it starts from.
 
     Attributes:
@@ -615,7 +660,7 @@ class InitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(_Settings):
     """Validation during training.
 
     Attributes:
@@ -630,14 +675,14 @@ class EvalConfig:
     protocol: ProtocolName | None = None
     frames_per_clip: int = 10
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check ranges."""
         _positive(self, "every_steps")
         _not_negative(self, "frames_per_clip")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_Settings):
     """One experiment.
 
     Attributes:
@@ -669,7 +714,7 @@ class Config:
     checkpoint_every_steps: int = 5_000
     keep_checkpoints: int = 3
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Check the parts against each other."""
         _positive(
             self,
@@ -708,7 +753,7 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
+class Phase(_Settings):
     """One run of a chain; ``get_chain()`` of a file in ``configs/`` gives a tuple.
 
     Attributes:
@@ -755,8 +800,6 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
             f"it has {', '.join(sorted(hints))}"
         )
     fields = {key: _plain_to_field(hints[key], v) for key, v in values.items()}
-    for key, value in fields.items():
-        _check_type(cls, key, value, hints[key])
     return cls(**fields)
 
 
@@ -770,47 +813,3 @@ def _plain_to_field(hint: Any, value: Any) -> Any:
     if type(value) is int and float in (hint, *get_args(hint)):
         return float(value)  # JAX takes integers of 32 bits only
     return tuple(value) if isinstance(value, list) else value
-
-
-def check_types(config: Any) -> None:
-    """Check that every field of a configuration has its type, at any depth.
-
-    Raises:
-        InputError: naming the first field that has another one.
-    """
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        _check_type(type(config), name, value, hint)
-        if dataclasses.is_dataclass(value):
-            check_types(value)
-
-
-def _check_type(cls: type, name: str, value: Any, hint: Any) -> None:
-    if not _fits(value, hint):
-        expected = hint.__name__ if isinstance(hint, type) else str(hint)
-        expected = re.sub(r"\b(?:typing|edvr_jax\.config)\.", "", expected)
-        raise InputError(
-            f"{cls.__name__}.{name} must be {expected}, got {_brief(repr(value))}"
-        )
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Report whether a value has a type, as the configurations' fields use them."""
-    kind, arguments = get_origin(hint), get_args(hint)
-    if kind is Literal:
-        return value in arguments
-    if kind is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[1] is not ...:
-            return len(value) == len(arguments) and all(map(_fits, value, arguments))
-        return all(_fits(item, arguments[0]) for item in value)
-    if kind is not None:  # a union
-        return any(_fits(value, argument) for argument in arguments)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
-
-
-def _brief(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edvr_jax.data import images
 from edvr_jax.errors import InputError
 
 Channel = Literal["rgb", "y"]
@@ -142,7 +143,9 @@ def _prepare(
             "images must have one shape, [H, W, C] or [H, W], got "
             f"{a.shape} and {b.shape}"
         )
-    a, b = (_check_range(np.atleast_3d(image)) for image in (a, b))
+    a, b = np.atleast_3d(a), np.atleast_3d(b)
+    for name, image in (("image a", a), ("image b", b)):
+        images.check_range(image, name, hint=' (RGB with channel="y" for luma)')
     if channel not in ("rgb", "y"):
         raise InputError(f"channel must be rgb or y, got {channel!r}")
     if channel == "y" and a.shape[2] != 3:
@@ -151,19 +154,6 @@ def _prepare(
     if channel == "y":
         return rgb_to_y(a), rgb_to_y(b)
     return a.astype(np.float64), b.astype(np.float64)
-
-
-def _check_range(image: np.ndarray) -> np.ndarray:
-    """Refuse floats that are plainly not in [0, 1]; clipping would hide the mistake."""
-    if not np.issubdtype(image.dtype, np.floating) or not image.size:
-        return image
-    low, high = float(image.min()), float(image.max())  # NaN if there is one
-    if not (low >= -1 and high <= 2):
-        raise InputError(
-            f"float images must be in [0, 1], but values are from {low:.4g} to "
-            f'{high:.4g}; scale them; for luma pass RGB images and channel="y"'
-        )
-    return image
 
 
 def _blur(image: np.ndarray) -> np.ndarray:

@@ -25,9 +25,9 @@ PACKAGE = "edvr_jax"
 LAYERS = (
     ("errors",),
     ("config", "files", "progress"),
-    ("ops", "losses", "metrics"),
+    ("ops", "losses"),
     ("models", "data"),
-    ("convert", "optim", "state"),
+    ("convert", "metrics", "optim", "state"),
     ("weights", "alignment"),
     ("steps",),
     ("parallel", "protocols", "restore", "warm_start"),

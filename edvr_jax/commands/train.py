@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from edvr_jax import chain, dry_run, parallel, trainer
-from edvr_jax.config import Config, Phase, check_types
+from edvr_jax.config import Config, Phase
 from edvr_jax.errors import InputError
 from edvr_jax.interruption import INTERRUPTED, Stopped
 
@@ -191,7 +191,6 @@ def load_config(path: Path) -> Config:
         config = file.get_config()
     if not isinstance(config, Config):
         raise InputError(f"{path}: get_config() must return a Config, see configs/")
-    check_types(config)
     return config
 
 

@@ -20,6 +20,7 @@ from edvr_jax.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIL_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+MAX_OVERSHOOT = 0.25  # beyond [0, 1], by sharp edges of a restored image
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -96,12 +97,15 @@ def read_image(
         with_alpha: See :func:`decode_image`.
 
     Raises:
-        InputError: if the file is missing, is no complete image or has pixels that are
-            neither of 8 nor of 16 bits.
+        InputError: if the file is missing, is an animation, is no complete image or has
+            pixels that are neither of 8 nor of 16 bits.
     """
     with files.report_unreadable(path):
         data = path.read_bytes()
-    return decode_image(data, path, any_depth=any_depth, with_alpha=with_alpha)
+    image = decode_image(data, path, any_depth=any_depth, with_alpha=with_alpha)
+    if path.suffix.lower() in (".png", ".webp"):  # a second page of TIFF is a thumbnail
+        _check_single(path)
+    return image
 
 
 def decode_image(
@@ -228,16 +232,20 @@ def check_frames(path: Path) -> None:
     Raises:
         InputError: if it holds several frames, or has an image's suffix.
     """
-    count = cv2.imcount(str(path))
-    if count > 1:
-        raise InputError(
-            f"{path}: this image holds {count} frames, which FFmpeg cannot read; write "
-            f"them into a folder, with ImageMagick's magick {path.name} -coalesce "
-            "frames/%05d.png, and give the folder"
-        )
+    _check_single(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(
             f"{path}: this is one image; give a video file or a folder of frames"
+        )
+
+
+def _check_single(path: Path) -> None:
+    count = cv2.imcount(str(path))
+    if count > 1:
+        raise InputError(
+            f"{path}: this image holds {count} frames; write each into a file, with "
+            f"ImageMagick's magick {path.name} -coalesce frames/%05d.png, and give "
+            "that folder"
         )
 
 
@@ -270,6 +278,25 @@ def check_depth(depth: np.dtype, first: np.dtype, name: str | Path) -> None:
         raise InputError(
             f"{name} is {depth} but the first frame is {first}; all frames of a clip "
             "must have one depth"
+        )
+
+
+def check_range(image: np.ndarray, name: str, *, hint: str = "") -> None:
+    """Check that the values of a float image are in [0, 1].
+
+    Clipping would hide an image of another range, such as [-1, 1] or 0..255. A small
+    overshoot (``MAX_OVERSHOOT``) is allowed.
+
+    Raises:
+        InputError: if they are not, or one is NaN.
+    """
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return
+    low, high = float(image.min()), float(image.max())  # NaN if there is one
+    if not (low >= -MAX_OVERSHOOT and high <= 1 + MAX_OVERSHOOT):
+        raise InputError(
+            f"{name} must have values in [0, 1], but they are from {low:.4g} to "
+            f"{high:.4g}; scale them, or pass 8-bit images as uint8{hint}"
         )
 
 

@@ -66,6 +66,7 @@ class EDVR(WindowNetwork):
         center_frame_index: Index of the frame to restore.
         scale: Output size over input size; ignored with ``hr_in``.
         hr_in: Input already has the output's size; features are at a quarter.
+        in_channels: Channels of the frames.
         out_channels: Channels of the restored frame.
         dtype: Computation type.
     """
@@ -80,6 +81,7 @@ class EDVR(WindowNetwork):
     center_frame_index: int = 2
     scale: int = 4
     hr_in: bool = False
+    in_channels: int = 3
     out_channels: int = 3
     dtype: Dtype = jnp.float32
 
@@ -128,7 +130,8 @@ class EDVR(WindowNetwork):
 
         Raises:
             TypeError: if the frames are not floating point.
-            ValueError: if the number of frames or the size does not fit.
+            ValueError: if the number of frames, their size or their channels do not
+                fit.
         """
         frames = jnp.asarray(frames)
         if frames.ndim != 5 or frames.shape[1] != self.num_frames:
@@ -172,16 +175,18 @@ class EDVR(WindowNetwork):
 
         Raises:
             TypeError: if the frames are not floating point.
-            ValueError: if there are not four axes, or H or W is not a multiple of 4
-                (16 with ``hr_in``).
+            ValueError: if there are not four axes or ``in_channels`` channels, or H
+                or W is not a multiple of 4 (16 with ``hr_in``).
         """
         if not jnp.issubdtype(frames.dtype, jnp.floating):
             raise TypeError(
                 f"frames must be floating point in [0, 1], got {frames.dtype}; divide "
                 "8-bit frames by 255"
             )
-        if frames.ndim != 4:
-            raise ValueError(f"expected frames [N, H, W, C], got {frames.shape}")
+        if frames.ndim != 4 or frames.shape[3] != self.in_channels:
+            raise ValueError(
+                f"expected frames [N, H, W, {self.in_channels}], got {frames.shape}"
+            )
         multiple = 16 if self.hr_in else 4
         if frames.shape[1] % multiple or frames.shape[2] % multiple:
             raise ValueError(
@@ -294,6 +299,7 @@ def create_edvr(
         center_frame_index=config.center,
         scale=config.scale,
         hr_in=config.hr_in,
+        in_channels=config.in_channels,
         out_channels=config.out_channels,
         dtype=dtype,
     )

@@ -112,7 +112,9 @@ class Conv(nn.Module):
 
 def _repeat(x: jax.Array, count: int) -> jax.Array:
     """Repeat each image of x, so that there are ``count``."""
-    if count % len(x):
+    if len(x) == count:
+        return x
+    if not len(x) or count % len(x):
         raise ValueError(f"{len(x)} images cannot be shared by {count}")
     repeated = jnp.broadcast_to(x[:, None], (len(x), count // len(x), *x.shape[1:]))
     return repeated.reshape(count, *x.shape[1:])

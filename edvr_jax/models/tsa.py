@@ -81,7 +81,7 @@ class TSAFusion(nn.Module):
         n, t, h, w, c = aligned.shape
         reference = conv("temporal_attn1", aligned[:, self.center_frame_index])
         embedding = conv("temporal_attn2", aligned.reshape(n * t, h, w, c))
-        embedding = embedding.reshape(n, t, h, w, -1)
+        embedding = embedding.reshape(n, t, h, w, embedding.shape[-1])
         sum_dtype = np.promote_types(embedding.dtype, jnp.float32)
         product = embedding.astype(sum_dtype) * reference[:, None].astype(sum_dtype)
         correlation = jnp.sum(product, -1, keepdims=True)

@@ -161,12 +161,14 @@ def locate(x, offset, mask, grid):
 
 def by_tap(values):
     """[N, Ho, Wo, G, K] -> [N, Ho, Wo, K*G]."""
-    return jnp.swapaxes(values, 3, 4).reshape(*values.shape[:3], -1)
+    *leading, groups, taps = values.shape
+    return jnp.swapaxes(values, 3, 4).reshape(*leading, taps * groups)
 
 
 def by_group(values, groups):
     """[N, Ho, Wo, K*G] -> [N, Ho, Wo, G, K]: undo ``by_tap``."""
-    return jnp.swapaxes(values.reshape(*values.shape[:3], -1, groups), 3, 4)
+    *leading, channels = values.shape
+    return jnp.swapaxes(values.reshape(*leading, channels // groups, groups), 3, 4)
 
 
 def _base_positions(out_size_and_groups, grid, dtype):

@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from edvr_jax.ops import varying
+from edvr_jax.ops.arguments import is_empty, whole_number
 
 # Bytes of shifted copies side by side that are made at a time on CPU.
 _COLUMNS_BYTES = 2**22
@@ -58,9 +59,9 @@ def conv2d(x: ArrayLike, kernel: ArrayLike, strides: int = 1) -> jax.Array:
         [N, ceil(H/strides), ceil(W/strides), F], dtype of x.
 
     Raises:
-        TypeError: if x is not floating point or kernel has another type.
-        ValueError: if the shapes do not fit together, or strides is not a whole
-            number from 1 up.
+        TypeError: if x is not floating point, kernel has another type, or strides is
+            not a whole number.
+        ValueError: if the shapes do not fit together, or strides is less than 1.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != kernel.dtype:
@@ -68,8 +69,7 @@ def conv2d(x: ArrayLike, kernel: ArrayLike, strides: int = 1) -> jax.Array:
             f"x and kernel must have one floating point type, got {x.dtype} and "
             f"{kernel.dtype}"
         )
-    if not isinstance(strides, int) or strides < 1:
-        raise ValueError(f"strides must be a whole number from 1 up, got {strides!r}")
+    strides = whole_number("strides", strides)
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             "expected x [N, H, W, C] and kernel [k, k, C, F], got "
@@ -77,6 +77,8 @@ def conv2d(x: ArrayLike, kernel: ArrayLike, strides: int = 1) -> jax.Array:
         )
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
         raise ValueError(f"kernel must be square and odd, got {kernel.shape}")
+    if is_empty(x):
+        return _xla_conv(x, kernel, strides)  # the own gradient needs an image
     return cast(jax.Array, _conv(x, kernel, strides))
 
 

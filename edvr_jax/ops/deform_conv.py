@@ -13,7 +13,6 @@ are in docs/performance.md.
 
 import functools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +23,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from edvr_jax.ops import bilinear, varying
+from edvr_jax.ops.arguments import is_empty, whole_number
 
 # Bytes of columns held at a time: as much as stays in a CPU's cache; elsewhere
 # few large steps keep the device busy.
@@ -70,7 +70,7 @@ def deform_conv2d(
         interpolation weights are computed in float32 (float64 if offset is).
 
     Raises:
-        TypeError: if an array is not floating point, or a step is no whole number.
+        TypeError: if an array is not floating point, or a number is not whole.
         ValueError: if the shapes do not fit together.
 
     Note:
@@ -89,8 +89,11 @@ def deform_conv2d(
         _pair("padding", padding, least=0),
         _pair("dilation", dilation),
     )
+    groups = whole_number("groups", groups)
+    if columns_bytes is not None:
+        columns_bytes = whole_number("columns_bytes", columns_bytes)
     _check_shapes(x, offset, mask, kernel, bias, grid, groups)
-    if bilinear.is_known(*offset.shape[:3]) and 0 in offset.shape[:3]:
+    if is_empty(mask):
         out = jnp.zeros((*offset.shape[:3], kernel.shape[-1]), x.dtype)
     else:
         options = _Options(grid, groups, columns_bytes)
@@ -100,16 +103,12 @@ def deform_conv2d(
 
 def _pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
     """Return (y, x) of one whole number or of two."""
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    try:
-        pair = tuple(operator.index(number) for number in pair)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be one whole number or two, got {value!r}"
-        ) from None
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(f"{name} must be one or two from {least} up, got {value!r}")
-    return pair
+    is_pair = isinstance(value, Sequence) and not isinstance(value, str)
+    pair = tuple(value) if is_pair else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be one or two numbers, got {value!r}")
+    y, x = (whole_number(name, number, least=least) for number in pair)
+    return y, x
 
 
 def _check_types(**arrays) -> None:
@@ -148,7 +147,7 @@ def _check_shapes(x, offset, mask, kernel, bias, grid, groups) -> None:
             f"expected offset {(*expected, 2)} and mask {expected}, "
             f"got {offset.shape} and {mask.shape}"
         )
-    if channels % deformable_groups:
+    if not deformable_groups or channels % deformable_groups:
         raise ValueError(
             f"the {deformable_groups} deformable groups of offset must divide the "
             f"{channels} channels of x"

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from edvr_jax.ops.arguments import whole_number
+
 
 def resize_bilinear(x: ArrayLike, scale: int) -> jax.Array:
     """Enlarge by an integer factor with half-pixel centers.
@@ -17,8 +19,12 @@ def resize_bilinear(x: ArrayLike, scale: int) -> jax.Array:
 
     Returns:
         [N, scale*H, scale*W, C], dtype of x.
+
+    Raises:
+        TypeError: if the scale is not a whole number.
+        ValueError: if it is less than 1, or x does not have four axes.
     """
-    x = jnp.asarray(x)
+    x, scale = _check(x, "scale", scale)
     if scale == 1:
         return x
     return _enlarge_axis(_enlarge_axis(x, 2, scale), 1, scale)
@@ -61,12 +67,21 @@ def pixel_shuffle(x: ArrayLike, factor: int) -> jax.Array:
         [N, factor*H, factor*W, C].
 
     Raises:
-        ValueError: if the channels are not a multiple of factor**2.
+        TypeError: if the factor is not a whole number.
+        ValueError: if it is less than 1, x does not have four axes, or its channels
+            are not a multiple of factor**2.
     """
-    x = jnp.asarray(x)
+    x, factor = _check(x, "factor", factor)
     n, height, width, channels = x.shape
     if channels % factor**2:
         raise ValueError(f"{channels} channels are not a multiple of {factor**2}")
     x = x.reshape(n, height, width, channels // factor**2, factor, factor)
     x = jnp.transpose(x, (0, 1, 4, 2, 5, 3))  # [N, H, factor, W, factor, C]
     return x.reshape(n, height * factor, width * factor, channels // factor**2)
+
+
+def _check(x: ArrayLike, name: str, factor: int) -> tuple[jax.Array, int]:
+    x = jnp.asarray(x)
+    if x.ndim != 4:
+        raise ValueError(f"x must have the axes [N, H, W, C], got {x.shape}")
+    return x, whole_number(name, factor)

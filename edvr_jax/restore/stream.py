@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from edvr_jax.config import ModelConfig, NetworkConfig
-from edvr_jax.data import scenes
+from edvr_jax.data import images, scenes
 from edvr_jax.data.windows import PADDING_MODES
 from edvr_jax.errors import InputError
 from edvr_jax.restore import tiles
@@ -118,10 +118,10 @@ class Restorer:
             raise InputError(
                 f"padding must be one of {', '.join(PADDING_MODES)}; got {padding!r}"
             )
-        if isinstance(tile, str) and tile != "auto":
+        if not (tile in (None, "auto") or isinstance(tile, int)):
             raise InputError(f'tile must be a number of pixels or "auto", got {tile!r}')
-        if overlap is not None and overlap < 0:
-            raise InputError(f"overlap must be 0 or more pixels, got {overlap}")
+        if overlap is not None and not (isinstance(overlap, int) and overlap >= 0):
+            raise InputError(f"overlap must be 0 or more pixels, got {overlap!r}")
         self._padding = padding
         self._with_ensemble = ensemble
         self._with_scene_cuts = scene_cuts
@@ -222,12 +222,13 @@ class Restorer:
         dtype: Any = np.float32,
     ) -> Iterator[np.ndarray]:
         """Restore the frames of a clip; see :func:`restore_frames`."""
-        dtype = np.dtype(dtype)
-        if dtype.name not in _DTYPES:
-            raise InputError(
-                f"dtype must be one of {', '.join(_DTYPES)}; got {dtype.name}"
-            )
-        return self._restore(frames, only, dtype)
+        try:
+            found = np.dtype(dtype)
+        except TypeError:
+            found = None
+        if found is None or found.name not in _DTYPES:
+            raise InputError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype}")
+        return self._restore(frames, only, found)
 
     def _restore(
         self,
@@ -276,7 +277,7 @@ class Restorer:
             _flip(run(_flip(copy, axes)), axes)
             for copy, axes in zip(copies, _FLIPS, strict=True)
         ]
-        return (_mean(images, dtype) for images in zip(*members, strict=True))
+        return (_mean(flips, dtype) for flips in zip(*members, strict=True))
 
 
 def _overlap(config: ModelConfig, overlap: int | None, enlargement: int) -> int:
@@ -291,8 +292,8 @@ def _flip(
     return (None if frame is None else np.flip(frame, axes) for frame in frames)
 
 
-def _mean(images: Sequence[np.ndarray | None], dtype: np.dtype) -> np.ndarray | None:
-    found = [image for image in images if image is not None]
+def _mean(flips: Sequence[np.ndarray | None], dtype: np.dtype) -> np.ndarray | None:
+    found = [image for image in flips if image is not None]
     if not found:
         return None
     return to_levels(sum(found) / np.float32(len(found)), dtype)
@@ -363,10 +364,6 @@ def _check_frames(
                 f"frame {index} is {frame.dtype}; give uint8, uint16, or float in "
                 "[0, 1]"
             )
-        if is_float and not (frame.min() >= -1 and frame.max() <= 2):
-            raise InputError(
-                f"frame {index} has values from {frame.min():g} to {frame.max():g}; "
-                "give float in [0, 1], or uint8 or uint16"
-            )
+        images.check_range(frame, f"frame {index}")
         # A copy: who gives the frames may use their memory again.
         yield np.array(frame, np.float32 if is_float else frame.dtype)

@@ -33,7 +33,7 @@ def test_images_of_several_frames_are_named(tmp_path, name):
     images = [Image.fromarray(frame) for frame in videos.moving_bars(3)]
     kind = "tiff" if name == "a.tif" else "webp"
     images[0].save(tmp_path / name, kind, save_all=True, append_images=images[1:])
-    message = rf"{name}: this image holds 3 frames, .* magick {name} -coalesce"
+    message = rf"{name}: this image holds 3 frames; .* magick {name} -coalesce"
     with pytest.raises(InputError, match=message):
         open_clip(tmp_path / name)
 

@@ -5,6 +5,7 @@ import resource
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from edvr_jax.data import images
 from edvr_jax.data.images import read_image
@@ -40,6 +41,20 @@ def test_other_depths_are_refused(tmp_path, any_depth, dtype, channels, message)
     cv2.imwrite(str(tmp_path / "a.tif"), np.ones((8, 9, channels), dtype))
     with pytest.raises(InputError, match=rf"^{tmp_path}/a\.tif: {message}"):
         read_image(tmp_path / "a.tif", any_depth=any_depth)
+
+
+# Also looked for: GIF, which is read as a video, and multi-page TIFF, whose other pages
+# are mostly thumbnails.
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_animations_are_no_frames(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    frames = [Image.new("RGB", (9, 8), (level, 0, 0)) for level in (0, 100, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    for read in (read_image, lambda path: images.check_all([path])):
+        with pytest.raises(
+            InputError, match=rf"a\.{suffix}: this image holds 3 frames"
+        ):
+            read(path)
 
 
 def test_a_part_that_claims_gigabytes_takes_none(tmp_path):

@@ -104,6 +104,33 @@ def test_wrong_frames_are_refused(tiny):
         model.apply({"params": params}, jnp.zeros((1, 5, 8, 8, 3)))
     with pytest.raises(ValueError, match="multiples of 4"):
         model.apply({"params": params}, jnp.zeros((1, 3, 10, 8, 3)))
+    for channels in (1, 4):
+        with pytest.raises(ValueError, match=r"expected frames \[N, H, W, 3\]"):
+            model.apply({"params": params}, jnp.zeros((1, 3, 8, 8, channels)))
+
+
+# Also looked for: ConcatFusion, PreDeblur, hr_in, one frame.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"with_tsa": False},
+        {"with_predeblur": True, "hr_in": True, "scale": 1},
+        {"num_frames": 1, "with_alignment": False, "with_tsa": False},
+    ],
+)
+def test_an_empty_batch_has_an_empty_result_and_zero_gradients(tiny_config, change):
+    model = create_model(dataclasses.replace(tiny_config, **change))
+    frames = jnp.zeros((0, model.num_frames, 16, 16, 3))
+    params = model.init(jax.random.key(0), jnp.zeros((1, *frames.shape[1:])))["params"]
+
+    def total(params):
+        restored = model.apply({"params": params}, frames)
+        return restored.sum(), restored
+
+    gradients, restored = jax.jit(jax.grad(total, has_aux=True))(params)
+    assert restored.shape == (0, 16 * model.scale, 16 * model.scale, 3)
+    assert all(not g.any() for g in jax.tree.leaves(gradients))
 
 
 # Arguments of another kind. Also looked for: frames without a batch, int32 frames, a
@@ -115,7 +142,7 @@ def test_arguments_of_another_kind_are_refused(tiny, tiny_config):
         frames = jnp.zeros((1, 3, 8, 8, 3), dtype)
         with pytest.raises(TypeError, match="frames must be floating point"):
             jax.eval_shape(jax.jit(apply), frames)
-    with pytest.raises(ValueError, match=r"expected frames \[N, H, W, C\]"):
+    with pytest.raises(ValueError, match=r"expected frames \[N, H, W, 3\]"):
         apply(jnp.zeros((8, 8, 3)), method="encode")
     levels = [jnp.zeros((1, 3, 8 // k, 8 // k, 8)) for k in (1, 2)]
     with pytest.raises(ValueError, match="pyramid must have the 3 levels"):

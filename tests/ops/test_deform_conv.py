@@ -219,6 +219,30 @@ def test_wrong_shape_is_named(name, shape, message):
         deform_conv2d(**arguments)
 
 
+def test_no_deformable_group_is_named():
+    x, _, _, kernel, _ = random_arguments(np.random.default_rng(6))
+    n, height, width, _ = x.shape
+    offset = jnp.zeros((n, height, width, 0, 9, 2))
+    with pytest.raises(ValueError, match="0 deformable groups"):
+        deform_conv2d(x, offset, offset[..., 0], kernel)
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"groups": 1.0}, TypeError),
+        ({"groups": 0}, ValueError),
+        ({"columns_bytes": 1e6}, TypeError),
+        ({"columns_bytes": 0}, ValueError),
+        ({"strides": (1, 1.0)}, TypeError),
+        ({"dilation": (1, 1, 1)}, ValueError),
+    ],
+)
+def test_options_that_are_no_whole_number_are_named(option, error):
+    with pytest.raises(error, match=next(iter(option))):
+        deform_conv2d(*random_arguments(np.random.default_rng(6)), **option)
+
+
 def test_second_derivatives_by_reverse_mode_only(x64):
     rng = np.random.default_rng(8)
     arrays = (

@@ -28,6 +28,16 @@ def test_pixel_shuffle_puts_each_channel_where_torch_does(factor):
         assert out[0, y, xx, c] == x[0, y // factor, xx // factor, channel]
 
 
+@pytest.mark.parametrize("operation", [resize_bilinear, pixel_shuffle])
+def test_factors_that_are_no_whole_number_are_refused(operation):
+    x = jnp.zeros((1, 2, 2, 4))
+    for factor, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match=r"scale|factor"):
+            operation(x, factor)
+    with pytest.raises(ValueError, match="x must have the axes"):
+        operation(x[0], 2)
+
+
 def test_pixel_shuffle_refuses_other_channel_counts():
     with pytest.raises(ValueError, match="6 channels"):
         pixel_shuffle(jnp.zeros((1, 2, 2, 6)), 2)

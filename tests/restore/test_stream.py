@@ -319,9 +319,10 @@ def windowed(config, params, frames, padding):
         ),
         (make_frames(2)[..., :1], r"frame 0 has shape \(16, 20, 1\).*\[H, W, 3\]"),
         (make_frames(2)[0], r"frame 0 has shape \(20, 3\)"),
-        (make_frames(2) * np.float32(200), r"frame 0 has values from .*\[0, 1\]"),
-        (make_frames(2) - np.float32(9), "frame 0 has values from -"),
-        (make_frames(2) * np.float32(np.nan), "frame 0 has values from nan"),
+        (make_frames(2) * np.float32(200), r"frame 0 must have values in \[0, 1\]"),
+        (make_frames(2) * np.float32(1.9), "frame 0 must have values.* to 1.[789]"),
+        (make_frames(2) * np.float32(2) - np.float32(1), "frame 0 .* from -0.99"),
+        (make_frames(2) * np.float32(np.nan), "frame 0 .* from nan"),
         (make_frames(2).astype(np.int32), "frame 0 is int32; give uint8"),
         (
             [make_frames(1)[0], make_frames(1)[0].astype(np.uint8)],
@@ -339,8 +340,12 @@ def test_unknown_options_are_refused_at_the_call(five_frames):
     config, params, _ = five_frames
     with pytest.raises(InputError, match="padding must be one of replicate"):
         restore_frames(config, params, [], padding="mirror")
-    with pytest.raises(InputError, match="dtype must be one of float32, uint8"):
-        restore_frames(config, params, [], dtype="int16")
+    for dtype in ("int16", "fp16", "float16", 8, object):
+        with pytest.raises(InputError, match="dtype must be one of float32, uint8"):
+            restore_frames(config, params, [], dtype=dtype)
+    for option in ({"tile": 64.0}, {"tile": "all"}, {"overlap": 1.5}, {"overlap": -1}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            restore_frames(config, params, [], **option)
 
 
 def test_no_frames_give_no_frames(five_frames):
