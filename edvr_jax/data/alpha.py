@@ -14,6 +14,8 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from edvr_jax.data import planes
+
 # Stored beside the packets, which only Matroska and WebM keep, and not read by FFmpeg's
 # own decoders.
 _BESIDE = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -83,28 +85,19 @@ def read(frame: VideoFrame, dtype: np.dtype) -> np.ndarray:
     if frame.format.name != "pal8" and not _has_channel(frame.format):
         return np.full((frame.height, frame.width), largest, dtype)
     channel = frame.format.components[-1]
-    if channel.plane != 3 or channel.bits > 16 or frame.format.is_big_endian:
+    if channel.plane != 3 or channel.bits > 16:
         layout = "rgba" if dtype == np.uint8 else "rgba64le"
         return frame.to_ndarray(format=layout)[..., 3]
-    plane = memoryview(frame.planes[3])  # pyright: ignore
-    levels = np.frombuffer(plane, _word(channel.bits)).reshape(frame.height, -1)
     scale = largest / (2**channel.bits - 1)
-    return np.rint(levels[:, : frame.width] * scale).astype(dtype)
+    return np.rint(planes.view(frame, 3) * scale).astype(dtype)
 
 
 def write(frame: VideoFrame, alpha: np.ndarray) -> None:
     """Set the alpha plane of a frame to [H, W] uint8 or uint16."""
-    bits, plane = frame.format.components[3].bits, frame.planes[3]
-    word = _word(bits)
-    levels = np.zeros((plane.height, plane.line_size // word.itemsize), word)
+    bits = frame.format.components[3].bits
     scale = (2**bits - 1) / np.iinfo(alpha.dtype).max
-    levels[:, : plane.width] = np.rint(alpha * scale)
-    plane.update(levels.tobytes())
+    planes.view(frame, 3)[:] = np.rint(alpha * scale)
 
 
 def _has_channel(pixel_format: VideoFormat) -> bool:
     return any(component.is_alpha for component in pixel_format.components)
-
-
-def _word(bits: int) -> np.dtype:
-    return np.dtype("u1" if bits == 8 else "<u2")

@@ -36,6 +36,7 @@ VIDEO_SUFFIXES = (
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
 )
 _PIPE = "yuv4mpegpipe"
+_RGB_COLORSPACE = 0  # AVCOL_SPC_RGB
 _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 _log = logging.getLogger(__name__)
 
@@ -369,18 +370,23 @@ def to_rgb(
 
 
 def range_of(frame: VideoFrame) -> ColorRange:
-    """Return the range of a frame's levels; one that is not tagged is limited."""
-    is_full = frame.color_range == ColorRange.JPEG
-    if is_full or frame.format.name.startswith("yuvj"):
+    """Return the range of a frame's levels; untagged, gray is full and YUV limited."""
+    name, tag = frame.format.name, frame.color_range
+    if name.startswith("yuvj") or tag == ColorRange.JPEG:
         return ColorRange.JPEG
-    return ColorRange.MPEG
+    is_gray = name.startswith(("gray", "ya"))
+    is_full = is_gray and tag != ColorRange.MPEG
+    return ColorRange.JPEG if is_full else ColorRange.MPEG
 
 
 def matrix_of(frame: VideoFrame) -> int | None:
     """Return FFmpeg's number of a frame's YUV matrix; None if it is RGB."""
     if frame.format.is_rgb:
         return None
-    if frame.colorspace != _UNSPECIFIED_COLORSPACE:
+    unusable = [_UNSPECIFIED_COLORSPACE]
+    if len(frame.format.components) < 3:
+        unusable.append(_RGB_COLORSPACE)  # the tag of gray and of palettes from PNG
+    if frame.colorspace not in unusable:
         return int(frame.colorspace)
     return guess_matrix(frame.height, frame.width)
 

@@ -1,8 +1,11 @@
 """RGB to YUV and back by the formulas of ITU-R BT.601, BT.709 and BT.2020.
 
-FFmpeg's swscale resamples chroma and changes depths exactly, but its matrices are off
-by up to 0.9 of 255 for more than 8 bits and by 0.6 for full range.
+FFmpeg's swscale resamples chroma exactly, but its matrices are off by up to 0.9 of 255
+for more than 8 bits and by 0.6 for full range, and so is its change of the depth where
+no chroma is resampled: there the planes are read and written as they are.
 """
+
+import re
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
-from edvr_jax.data import alpha
+from edvr_jax.data import alpha, planes
 
 # swscale's defaults interpolate chroma coarsely and round inexactly.
 SWSCALE_FLAGS = (
@@ -19,7 +22,9 @@ SWSCALE_FLAGS = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
-_YUV_16 = "yuv444p16le"  # to and from which swscale converts other YUV exactly
+_YUV_16 = "yuv444p16le"  # to and from which swscale converts subsampled YUV exactly
+# Formats whose chroma, if any, is not subsampled, in words that NumPy knows.
+_PLAIN = re.compile(r"(gray|ya|yuv[aj]?444p)\d*(msb)?(le|be)?")
 
 # Of RGB and RGBA in memory, by type and channels.
 LAYOUTS = {
@@ -56,9 +61,9 @@ def fits(pix_fmt: str, size: tuple[int, int]) -> bool:
 
 
 def is_known(matrix: int, pixel_format: VideoFormat) -> bool:
-    """Report whether there is a formula for a matrix and a format with chroma."""
+    """Report whether there is a formula for a matrix and a format, YUV or gray."""
     is_yuv = len(pixel_format.components) >= 3 and not pixel_format.is_rgb
-    return matrix in _LUMA and is_yuv and pixel_format.name != "pal8"
+    return matrix in _LUMA and (is_yuv or _is_plain(pixel_format))
 
 
 def to_frame(image: np.ndarray) -> VideoFrame:
@@ -71,7 +76,10 @@ def read_frame(
     frame: VideoFrame, matrix: int, color_range: int, dtype: type
 ) -> np.ndarray:
     """Convert a decoded frame to RGB, [H, W, 3] uint8 or uint16."""
-    image = _resample(frame, _YUV_16, matrix, color_range).to_ndarray()
+    if _is_plain(frame.format):
+        image = _read_planes(frame)
+    else:
+        image = _resample(frame, _YUV_16, matrix, color_range).to_ndarray()
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(frame.format)
     return to_rgb(image, matrix, is_full=is_full, bits=bits, dtype=dtype)
 
@@ -79,7 +87,7 @@ def read_frame(
 def write_frame(
     frame: VideoFrame, pix_fmt: str, matrix: int, color_range: int
 ) -> VideoFrame:
-    """Convert a frame, with its times, to a format with chroma.
+    """Convert a frame, with its times, to YUV or gray.
 
     Args:
         frame: Of rgb24 or rgb48le; of rgba or rgba64le for a format with alpha.
@@ -87,14 +95,19 @@ def write_frame(
         matrix: FFmpeg's number.
         color_range: FFmpeg's number.
     """
-    is_full, bits = color_range == ColorRange.JPEG, bit_depth(VideoFormat(pix_fmt))
+    target = VideoFormat(pix_fmt)
+    is_full, bits = color_range == ColorRange.JPEG, bit_depth(target)
     rgb = frame.to_ndarray()
     image = from_rgb(rgb[..., :3], matrix, is_full=is_full, bits=bits)
-    pixels = VideoFrame.from_ndarray(image, format=_YUV_16)
-    pixels.pts, pixels.duration = frame.pts, frame.duration
+    if _is_plain(target):
+        written = _write_planes(image, pix_fmt)
+    else:
+        pixels = VideoFrame.from_ndarray(image, format=_YUV_16)
+        written = _resample(pixels, pix_fmt, matrix, color_range)
+    written.pts, written.duration = frame.pts, frame.duration
     if frame.time_base:
-        pixels.time_base = frame.time_base
-    written = _resample(pixels, pix_fmt, matrix, color_range)
+        written.time_base = frame.time_base
+    written.colorspace, written.color_range = matrix, color_range
     if rgb.shape[2] == 4:
         alpha.write(written, rgb[..., 3])
     return written
@@ -139,6 +152,38 @@ def from_rgb(image: np.ndarray, matrix: int, *, is_full: bool, bits: int) -> np.
     affine = np.column_stack([forward / np.iinfo(image.dtype).max, offset])
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
     return _round(pixels, np.uint16)
+
+
+def _is_plain(pixel_format: VideoFormat) -> bool:
+    is_match = _PLAIN.fullmatch(pixel_format.name) is not None
+    return is_match and bit_depth(pixel_format) <= 16
+
+
+def _read_planes(frame: VideoFrame) -> np.ndarray:
+    """Y, U and V as :func:`to_rgb` takes them."""
+    shift = 0 if "msb" in frame.format.name else 16 - bit_depth(frame.format)
+    image = np.full((frame.height, frame.width, 3), 2**15, np.uint16)
+    for index, component in enumerate(frame.format.components[:3]):
+        if not component.is_alpha:
+            levels = planes.view(frame, index)
+            np.left_shift(levels, shift, out=image[..., index], dtype=np.uint16)
+    return image
+
+
+def _write_planes(image: np.ndarray, pix_fmt: str) -> VideoFrame:
+    """Round what :func:`from_rgb` returns to a frame, opaque if it has alpha."""
+    written = VideoFrame(image.shape[1], image.shape[0], pix_fmt)
+    bits = bit_depth(written.format)
+    shift = 16 - bits
+    half = 2**shift // 2
+    levels = (np.minimum(image, 2**16 - 1 - half) + half) >> shift
+    if "msb" in pix_fmt:
+        levels <<= shift
+    for index, component in enumerate(written.format.components):
+        opaque = 2**bits - 1
+        values = opaque if component.is_alpha else levels[..., index]
+        planes.view(written, index)[:] = values
+    return written
 
 
 def _resample(

@@ -168,6 +168,8 @@ def choose_encoding(
         colors = dataclasses.replace(colors, matrix=0, range=2)
     elif not container.keeps_colors:
         colors = Colors(matrix=guess_matrix(*size))
+    if pix_fmt.startswith(("gray", "ya")):
+        colors = dataclasses.replace(colors, range=2)  # all that FFmpeg knows of gray
     given, with_alpha = tuple(chosen.items()), pix_fmt in alpha_formats
     encoding = Encoding(codec, pix_fmt, given, colors, pixel_aspect, with_alpha)
     _check_opens(path, encoding, size, fps, time_base)
