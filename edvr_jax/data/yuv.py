@@ -76,12 +76,16 @@ def read_frame(
     frame: VideoFrame, matrix: int, color_range: int, dtype: type
 ) -> np.ndarray:
     """Convert a decoded frame to RGB, [H, W, 3] uint8 or uint16."""
-    if _is_plain(frame.format):
-        image = _read_planes(frame)
-    else:
-        image = _resample(frame, _YUV_16, matrix, color_range).to_ndarray()
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(frame.format)
-    return to_rgb(image, matrix, is_full=is_full, bits=bits, dtype=dtype)
+    word_bits = 16
+    if not _is_plain(frame.format):
+        image = _resample(frame, _YUV_16, matrix, color_range).to_ndarray()
+    else:
+        image = _read_planes(frame)
+        word_bits = 16 if _is_high(frame.format) else bits
+    return to_rgb(
+        image, matrix, is_full=is_full, bits=bits, word_bits=word_bits, dtype=dtype
+    )
 
 
 def write_frame(
@@ -98,8 +102,15 @@ def write_frame(
     target = VideoFormat(pix_fmt)
     is_full, bits = color_range == ColorRange.JPEG, bit_depth(target)
     rgb = frame.to_ndarray()
-    image = from_rgb(rgb[..., :3], matrix, is_full=is_full, bits=bits)
-    if _is_plain(target):
+    is_plain = _is_plain(target)
+    image = from_rgb(
+        rgb[..., :3],
+        matrix,
+        is_full=is_full,
+        bits=bits,
+        word_bits=bits if is_plain else 16,
+    )
+    if is_plain:
         written = _write_planes(image, pix_fmt)
     else:
         pixels = VideoFrame.from_ndarray(image, format=_YUV_16)
@@ -114,15 +125,22 @@ def write_frame(
 
 
 def to_rgb(
-    image: np.ndarray, matrix: int, *, is_full: bool, bits: int, dtype: type
+    image: np.ndarray,
+    matrix: int,
+    *,
+    is_full: bool,
+    bits: int,
+    word_bits: int,
+    dtype: type,
 ) -> np.ndarray:
     """Convert YUV to RGB.
 
     Args:
-        image: Y, U and V, [H, W, 3] uint16, in the upper ``bits`` bits.
+        image: Y, U and V, [H, W, 3] uint8 or uint16.
         matrix: FFmpeg's number.
         is_full: The range is full, else limited (16 to 235 of 8 bits).
         bits: Bits of each component.
+        word_bits: Bits of the words whose upper ``bits`` bits are the levels.
         dtype: np.uint8 or np.uint16.
 
     Returns:
@@ -130,12 +148,14 @@ def to_rgb(
     """
     forward, offset = _transform(matrix, is_full, bits)
     inverse = np.linalg.inv(forward) * np.iinfo(dtype).max
-    affine = np.column_stack([inverse, -inverse @ offset])
+    affine = np.column_stack([inverse * 2 ** (16 - word_bits), -inverse @ offset])
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
-    return _round(pixels, dtype)
+    return _round(pixels, np.iinfo(dtype).max)
 
 
-def from_rgb(image: np.ndarray, matrix: int, *, is_full: bool, bits: int) -> np.ndarray:
+def from_rgb(
+    image: np.ndarray, matrix: int, *, is_full: bool, bits: int, word_bits: int
+) -> np.ndarray:
     """Convert RGB to YUV.
 
     Args:
@@ -143,15 +163,17 @@ def from_rgb(image: np.ndarray, matrix: int, *, is_full: bool, bits: int) -> np.
         matrix: FFmpeg's number.
         is_full: The range is full, else limited.
         bits: Bits that each component will have.
+        word_bits: Bits of the words that are returned.
 
     Returns:
-        Y, U and V, [H, W, 3] uint16, in the upper ``bits`` bits and with fractions of
-        a level below.
+        Y, U and V, [H, W, 3] uint8 or uint16, in the upper ``bits`` bits of the words
+        and with fractions of a level below, rounded.
     """
     forward, offset = _transform(matrix, is_full, bits)
     affine = np.column_stack([forward / np.iinfo(image.dtype).max, offset])
+    affine /= 2 ** (16 - word_bits)
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
-    return _round(pixels, np.uint16)
+    return _round(pixels, 2**word_bits - 1)
 
 
 def _is_plain(pixel_format: VideoFormat) -> bool:
@@ -159,29 +181,33 @@ def _is_plain(pixel_format: VideoFormat) -> bool:
     return is_match and bit_depth(pixel_format) <= 16
 
 
+def _is_high(pixel_format: VideoFormat) -> bool:
+    """Report whether levels are in the upper bits of their words."""
+    return "msb" in pixel_format.name
+
+
 def _read_planes(frame: VideoFrame) -> np.ndarray:
-    """Y, U and V as :func:`to_rgb` takes them."""
-    shift = 0 if "msb" in frame.format.name else 16 - bit_depth(frame.format)
-    image = np.full((frame.height, frame.width, 3), 2**15, np.uint16)
-    for index, component in enumerate(frame.format.components[:3]):
-        if not component.is_alpha:
-            levels = planes.view(frame, index)
-            np.left_shift(levels, shift, out=image[..., index], dtype=np.uint16)
-    return image
+    """Y, U and V as they are stored, [H, W, 3]; gray gets U and V."""
+    word = np.uint8 if bit_depth(frame.format) == 8 else np.uint16
+    channels = [
+        planes.view(frame, index).astype(word, copy=False)
+        for index, component in enumerate(frame.format.components[:3])
+        if not component.is_alpha
+    ]
+    if len(channels) == 1:
+        middle = 2 ** (bit_depth(frame.format) - 1)
+        channels += 2 * [np.full_like(channels[0], middle)]
+    return cv2.merge(channels)
 
 
-def _write_planes(image: np.ndarray, pix_fmt: str) -> VideoFrame:
-    """Round what :func:`from_rgb` returns to a frame, opaque if it has alpha."""
-    written = VideoFrame(image.shape[1], image.shape[0], pix_fmt)
+def _write_planes(levels: np.ndarray, pix_fmt: str) -> VideoFrame:
+    """Store Y, U and V, [H, W, 3], opaque if the format has alpha."""
+    written = VideoFrame(levels.shape[1], levels.shape[0], pix_fmt)
     bits = bit_depth(written.format)
-    shift = 16 - bits
-    half = 2**shift // 2
-    levels = (np.minimum(image, 2**16 - 1 - half) + half) >> shift
-    if "msb" in pix_fmt:
-        levels <<= shift
+    if _is_high(written.format):
+        levels = levels << (16 - bits)
     for index, component in enumerate(written.format.components):
-        opaque = 2**bits - 1
-        values = opaque if component.is_alpha else levels[..., index]
+        values = 2**bits - 1 if component.is_alpha else levels[..., index]
         planes.view(written, index)[:] = values
     return written
 
@@ -217,5 +243,6 @@ def _transform(matrix: int, is_full: bool, bits: int) -> tuple[np.ndarray, np.nd
     return scale[:, None] * np.array(rows), np.array([black, 2**15, 2**15])
 
 
-def _round(pixels: np.ndarray, dtype: type) -> np.ndarray:
-    return np.rint(np.clip(pixels, 0, np.iinfo(dtype).max)).astype(dtype)
+def _round(pixels: np.ndarray, largest: int) -> np.ndarray:
+    dtype = np.uint8 if largest < 256 else np.uint16
+    return np.rint(np.clip(pixels, 0, largest)).astype(dtype)
