@@ -89,14 +89,14 @@ def read(frame: VideoFrame, dtype: np.dtype) -> np.ndarray:
         layout = "rgba" if dtype == np.uint8 else "rgba64le"
         return frame.to_ndarray(format=layout)[..., 3]
     scale = largest / (2**channel.bits - 1)
-    return np.rint(planes.view(frame, 3) * scale).astype(dtype)
+    return np.rint(planes.view(frame, 3)[..., 0] * scale).astype(dtype)
 
 
 def write(frame: VideoFrame, alpha: np.ndarray) -> None:
     """Set the alpha plane of a frame to [H, W] uint8 or uint16."""
     bits = frame.format.components[3].bits
     scale = (2**bits - 1) / np.iinfo(alpha.dtype).max
-    planes.view(frame, 3)[:] = np.rint(alpha * scale)
+    planes.view(frame, 3)[..., 0] = np.rint(alpha * scale)
 
 
 def _has_channel(pixel_format: VideoFormat) -> bool:

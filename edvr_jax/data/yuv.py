@@ -189,10 +189,10 @@ def _is_high(pixel_format: VideoFormat) -> bool:
 def _read_planes(frame: VideoFrame) -> np.ndarray:
     """Y, U and V as they are stored, [H, W, 3]; gray gets U and V."""
     word = np.uint8 if bit_depth(frame.format) == 8 else np.uint16
+    numbers = range(min(3, len(frame.planes)))
     channels = [
-        planes.view(frame, index).astype(word, copy=False)
-        for index, component in enumerate(frame.format.components[:3])
-        if not component.is_alpha
+        planes.view(frame, number)[..., 0].astype(word, copy=False)
+        for number in numbers
     ]
     if len(channels) == 1:
         middle = 2 ** (bit_depth(frame.format) - 1)
@@ -206,9 +206,11 @@ def _write_planes(levels: np.ndarray, pix_fmt: str) -> VideoFrame:
     bits = bit_depth(written.format)
     if _is_high(written.format):
         levels = levels << (16 - bits)
-    for index, component in enumerate(written.format.components):
-        values = 2**bits - 1 if component.is_alpha else levels[..., index]
-        planes.view(written, index)[:] = values
+    for number in range(len(written.planes)):
+        plane = planes.view(written, number)
+        plane[:] = 2**bits - 1  # alpha, in the last plane or beside gray
+        if number < 3:
+            plane[..., 0] = levels[..., number]
     return written
 
 
