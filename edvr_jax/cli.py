@@ -27,7 +27,10 @@ _COMMANDS = (
 )
 
 READER_ENDED = 141  # as a shell says it of SIGPIPE
-_OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF)
+_OUTPUT_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EIO, errno.EBADF),
+)
 _MIN_WIDTH = 40  # columns; below 8, tyro wraps its help without end
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import jax
 
+from edvr_jax import files
+
 
 class Profile:
     """Traces from one step to another; leaving the ``with`` ends a trace under way.
@@ -23,7 +25,11 @@ class Profile:
         return self
 
     def __exit__(self, *_):
-        """End the trace."""
+        """End the trace.
+
+        Raises:
+            OutputError: if it cannot be written; also by :meth:`before`.
+        """
         self._stop()
 
     def before(self, step: int) -> None:
@@ -39,5 +45,6 @@ class Profile:
 
     def _stop(self) -> None:
         if self._is_running:
-            jax.profiler.stop_trace()
             self._is_running = False
+            with files.report_failure(self._folder, RuntimeError):
+                jax.profiler.stop_trace()

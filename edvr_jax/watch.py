@@ -12,11 +12,11 @@ from typing import Any
 import cv2
 import jax
 import numpy as np
-import tensorboardX
 
 from edvr_jax import files, optim, parallel, steps, workdir
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError
+from edvr_jax.event_file import EventFile
 from edvr_jax.validation import Validated
 
 Log = Callable[[str], None]
@@ -39,8 +39,8 @@ _SCORES = {
 class Watch:
     """Collects the metrics of steps without waiting for them, and reports them.
 
-    Use as a context manager: leaving it closes the logs. With several processes only
-    the first one writes.
+    Use as a context manager: leaving it closes the log of W&B. With several processes
+    only the first one writes.
 
     Args:
         config: The experiment.
@@ -52,6 +52,7 @@ class Watch:
 
     Raises:
         InputError: if W&B is asked for but not installed.
+        OutputError: if a file cannot be written; also by the methods.
     """
 
     def __init__(
@@ -69,9 +70,7 @@ class Watch:
         self._board = self._run = None
         if parallel.is_main():
             _drop_lines_after(folder / workdir.LOG, first_step)
-            self._board = tensorboardX.SummaryWriter(
-                str(folder / "tensorboard"), purge_step=first_step + 1
-            )
+            self._board = EventFile(folder / "tensorboard", first_step=first_step + 1)
             if wandb_project is not None:
                 self._run = _start_wandb(wandb_project, config, folder)
 
@@ -80,9 +79,7 @@ class Watch:
         return self
 
     def __exit__(self, *_):
-        """Close the logs."""
-        if self._board is not None:
-            self._board.close()
+        """Close the log of W&B."""
         if self._run is not None:
             self._run.finish()
 
@@ -146,10 +143,11 @@ class Watch:
         self._log(f"step {step}  validation: {', '.join(shown)}")
         if self._board is not None and validated.image is not None:
             path = self._folder / "images" / f"{step:07d}.png"
-            path.parent.mkdir(exist_ok=True)
+            with files.report_failure(path):
+                path.parent.mkdir(exist_ok=True)
             _, png = cv2.imencode(".png", validated.image[..., ::-1])
             files.write(path, png.tobytes())
-            self._board.add_image("crop", validated.image, step, dataformats="HWC")
+            self._board.add_image(step, "crop", validated.image)
             if self._run is not None:
                 self._run.log({"crop": import_wandb().Image(str(path))}, step=step)
 
@@ -166,14 +164,14 @@ class Watch:
         self._write_line(step, values)
         finite = {key: value for key, value in values.items() if value is not None}
         if self._board is not None:
-            for key, value in finite.items():
-                self._board.add_scalar(key, value, step)
+            self._board.add_scalars(step, finite)
         if self._run is not None:
             self._run.log(finite, step=step)
 
     def _write_line(self, step: int, values: Mapping[str, Any]) -> None:
         if parallel.is_main():
-            with (self._folder / workdir.LOG).open("a") as file:
+            path = self._folder / workdir.LOG
+            with files.report_failure(path), path.open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
 
 

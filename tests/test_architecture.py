@@ -32,7 +32,7 @@ LAYERS = (
     ("steps",),
     ("parallel", "protocols", "restore", "warm_start"),
     (
-        *("benchmark", "checkpoint", "evaluator", "export"),
+        *("benchmark", "checkpoint", "evaluator", "event_file", "export"),
         *("interruption", "profiling", "workdir"),
     ),
     ("validation",),

@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import cv2
 import jax
@@ -13,11 +14,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 from edvr_jax import load_weights, save_weights
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, OutputError
 from edvr_jax.interruption import Stopped
 from edvr_jax.watch import Watch
 from tests.test_workdir import content
-from tests.training import assert_same_bits, read_log, replace, run
+from tests.training import assert_same_bits, losses, read_log, replace, run
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "shared_steps")
 
@@ -112,6 +113,31 @@ def test_resume_inside_every_phase_and_at_every_boundary(
     # The log is that of one run too.
     both = read_log(tmp_path / "run"), read_log(undisturbed[0])
     assert [r["step"] for r in both[0]] == [r["step"] for r in both[1]]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_one_line_and_the_run_continues(
+    config, clips, undisturbed, tmp_path
+):
+    """Files that grow during a run; others are in test_full_disk.py."""
+    for name, step in (("events.out*", 3), ("log.jsonl", 4)):
+
+        def fill(name=name):
+            (path,) = (tmp_path / "run").rglob(name)
+            path.rename(tmp_path / path.name)
+            path.symlink_to("/dev/full")
+
+        with pytest.raises(OutputError) as error:
+            run(config, clips, tmp_path / "run", stop_at=step, action=fill)
+        assert "cannot be written: No space left" in str(error.value)
+        assert "\n" not in str(error.value)
+        (path,) = (p for p in (tmp_path / "run").rglob(name) if p.is_symlink())
+        assert str(error.value).startswith(f"{path}: ")
+        (tmp_path / path.name).replace(path)
+    state, lines = run(config, clips, tmp_path / "run")
+    assert "resumed at step 4" in lines
+    assert_same_bits(state, undisturbed[1])
+    assert sorted(losses(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Runs for the tests: in this process, or as a command that can be killed."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -18,14 +19,24 @@ from edvr_jax.trainer import Place
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(config, clips, workdir, *, stop_at=None, number=signal.SIGTERM, **place):
-    """Train; ``stop_at`` sends a signal when that step is logged."""
+def run(
+    config,
+    clips,
+    workdir,
+    *,
+    stop_at=None,
+    number=signal.SIGTERM,
+    action=None,
+    **place,
+):
+    """Train; ``stop_at`` sends a signal, or acts, when that step is logged."""
     lines = []
+    action = action or functools.partial(signal.raise_signal, number)
 
     def log(line):
         lines.append(line)
         if stop_at is not None and line.startswith(f"step {stop_at}/"):
-            signal.raise_signal(number)
+            action()
 
     place = Place(data=clips, workdir=workdir, **place)
     return trainer.train(config, place, log=log), lines
