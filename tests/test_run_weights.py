@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax import cli, load_weights, optim, weights
+from edvr_jax import cli, load_weights, optim, warm_start, weights
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import CascadeConfig, Config, OptimConfig, to_json
 from edvr_jax.errors import InputError
@@ -70,7 +70,53 @@ def test_folder_stands_for_its_weights(run, tiny_config, suffix, expected):
     assert value(params) == expected
     metadata = weights.read_metadata(f"{run}{suffix}")
     assert metadata.config == config
-    assert "mine" in metadata.origin
+    assert metadata.origin == f"edvr_jax, run mine, step {int(expected)}, average"
+
+
+# Looked at as well: convert --step 7 (below); bench, metrics, records and prepare take
+# no weights.
+COMMANDS = {
+    "info": ["{weights}"],
+    "convert": ["{weights}", "{tmp}/out.safetensors"],
+    "export": ["{weights}", "{tmp}/out.artifact"],
+    "restore": ["{clips}/val", "{tmp}/out", "--weights", "{weights}"],
+    "eval": ["--gt", "{clips}", "--weights", "{weights}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("selected", "message"),
+    [
+        ("7", "no checkpoint of step 7; there are 3, 10, 20"),
+        ("last", "no checkpoint of step last; there are 3, 10, 20"),
+        ("", "no checkpoint of step ; there are 3, 10, 20"),
+        ("best", "no checkpoint was validated yet; name a step: 3, 10, 20"),
+    ],
+)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_a_checkpoint_that_is_not_there(
+    run, clips, tmp_path, capsys, command, selected, message
+):
+    folder = tmp_path / "run"
+    folder.symlink_to(run)
+    if selected == "best":
+        folder.unlink()
+        shutil.copytree(run, folder)
+        (folder / "scores.json").unlink()
+    places = {"weights": f"{folder}@{selected}", "clips": clips, "tmp": tmp_path}
+    arguments = [argument.format(**places) for argument in COMMANDS[command]]
+    assert cli.main([command, *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {folder}: {message}"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("prefix", ["", "fusion="])
+def test_init_refuses_a_checkpoint_that_is_not_there(
+    run, tiny_config, random_params, prefix
+):
+    params, config = random_params(tiny_config), Config(model=tiny_config)
+    with pytest.raises(InputError, match="mine: no checkpoint of step 7; there are 3,"):
+        warm_start.start_from(params, config, (f"{prefix}{run}@7",))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +154,7 @@ def test_info_reads_a_run_and_changes_nothing(run, capsys):
     ("source", "options", "message"),
     [
         ("{run}@7", [], "no checkpoint of step 7; there are 3, 10, 20"),
+        ("{run}", ["--step", "7"], "no checkpoint of step 7; there are 3, 10, 20"),
         ("{run}", ["--step", "3", "--best"], "name one checkpoint"),
         ("{run}@3", ["--best"], "name one checkpoint"),
         ("edvr_s_x4", ["--best"], "--best and --raw are for the folder of a run"),
@@ -166,6 +213,7 @@ def test_run_that_has_nothing_yet(tiny_config, random_params, tmp_path):
     shutil.rmtree(folder / "checkpoints")
     _, found = load_weights(str(folder))
     np.testing.assert_array_equal(found["conv_hr"]["bias"], params["conv_hr"]["bias"])
+    assert weights.read_metadata(str(folder)).origin == "a run"
     with pytest.raises(InputError, match="has no checkpoint yet"):
         load_weights(f"{folder}@best")
 

@@ -88,7 +88,7 @@ class Convert:
             _, params = weights.load_weights(self.src)
             return weights.read_metadata(self.src), params
         folder, selected = run
-        options += [selected] if selected else []
+        options += [] if selected is None else [selected]
         if len(options) > 1:
             raise InputError(f"name one checkpoint, not {' and '.join(options)}")
         config, params, origin = runs.read(

@@ -116,18 +116,13 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
         Configuration, layout, origin, license.
 
     Raises:
-        InputError: if nothing has that name, or the file is damaged or does not fit.
+        InputError: if nothing has that name, a run has no such checkpoint, or the file
+            is damaged or does not fit.
     """
     run = find_run(name_or_path)
     if run is not None:
-        folder, selected = run
-        which = f", {selected}" if selected else ", newest checkpoint"
-        return Metadata(
-            runs.read_config(folder),
-            "native",
-            f"edvr_jax, run {folder.resolve().name}{which}, average",
-            runs.LICENSE,
-        )
+        config, origin = runs.describe(*run)
+        return Metadata(config, "native", origin, runs.LICENSE)
     with _find(name_or_path) as path:
         if not native.is_native(path):
             layout, config, _ = convert.read_torch(path)

@@ -26,7 +26,7 @@ WEIGHTS = "ema.safetensors"
 BEST = "best"
 LICENSE = "set by the owner of the training data"
 
-_SELECTED = re.compile(rf"(.+)@({BEST}|\d+)")
+_SELECTED = re.compile(r"(.+)@([^@/]*)")
 _TREES = {False: ("ema_params", "average"), True: ("params", "no average")}
 
 
@@ -37,12 +37,12 @@ def split(name: str) -> tuple[Path, str | None] | None:
         name: ``RUN``, ``RUN@best`` or ``RUN@STEP``.
 
     Returns:
-        The folder, and which checkpoint; None if this is no folder.
+        The folder, and which checkpoint, not checked; None if this is no folder.
     """
     if Path(name).is_dir():
         return Path(name), None
     match = _SELECTED.fullmatch(name)
-    if match is None or not Path(match[1]).is_dir():
+    if match is None or not Path(match[1]).is_dir() or Path(name).exists():
         return None
     return Path(match[1]), match[2]
 
@@ -71,6 +71,26 @@ def read_config(folder: Path) -> NetworkConfig:
         raise InputError(f"{path}: not the settings of a run ({error})") from None
 
 
+def describe(folder: Path, selected: str | None = None) -> tuple[NetworkConfig, str]:
+    """Return what :func:`read` returns, without the parameters.
+
+    Args:
+        folder: Its folder.
+        selected: As for :func:`read`.
+
+    Returns:
+        Configuration and origin.
+
+    Raises:
+        InputError: if the folder is no run, or has no such checkpoint.
+    """
+    config = read_config(folder)
+    steps = _steps(folder)
+    if _is_finished_only(folder, steps, selected):
+        return config, native.read_metadata(folder / WEIGHTS)["origin"]
+    return config, _origin(folder, _choose(folder, steps, selected), raw=False)
+
+
 def read(
     folder: Path, selected: str | None = None, *, raw: bool = False
 ) -> tuple[NetworkConfig, dict[str, Any], str]:
@@ -90,13 +110,12 @@ def read(
     """
     config = read_config(folder)
     steps = _steps(folder)
-    if not steps and selected is None and not raw and (folder / WEIGHTS).exists():
+    if not raw and _is_finished_only(folder, steps, selected):
         _, params = native.read(folder / WEIGHTS)
         return config, params, native.read_metadata(folder / WEIGHTS)["origin"]
     step = _choose(folder, steps, selected)
-    tree, what = _TREES[raw]
     try:
-        params = _restore(folder / CHECKPOINTS / str(step) / "state", tree)
+        params = _restore(folder / CHECKPOINTS / str(step) / "state", _TREES[raw][0])
     except InputError:
         if _steps(folder) == steps:
             raise
@@ -107,8 +126,17 @@ def read(
         params_lib.shapes(config),
         source=f"{folder}, step {step}",
     )
-    origin = f"edvr_jax, run {folder.resolve().name}, step {step}, {what}"
-    return config, params_lib.unflatten(params), origin
+    return config, params_lib.unflatten(params), _origin(folder, step, raw=raw)
+
+
+def _is_finished_only(folder: Path, steps: list[int], selected: str | None) -> bool:
+    """Report whether the final weights stand for a run without its checkpoints."""
+    return not steps and selected is None and (folder / WEIGHTS).exists()
+
+
+def _origin(folder: Path, step: int, *, raw: bool) -> str:
+    what = _TREES[raw][1]
+    return f"edvr_jax, run {folder.resolve().name}, step {step}, {what}"
 
 
 def _steps(folder: Path) -> list[int]:
@@ -122,7 +150,7 @@ def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
     if selected is None:
         return steps[-1]
     if selected != BEST:
-        if int(selected) not in steps:
+        if not selected.isdecimal() or int(selected) not in steps:
             raise InputError(
                 f"{folder}: no checkpoint of step {selected}; there are "
                 f"{', '.join(map(str, steps))}"
@@ -131,7 +159,10 @@ def _choose(folder: Path, steps: list[int], selected: str | None) -> int:
     scores = read_scores(folder / SCORES)
     scored = [step for step in steps if scores.get(step, -math.inf) > -math.inf]
     if not scored:
-        raise InputError(f"{folder}: no checkpoint was validated yet; name a step")
+        raise InputError(
+            f"{folder}: no checkpoint was validated yet; name a step: "
+            f"{', '.join(map(str, steps))}"
+        )
     return max(scored, key=scores.__getitem__)
 
 
