@@ -12,6 +12,7 @@ import numpy as np
 from edvr_jax import optim, parallel, warm_start, weights, workdir
 from edvr_jax.checkpoint import Checkpoints
 from edvr_jax.config import Config
+from edvr_jax.data import fingerprint
 from edvr_jax.data.clips import Clip, open_clips
 from edvr_jax.data.pipeline import Batches
 from edvr_jax.errors import InputError, list_some
@@ -172,7 +173,7 @@ class _Run:
         self._config, self._place, self._log = config, place, log
         self._batches, self._validate = batches, validate
         self._prepared: TrainState | None = None
-        self._clips = {c.name: [len(c.gt), *map(int, c.gt.size)] for c in clips}
+        self._clips = fingerprint.take(clips, skip_bad=config.data.skip_bad)
         self._model = create_model(config.model)
         self._optimizer = optim.create_optimizer(config.optim)
         self._step = parallel.parallel_train_step(
@@ -312,11 +313,15 @@ class _Run:
 
 
 def _describe_clips(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which clips came, went or changed; "" if none did."""
+    """Say which clips came, went or changed; "" if none did.
+
+    Earlier checkpoints lack the digest of the contents; what they have is compared.
+    """
+    both = [name for name in now if name in before]
     groups = {
         "new": [name for name in now if name not in before],
         "gone": [name for name in before if name not in now],
-        "changed": [n for n in now if n in before and list(before[n]) != now[n]],
+        "changed": [n for n in both if list(before[n]) != now[n][: len(before[n])]],
     }
     return "; ".join(
         f"{what}: {list_some(names)}" for what, names in groups.items() if names

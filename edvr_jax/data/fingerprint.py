@@ -1,0 +1,99 @@
+"""Digests of the clips' contents, to notice that data was replaced under its name.
+
+Whole files would take minutes to read, so a part of each is: enough to tell different
+images and videos apart, and never names or times, which change when data is copied.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from edvr_jax import files, progress
+from edvr_jax.data.clips import Clip
+from edvr_jax.data.frames import FrameFiles, Frames
+from edvr_jax.data.records import RecordFrames
+from edvr_jax.errors import InputError
+
+Fingerprint = dict[str, list[int | str]]
+
+_PIECES, _PIECE_BYTES = 4, 4096  # read of each image file or decoded frame
+_RECORD_STEP = 25  # of records, one frame in so many is read, the whole of it
+_THREADS = 8  # storage on a network answers late
+
+
+def take(clips: Sequence[Clip], *, skip_bad: bool) -> Fingerprint:
+    """Return what identifies the clips of a run.
+
+    Args:
+        clips: The clips.
+        skip_bad: Frames that cannot be read are left out.
+
+    Returns:
+        For each clip's name its number of frames, height, width, and a digest of the
+        contents of its frames, given degraded ones too.
+
+    Raises:
+        InputError: if a frame cannot be read, unless ``skip_bad``.
+    """
+
+    def digest(clip: Clip) -> str:
+        found = hashlib.sha256(repr(clip.scenes).encode())
+        for frames in (clip.gt, clip.lq):
+            if frames is None:
+                continue
+            for index in range(len(frames)):
+                try:
+                    for piece in _sample(frames, index):
+                        found.update(piece)
+                except InputError:
+                    if not skip_bad:
+                        raise
+        return found.hexdigest()[:16]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        digests = progress.watch(
+            pool.map(digest, clips),
+            total=len(clips),
+            unit="clip",
+            name="reading parts of the clips",
+        )
+        return {
+            clip.name: [len(clip.gt), *map(int, clip.gt.size), text]
+            for clip, text in zip(clips, digests, strict=True)
+        }
+
+
+def _sample(frames: Frames, index: int) -> Iterator[bytes]:
+    """Yield a part of a frame's content."""
+    if isinstance(frames, FrameFiles):
+        yield from _sample_file(frames.folder / frames.names[index])
+    elif isinstance(frames, RecordFrames):
+        if index % _RECORD_STEP == 0:
+            yield frames.split.read(frames.first + index)
+    else:
+        values = frames[index].reshape(-1)
+        yield from _pieces(len(values), lambda a, b: values[a:b].tobytes())
+
+
+def _sample_file(path: Path) -> Iterator[bytes]:
+    with files.report_unreadable(path), path.open("rb", buffering=0) as file:
+
+        def read(first: int, end: int) -> bytes:
+            file.seek(first)
+            return file.read(end - first)
+
+        size = os.fstat(file.fileno()).st_size
+        yield b"%d," % size
+        yield from _pieces(size, read)
+
+
+def _pieces(size: int, read: Callable[[int, int], bytes]) -> Iterator[bytes]:
+    """Read the first and the last piece and some between, or all of what is small."""
+    if size <= _PIECES * _PIECE_BYTES:
+        yield read(0, size)
+        return
+    for index in range(_PIECES):
+        first = (size - _PIECE_BYTES) * index // (_PIECES - 1)
+        yield read(first, first + _PIECE_BYTES)
