@@ -28,7 +28,7 @@ import tyro
 
 from edvr_jax.commands import output
 from edvr_jax.errors import InputError
-from edvr_jax.interruption import INTERRUPTED
+from edvr_jax.train.signals import INTERRUPTED
 
 CaseName = cases.Name
 Precision = Literal["float32", "tf32", "bfloat16"]

@@ -12,7 +12,8 @@ import sys
 
 import tyro
 
-from edvr_jax import benchmark, cli
+from edvr_jax import cli
+from edvr_jax.bench import measure
 from edvr_jax.commands import output
 from edvr_jax.config import ModelConfig
 
@@ -27,8 +28,8 @@ ROWS: dict[str, tuple[ModelConfig, tuple[int, int]]] = {
     "256x448": (BASE, (256, 448)),
     "32 channels": (dataclasses.replace(BASE, num_features=32), WINDOW),
     "128 channels": (dataclasses.replace(BASE, num_features=128), WINDOW),
-    "L (128 channels, 40 blocks)": (benchmark.LARGE, WINDOW),
-    "L, 5 frames of 180x320": (benchmark.LARGE, (180, 320)),
+    "L (128 channels, 40 blocks)": (measure.LARGE, WINDOW),
+    "L, 5 frames of 180x320": (measure.LARGE, (180, 320)),
 }
 
 
@@ -47,7 +48,7 @@ def main(*, repeats: int = 3) -> None:
         max_tasks_per_child=1,
     ) as pool:
         for name, (config, size) in ROWS.items():
-            work = pool.submit(benchmark.measure_window, config, size, repeats=repeats)
+            work = pool.submit(measure.measure_window, config, size, repeats=repeats)
             m = work.result()
             first = first or m.median_s
             numbers = (

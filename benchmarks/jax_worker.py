@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from worker import Work, serve
 
-from edvr_jax import cli, convert, optim, parallel
+from edvr_jax import cli
 from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.ops import deform_conv2d
-from edvr_jax.restore.stream import restore_frames
-from edvr_jax.state import initial_state
+from edvr_jax.restore.restorer import restore_frames
+from edvr_jax.train import optim, parallel
+from edvr_jax.train.state import initial_state
+from edvr_jax.weights import torch_files
 
 
 def main():
@@ -58,7 +60,7 @@ class Builder:
         if case.work in ("forward", "backward", "gradient"):
             return self._deform_conv(case, inputs), case.num_warm_up
         config = ModelConfig(**case.model, dtype=self.dtype)
-        _, params = convert.from_torch(Path(weights))
+        _, params = torch_files.from_torch(Path(weights))
         make = {
             "window": self._window,
             "stream": self._stream,

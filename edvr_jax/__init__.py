@@ -8,11 +8,11 @@ from importlib import metadata
 
 from edvr_jax import export, ops
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.convert import from_torch, to_torch
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
-from edvr_jax.restore.stream import restore_frames
+from edvr_jax.restore.restorer import restore_frames
 from edvr_jax.weights import load_weights, save_weights
+from edvr_jax.weights.torch_files import from_torch, to_torch
 
 __version__ = metadata.version("edvr-jax")
 

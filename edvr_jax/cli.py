@@ -18,7 +18,7 @@ import jax
 import tyro
 
 from edvr_jax.errors import InputError
-from edvr_jax.interruption import INTERRUPTED
+from edvr_jax.train.signals import INTERRUPTED
 
 # Each command is a class of the file in commands/ that has its name.
 _COMMANDS = (

@@ -32,8 +32,8 @@ from edvr_jax.errors import InputError, first_line
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import conv
-from edvr_jax.restore import network as network_lib
-from edvr_jax.restore.network import Network, create_networks
+from edvr_jax.restore import compiled as network_lib
+from edvr_jax.restore.compiled import Network, create_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _FORMAT = 1
@@ -141,7 +141,7 @@ def _no_paths() -> Iterator[None]:
 
 
 def load(path: str | Path) -> tuple[list[Network], str]:
-    """Load an artefact for :class:`edvr_jax.restore.stream.Restorer`.
+    """Load an artefact for :class:`edvr_jax.restore.restorer.Restorer`.
 
     Args:
         path: A file of :func:`save`.

@@ -194,3 +194,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def places_beside(output: Path) -> tuple[Path, Path]:
+    """Return where a job works, and what it leaves if it comes not to its end."""
+    return (
+        output.with_name(f".{output.name}.restoring"),
+        output.with_name(f"{output.stem}.partial{output.suffix}"),
+    )

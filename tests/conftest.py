@@ -26,7 +26,6 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from edvr_jax import parallel  # noqa: E402
 from edvr_jax.config import (  # noqa: E402
     Config,
     DataConfig,
@@ -35,6 +34,7 @@ from edvr_jax.config import (  # noqa: E402
     OptimConfig,
 )
 from edvr_jax.models import params as params_lib  # noqa: E402
+from edvr_jax.train import parallel  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import av
 
-from edvr_jax.restore import encoder
-from edvr_jax.restore.copying import Original, choose_streams
-from edvr_jax.restore.parts import VideoParts
-from edvr_jax.restore.remux import write_video
-from edvr_jax.restore.timeline import Timeline
+from edvr_jax.media.read.timeline import Timeline
+from edvr_jax.media.write import encode
+from edvr_jax.media.write.mux import write_video
+from edvr_jax.media.write.segments import VideoParts
+from edvr_jax.media.write.stream_copy import Original, choose_streams
 from tests import videos
 
 FPS = Fraction(25)
@@ -20,7 +20,7 @@ def write_copy(source, target, seconds=1, **original):
     """Write a film with the other streams of a source; return the notes."""
     chosen, notes = choose_streams(target, Original(source))
     original = dataclasses.replace(chosen, **original)
-    encoding = encoder.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
+    encoding = encode.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
     work = target.with_name(f"{target.name}.parts")
     work.mkdir()
     parts = VideoParts(work, target, encoding, (48, 64), fps=FPS, time_base=1 / FPS)

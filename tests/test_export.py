@@ -17,8 +17,8 @@ from edvr_jax import export
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.restore import tiles
-from edvr_jax.restore.network import create_networks
-from edvr_jax.restore.stream import Restorer
+from edvr_jax.restore.compiled import create_networks
+from edvr_jax.restore.restorer import Restorer
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax import steps
 from edvr_jax.config import OptimConfig
 from edvr_jax.models import create_model
+from edvr_jax.train import steps
 
 # Calls that would need code of ours, or of a CPU, on the device.
 CUSTOM_CALL = re.compile(r"stablehlo.custom_call @(\w+)")

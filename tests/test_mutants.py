@@ -149,7 +149,7 @@ def read_configs(rng, base, work):
 
 
 def read_images(rng, base, work):
-    from edvr_jax.data import images
+    from edvr_jax.media.read import images
 
     source = pick(rng, base / "images")
     path = work / source.name
@@ -166,13 +166,13 @@ def read_images(rng, base, work):
 def read_videos(rng, base, work):
     """As eval reads them, as restore does, and restored."""
     from edvr_jax import cli
-    from edvr_jax.data import video
-    from edvr_jax.restore import copying, source
+    from edvr_jax.media.read import decode, source
+    from edvr_jax.media.write import stream_copy
 
     original = pick(rng, base / "videos")
     path = work / original.name
     path.write_bytes(damage(rng, original.read_bytes()))
-    clip = video.open_clip(path)
+    clip = decode.open_clip(path)
     is_small = max(clip.size) <= 128
     if is_small and rng.random() < 0.02:
         weights = base / "weights" / "native.safetensors"
@@ -181,7 +181,7 @@ def read_videos(rng, base, work):
         for _ in zip(range(100), clip, strict=False):
             pass
     else:
-        copying.choose_streams(work / "out.mkv", copying.Original(path))
+        stream_copy.choose_streams(work / "out.mkv", stream_copy.Original(path))
         with contextlib.closing(source.Source(path)) as opened:
             opened.check()
             for _ in zip(range(100), opened, strict=False):
@@ -191,7 +191,8 @@ def read_videos(rng, base, work):
 def read_folders(rng, base, work):
     """Clips of frames, pairs, records, runs: files removed, renamed or damaged."""
     from edvr_jax import weights
-    from edvr_jax.data import datasets, records, video
+    from edvr_jax.data import datasets, records
+    from edvr_jax.media.read import decode
 
     kinds = sorted(path for path in (base / "folders").iterdir())
     source = kinds[rng.integers(0, len(kinds))]
@@ -209,7 +210,7 @@ def read_folders(rng, base, work):
     if found is None:
         layout = datasets.find_layout("folder_of_clips", folder)
         opened = [
-            video.open_clip(p) for c in layout.streams.values() for p in c.values()
+            decode.open_clip(p) for c in layout.streams.values() for p in c.values()
         ]
     else:
         layout = records.read_layout(found)
@@ -336,8 +337,8 @@ def base(tmp_path_factory, fixtures, tiny_config, random_params):
     from edvr_jax import weights
     from edvr_jax.config import CascadeConfig, Config
     from edvr_jax.data import datasets, records
-    from tests.test_run_weights import write_run
     from tests.videos import moving_bars, write_film
+    from tests.weights.test_runs import write_run
 
     folder = tmp_path_factory.mktemp("mutants")
     (folder / "weights").mkdir()

@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from edvr_jax import trainer
-from edvr_jax.trainer import Place
+from edvr_jax.train import trainer
+from edvr_jax.train.trainer import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 

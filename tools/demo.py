@@ -18,10 +18,11 @@ import tqdm
 
 from edvr_jax import weights
 from edvr_jax.data.imresize import imresize
-from edvr_jax.data.video import open_clip
-from edvr_jax.metrics import psnr, ssim, to_uint8
-from edvr_jax.restore.stream import restore_frames
-from edvr_jax.restore.writer import open_writer
+from edvr_jax.evaluate.metrics import psnr, ssim
+from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.write.writer import open_writer
+from edvr_jax.restore.restorer import restore_frames
 
 CLIP = Path(__file__).resolve().parent.parent / "demo" / "hawk_rain"
 FPS = Fraction(25)  # of the source

@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 
-from edvr_jax import benchmark
+from edvr_jax.bench import measure
 from edvr_jax.commands import output
 from edvr_jax.errors import InputError
-from edvr_jax.interruption import INTERRUPTED
+from edvr_jax.train.signals import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Bench:
             times.
     """
 
-    cases: tuple[benchmark.CaseName, ...] = benchmark.DEFAULT_CASES
-    dtype: benchmark.Dtype = "float32"
+    cases: tuple[measure.CaseName, ...] = measure.DEFAULT_CASES
+    dtype: measure.Dtype = "float32"
     repeats: int = 7
     json: Path | None = None
     compare: Path | None = None
@@ -48,9 +48,9 @@ class Bench:
             raise InputError(f"--repeats must be positive, got {self.repeats}")
         output.check_json(self.json)
         old = {} if self.compare is None else _read(self.compare)
-        done: list[benchmark.Measurement] = []
+        done: list[measure.Measurement] = []
         try:
-            for measurement in benchmark.measure_all(
+            for measurement in measure.measure_all(
                 self.cases, dtype=self.dtype, repeats=self.repeats
             ):
                 done.append(measurement)
@@ -62,8 +62,8 @@ class Bench:
             self._report(done, old)  # also what was measured before a failure
         return None
 
-    def _report(self, done: list[benchmark.Measurement], old: dict[str, float]) -> None:
-        if len(done) < len(benchmark.REFERENCES):
+    def _report(self, done: list[measure.Measurement], old: dict[str, float]) -> None:
+        if len(done) < len(measure.REFERENCES):
             return
         sys.stdout.write(output.format_table(_table(done, old)))
         if self.json is not None:
@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, float]:
 
 
 def _table(
-    measurements: Sequence[benchmark.Measurement], old: dict[str, float]
+    measurements: Sequence[measure.Measurement], old: dict[str, float]
 ) -> list[list[str]]:
     matmul, copy = measurements[:2]
     peak_flops = matmul.flops / matmul.median_s

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from edvr_jax import convert, weights
+from edvr_jax import weights
 from edvr_jax.commands import output
 from edvr_jax.commands.paths import check_other
 from edvr_jax.config import NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.models import torch_names
-from edvr_jax.weights import runs
+from edvr_jax.weights import runs, torch_files, torch_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Convert:
                 license=self.license or metadata.license or "not stated",
             )
         else:
-            convert.to_torch(config, params, self.dst, layout=layout)
+            torch_files.to_torch(config, params, self.dst, layout=layout)
         sys.stdout.write(_format_mapping(config, metadata.layout, layout))
         num_params = params_lib.count(config)
         sys.stdout.write(

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edvr_jax import evaluator, progress, protocols, weights
+from edvr_jax import progress, weights
 from edvr_jax.commands import output
 from edvr_jax.config import ProtocolName
 from edvr_jax.errors import InputError
+from edvr_jax.evaluate import evaluator, protocols
 
 COLUMNS = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
 

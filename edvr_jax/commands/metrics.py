@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from edvr_jax import evaluator, metrics
 from edvr_jax.commands import output
-from edvr_jax.data import pairs, video
 from edvr_jax.errors import InputError
+from edvr_jax.evaluate import evaluator, metrics
+from edvr_jax.media.read import clip_pairs, decode
 
 METHOD = "pred"
 
@@ -44,7 +44,7 @@ class Metrics:
         output.check_json(self.json)
         clips = [
             self._compare(*paths)
-            for paths in pairs.match_clips(self.gt, self.pred, is_exact=True)
+            for paths in clip_pairs.match_clips(self.gt, self.pred, is_exact=True)
         ]
         sys.stdout.write(self._table(clips))
         output.write_notes(evaluator.describe_infinite(clips))
@@ -55,16 +55,16 @@ class Metrics:
             output.write_json(self.json, {**paths, **tree})
 
     def _compare(self, gt_path: Path, pred_path: Path) -> evaluator.ClipScores:
-        gt, pred = video.open_clip(gt_path), video.open_clip(pred_path)
+        gt, pred = decode.open_clip(gt_path), decode.open_clip(pred_path)
         scores = list(self._score_frames(gt, pred))
         return evaluator.ClipScores(gt.name, {METHOD: scores})
 
     def _score_frames(
-        self, gt: video.Clip, pred: video.Clip
+        self, gt: decode.Clip, pred: decode.Clip
     ) -> Iterator[evaluator.Scores]:
         options = {"crop_border": self.crop, "channel": self.channel}
         name = f"{gt.path} and {pred.path}"
-        for index, (a, b) in enumerate(pairs.join_frames(gt, pred, name=name)):
+        for index, (a, b) in enumerate(clip_pairs.join_frames(gt, pred, name=name)):
             try:
                 psnr, ssim = (
                     metrics.psnr(a, b, **options),

@@ -7,7 +7,7 @@ from pathlib import Path
 from edvr_jax import files
 from edvr_jax.commands import output as output_lib
 from edvr_jax.errors import InputError
-from edvr_jax.restore.work import places_beside
+from edvr_jax.files import places_beside
 
 PIPE = "-"
 _SAMPLE = 2**20  # bytes

@@ -16,11 +16,12 @@ from edvr_jax import files, progress
 from edvr_jax.commands import output
 from edvr_jax.commands.paths import check_apart
 from edvr_jax.config import DegradeConfig
-from edvr_jax.data import degrade, pairs, video
+from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, OutputError
-from edvr_jax.interruption import INTERRUPTED
-from edvr_jax.restore.writer import open_writer
+from edvr_jax.media.read import clip_pairs, decode
+from edvr_jax.media.write.writer import open_writer
+from edvr_jax.train.signals import INTERRUPTED
 
 SETTINGS = "prepare.json"
 
@@ -70,9 +71,9 @@ class Prepare:
         if self.gt_downscale < 1:
             raise InputError(f"gt_downscale must be positive, got {self.gt_downscale}")
         self.degrade.check_scale(self.scale)
-        paths = pairs.select_clips(self.source, self.clips)
+        paths = clip_pairs.select_clips(self.source, self.clips)
         check_apart(self.source, self.target)
-        pairs.note_gaps(paths)
+        clip_pairs.note_gaps(paths)
         if not self.skip_bad:
             for path in paths:
                 if not self._is_done(path):
@@ -139,24 +140,26 @@ class Prepare:
                 self._sharp_frames(clip),
                 self.degrade,
                 scale=self.scale,
-                seed=self.seed + zlib.crc32(pairs.clip_name(path).encode()),
+                seed=self.seed + zlib.crc32(clip_pairs.clip_name(path).encode()),
             )
-            couples = progress.watch(couples, name=pairs.clip_name(path))
+            couples = progress.watch(couples, name=clip_pairs.clip_name(path))
             for couple in couples:
                 for writer, image in zip(writers, couple, strict=True):
                     writer.write(image)
 
     def _targets(self, path: Path) -> list[Path]:
-        return [self.target / kind / pairs.clip_name(path) for kind in ("gt", "lq")]
+        return [
+            self.target / kind / clip_pairs.clip_name(path) for kind in ("gt", "lq")
+        ]
 
     def _is_done(self, path: Path) -> bool:
         return all(target.exists() for target in self._targets(path))
 
-    def _open(self, path: Path) -> video.Clip:
+    def _open(self, path: Path) -> decode.Clip:
         """Open a clip that is long enough, with a name that is short enough."""
         for target in self._targets(path):
             files.check_name(target)
-        clip = video.open_clip(path)
+        clip = decode.open_clip(path)
         if clip.num_frames is not None and clip.num_frames < self.degrade.num_blurred:
             raise InputError(
                 f"{path}: {clip.num_frames} frames, but one blurred frame takes "
@@ -164,7 +167,7 @@ class Prepare:
             )
         return clip
 
-    def _sharp_frames(self, clip: video.Clip) -> Iterator[np.ndarray]:
+    def _sharp_frames(self, clip: decode.Clip) -> Iterator[np.ndarray]:
         """Read a clip, shrunk, its sides cut to multiples of the scale."""
         for frame in clip:
             frame = imresize_uint8(frame, 1 / self.gt_downscale)

@@ -26,18 +26,20 @@ from edvr_jax.commands.paths import (
 )
 from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.values import parse_rate, parse_seconds
-from edvr_jax.data.images import width_x_height
 from edvr_jax.errors import InputError
-from edvr_jax.interruption import INTERRUPTED
-from edvr_jax.restore import copying, encoder, job
-from edvr_jax.restore.containers import CONTAINERS
-from edvr_jax.restore.network import Network, create_networks
-from edvr_jax.restore.picture import Compare, Look
-from edvr_jax.restore.source import Source
-from edvr_jax.restore.stream import Restorer
-from edvr_jax.restore.timeline import Trim
-from edvr_jax.restore.work import has_job, places_beside
-from edvr_jax.restore.writer import check_output
+from edvr_jax.files import places_beside
+from edvr_jax.media.read.images import width_x_height
+from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.timeline import Trim
+from edvr_jax.media.write import encode, stream_copy
+from edvr_jax.media.write.containers import CONTAINERS
+from edvr_jax.media.write.writer import check_output
+from edvr_jax.restore import job
+from edvr_jax.restore.compiled import Network, create_networks
+from edvr_jax.restore.job_folder import has_job
+from edvr_jax.restore.postprocess import Compare, Look
+from edvr_jax.restore.restorer import Restorer
+from edvr_jax.train.signals import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +176,8 @@ class Restore:
         source: Source,
         restorer: Restorer,
         look: Look,
-        encoding: encoder.Encoding | None,
-        original: copying.Original | None,
+        encoding: encode.Encoding | None,
+        original: stream_copy.Original | None,
         settings: dict[str, Any],
     ) -> job.Result:
         progress = functools.partial(restore_report.show_progress, restorer)
@@ -319,8 +321,8 @@ class Restore:
             )
         return Look(size, self.compare)
 
-    def _encoding(self, source: Source, look: Look) -> encoder.Encoding:
-        return encoder.choose_encoding(
+    def _encoding(self, source: Source, look: Look) -> encode.Encoding:
+        return encode.choose_encoding(
             Path("pipe.y4m") if is_pipe(self.output) else self.output,
             look.written_size,
             fps=source.fps,
@@ -335,17 +337,19 @@ class Restore:
             pixel_aspect=source.pixel_aspect,
         )
 
-    def _original(self, source: Source, *, is_video: bool) -> copying.Original | None:
+    def _original(
+        self, source: Source, *, is_video: bool
+    ) -> stream_copy.Original | None:
         """What is copied beside the picture."""
         if self.streams == "video" or source.names or source.is_pipe:
             return None
         if not is_video or is_pipe(self.output):
-            for note in copying.leave_out_all(self.input):
+            for note in stream_copy.leave_out_all(self.input):
                 say(f"note: {note}")
             return None
-        original, notes = copying.choose_streams(
+        original, notes = stream_copy.choose_streams(
             self.output,
-            copying.Original(
+            stream_copy.Original(
                 self.input, source.video_stream, source.origin, self._is_cut
             ),
         )
@@ -357,7 +361,7 @@ class Restore:
         self,
         names: dict[str, str],
         source: Source,
-        encoding: encoder.Encoding | None,
+        encoding: encode.Encoding | None,
         look: Look,
     ) -> dict[str, Any]:
         """All that the restored frames depend on, ready for JSON."""

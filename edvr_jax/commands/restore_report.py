@@ -8,13 +8,13 @@ from typing import Any
 
 from edvr_jax import progress
 from edvr_jax.commands.paths import PIPE, is_pipe
-from edvr_jax.data import images
-from edvr_jax.data.completeness import DecodeMonitor
-from edvr_jax.restore import job, picture, traits
-from edvr_jax.restore.encoder import Encoding
-from edvr_jax.restore.picture import Look
-from edvr_jax.restore.source import Source
-from edvr_jax.restore.stream import Restorer
+from edvr_jax.media.read import images, traits
+from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.truncation import DecodeMonitor
+from edvr_jax.media.write.encode import Encoding
+from edvr_jax.restore import job
+from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.restorer import Restorer
 
 _TRAITS = {
     traits.INTERLACED: "it is interlaced, at least in parts: a frame holds two half "
@@ -143,7 +143,7 @@ def note_end(source: Source, noted: Set[str]) -> None:
         say(
             f"note: {source.path}: the picture changes at {source.changes[0]}"
             f"{f', and {again} more times' if again else ''}; all frames became "
-            f"{picture.kind(source.size, source.dtype)}"
+            f"{images.kind(source.size, source.dtype)}"
         )
     for warning in source.monitor.warnings() if source.monitor else ():
         say(f"note: {source.path} {warning}")

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from edvr_jax import convert
 from edvr_jax.commands import output
 from edvr_jax.models import create_model
+from edvr_jax.weights import torch_files
 
 # Largest error allowed on [0, 1] images, by matmul precision. At full precision
 # 1.2e-7 was measured on a CPU; the default is TF32 or bfloat16 on GPUs and TPUs,
@@ -53,7 +53,7 @@ def max_error(precision: str) -> float:
     """
     folder = resources.files("edvr_jax") / "selftest_data"
     with resources.as_file(folder / "weights.safetensors") as path:
-        config, params = convert.from_torch(path)
+        config, params = torch_files.from_torch(path)
     with resources.as_file(folder / "reference.npz") as path, np.load(path) as stored:
         frames = np.moveaxis(stored["input"], 2, -1)
         expected = np.moveaxis(stored["output"], 1, -1)

@@ -1,1 +1,1 @@
-"""Clips on disk, their frames, windows and training samples."""
+"""Datasets, their windows and training samples."""

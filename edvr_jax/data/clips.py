@@ -10,7 +10,7 @@ from edvr_jax import progress
 from edvr_jax.config import Config
 from edvr_jax.data import datasets, records
 from edvr_jax.data.datasets.layout import GT, Layout
-from edvr_jax.data.frame_store import FrameStore
+from edvr_jax.data.decode_cache import FrameStore
 from edvr_jax.data.frames import Frames
 from edvr_jax.errors import InputError, OutputError, list_some
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import motion_blur, web
-from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.media.write.compression import compress
 
 BD_SCALE = 4
 BD_SIGMA = 1.6

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edvr_jax.data import images
+from edvr_jax.media.read import images
 
 
 class Frames(Protocol):

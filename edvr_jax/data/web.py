@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from edvr_jax.config import Codec, WebConfig
-from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.media.write.compression import compress
 
 _INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 

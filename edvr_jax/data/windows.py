@@ -1,61 +1,282 @@
-"""Which frames form a window, and what stands in for those beyond the clip's ends.
+"""Training samples: a window of degraded crops and the ground truth of its center."""
 
-Checked against ``generate_frame_indices`` of BasicSR (``basicsr/data/data_util.py``).
-"""
+import dataclasses
+import logging
+from collections.abc import Sequence
 
-PADDING_MODES = ("replicate", "reflection", "reflection_circle", "circle")
+import numpy as np
+
+from edvr_jax.config import CascadeConfig, Config
+from edvr_jax.data import degrade, flow
+from edvr_jax.data.augment import Flip, crop, draw_crop_path
+from edvr_jax.data.clips import Clip, window_length
+from edvr_jax.data.frames import FrameCache, Frames
+from edvr_jax.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+# lq [T, h, w, 3] and gt [H, W, 3], uint8; with a fidelity loss flow [T, h, w, 2]
+Sample = dict[str, np.ndarray]
+MAX_REDRAWS = 100
 
 
-def window_indices(
-    center: int, num_total: int, num_frames: int, padding: str
-) -> list[int]:
-    """List the frames around ``center``, padded at both ends of the clip.
+class Centers:
+    """Every frame that can be the center of a window, of every clip, each once.
 
-    For frame 0 of a longer clip and a window of five: replicate 0 0 0 1 2,
-    reflection 2 1 0 1 2; the other two take the frames that follow the window,
-    reflection_circle 4 3 0 1 2 and circle 3 4 0 1 2. In a clip shorter than the
-    window reflection bounces at both ends, circle repeats the clip and
-    reflection_circle stops at its ends.
+    A window of the smallest interval around it lies within one scene.
 
     Args:
-        center: Frame to restore, 0 <= center < num_total.
-        num_total: Frames in the clip.
-        num_frames: Frames in the window; odd.
-        padding: One of ``PADDING_MODES``.
+        clips: The clips.
+        config: The experiment.
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: Config):
+        length = window_length(config)
+        data, center = config.data, config.model.center
+        step = min(data.intervals) * data.window_step
+        reach = center * step + data.exposure // 2
+        scenes = [
+            (index, first + reach, last - first - length + 1)
+            for index, clip in enumerate(clips)
+            for first, last in clip.scenes
+            if last - first >= length
+        ]
+        self._clips, self._firsts, counts = np.array(scenes, np.int64).T
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
+
+    def __len__(self) -> int:
+        """Count the centers."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index) -> tuple[int, int]:
+        """Return clip and frame of a center."""
+        scene = int(np.searchsorted(self._ends, index, side="right"))
+        offset = int(index) - int(self._starts[scene])
+        return int(self._clips[scene]), int(self._firsts[scene]) + offset
+
+    def __repr__(self) -> str:
+        """Describe the order, for Grain's checkpoints."""
+        return f"Centers(scenes={len(self._ends)}, centers={len(self)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Draws a training sample around a center; what it gives depends on ``rng`` alone.
+
+    Attributes:
+        clips: The clips that centers point into.
+        centers: The centers, to draw another if one cannot be read.
+        config: The experiment.
+        cache: Frames decoded lately.
+    """
+
+    clips: Sequence[Clip]
+    centers: Centers
+    config: Config
+    cache: FrameCache
+
+    def __call__(self, center: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """Draw a sample.
+
+        Args:
+            center: Clip and frame, from ``Centers``.
+            rng: Source of interval, crop, flip and noise.
+
+        Returns:
+            ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8; with
+            ``optim.fidelity`` also ``flow``, see :func:`read_window`, and with
+            ``alone`` no ``gt``.
+
+        Raises:
+            InputError: if a frame cannot be read; with ``skip_bad`` another center is
+                drawn, up to ``MAX_REDRAWS`` times.
+        """
+        for num_redraws in range(MAX_REDRAWS):
+            try:
+                return self._draw(*center, rng)
+            except InputError as error:
+                if not self.config.data.skip_bad:
+                    raise
+                _log.warning("window %d skipped: %s", num_redraws + 1, error)
+                center = self.centers[rng.integers(len(self.centers))]
+        raise InputError(f"{MAX_REDRAWS} windows in a row cannot be read; see above")
+
+    def _draw(self, index: int, frame: int, rng: np.random.Generator) -> Sample:
+        clip, model, data = self.clips[index], self.config.model, self.config.data
+        # Configurations without synthetic motion draw the numbers that they always did.
+        is_synthetic = (
+            data.synthetic_motion > 0 and rng.random() < data.synthetic_motion
+        )
+
+        def texture(corner: np.ndarray) -> float:
+            image = _read(clip, clip.gt, frame, self.cache)
+            return flow.texture(crop(image, corner, data.gt_crop, border="edge"))
+
+        corners, velocity = draw_crop_path(
+            rng,
+            data,
+            size=clip.gt.size,
+            num_frames=model.num_frames,
+            center=model.center,
+            scale=model.output_scale,
+            motion=1.0 if is_synthetic else data.camera_motion,
+            texture=texture,
+        )
+        if is_synthetic:
+            frames = np.full(model.num_frames, frame)
+        else:
+            frames = self._draw_frames(clip, frame, rng)
+        sample = read_window(
+            clip,
+            frames,
+            corners,
+            velocity=velocity,
+            config=self.config,
+            size=self.config.data.gt_crop,
+            flip=Flip.draw(rng),
+            rng=rng,
+            cache=self.cache,
+            flow_pixel=flow_pixel(self.config),
+        )
+        if self.config.optim.fidelity.alone:
+            del sample["gt"]  # the step would not look at it
+        return sample
+
+    def _draw_frames(
+        self, clip: Clip, center: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw interval and direction among those that stay within the scene."""
+        data, model = self.config.data, self.config.model
+        first, last = next(s for s in clip.scenes if s[0] <= center < s[1])
+        steps = [k * data.window_step for k in data.intervals]
+        if data.random_reverse:
+            steps += [-step for step in steps]
+        offsets = np.arange(model.num_frames) - model.center
+        half = data.exposure // 2
+        choices = [
+            frames
+            for frames in (center + step * offsets for step in steps)
+            if first + half <= frames.min() and frames.max() < last - half
+        ]
+        return choices[rng.integers(len(choices))]
+
+
+def read_window(
+    clip: Clip,
+    frames: np.ndarray,
+    corners: np.ndarray,
+    *,
+    velocity: np.ndarray | None = None,
+    config: Config,
+    size: int,
+    rng: np.random.Generator,
+    flip: Flip,
+    cache: FrameCache,
+    flow_pixel: int | None = None,
+) -> Sample:
+    """Read a window's crops; make the degraded ones unless they are given.
+
+    A degraded crop is the crop of the degraded frame, wherever its corner lies on the
+    grid of the degraded frames. Only compression sees the crop (with a margin) alone.
+
+    Args:
+        clip: The clip.
+        frames: Index of each frame of the window, [T].
+        corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
+        velocity: Speed of the corners (y, x) in pixels per frame, [T, 2], for motion
+            blur along the flow; None is zero.
+        config: Scale, center, track.
+        size: Side of the crop, in ground-truth pixels.
+        rng: Source of the noise.
+        flip: Applied to all crops, before they are degraded.
+        cache: Frames decoded lately.
+        flow_pixel: Side of a pixel of the optical flow, in ground-truth pixels; None
+            computes no flow.
 
     Returns:
-        ``num_frames`` indices, all within the clip, with ``center`` in the middle.
-
-    Raises:
-        ValueError: if an argument is outside its range.
+        ``lq`` [T, size/s, size/s, 3] and ``gt`` [size, size, 3], uint8; and
+        with ``flow_pixel`` the ``flow`` [T, h, w, 2], float16: the displacement
+        (dy, dx) from the center frame to each frame, in such pixels.
     """
-    if padding not in PADDING_MODES:
-        raise ValueError(f"padding must be one of {PADDING_MODES}, got {padding!r}")
-    if num_frames < 1 or num_frames % 2 == 0:
-        raise ValueError(f"num_frames must be odd and positive, got {num_frames}")
-    if not 0 <= center < num_total:
-        raise ValueError(f"center must be in 0..{num_total - 1}, got {center}")
-    reach = num_frames // 2
-    return [
-        index
-        if 0 <= index < num_total
-        else _pad_index(index, center, num_total, reach, padding)
-        for index in range(center - reach, center + reach + 1)
-    ]
+    scale, center = config.model.output_scale, config.model.center
+    settings = config.data.degrade
+
+    def read(source: Frames, index: int) -> np.ndarray:
+        return _read(clip, source, index, cache)
+
+    extra = {}
+    if flow_pixel is not None:
+        # At the corner of the center: the camera's own motion is known, and added.
+        seen = {
+            k: crop(read(clip.gt, k), corners[center], size, border="edge")
+            for k in set(frames.tolist())
+        }
+        motion = flow.window_flow(
+            [seen[k] for k in frames.tolist()],
+            corners,
+            center=center,
+            pixel=flow_pixel,
+        )
+        extra["flow"] = flip.apply_to_flow(motion).astype(np.float16)
+
+    if clip.lq is not None:
+        gt = crop(read(clip.gt, frames[center]), corners[center], size, border="edge")
+        lq = np.stack(
+            [
+                crop(read(clip.lq, k), corner // scale, size // scale, border="edge")
+                for k, corner in zip(frames, corners, strict=True)
+            ]
+        )
+        return _sample(flip.apply(lq), flip.apply(gt)) | extra
+
+    margin, half = degrade.margin_of(settings), config.data.exposure // 2
+    # A window of one frame that a camera moves shows no other motion.
+    reach = half if len(set(frames.tolist())) == len(frames) else 0
+    exposures = np.stack(
+        [
+            crop(
+                read(clip.gt, index),
+                corner,
+                size,
+                margin=margin * scale,
+                border=degrade.BORDER[settings.track],
+            )
+            for k, corner in zip(frames, corners, strict=True)
+            for index in np.clip(
+                np.arange(k - half, k + half + 1), k - reach, k + reach
+            )
+        ]
+    )
+    exposures = flip.apply(exposures)
+    exposures = exposures.reshape(len(frames), -1, *exposures.shape[1:])
+    camera = None
+    if velocity is not None and settings.shutter:  # the content moves against the crop
+        camera = flip.apply_to_flow(-velocity[:, None, None])[:, 0, 0]
+    lq = degrade.degrade_window(
+        exposures, settings, scale=scale, rng=rng, camera=camera
+    )
+    gt = exposures[center, half]
+    return _sample(_inner(lq, margin), _inner(gt, margin * scale)) | extra
 
 
-def _pad_index(
-    index: int, center: int, num_total: int, reach: int, padding: str
-) -> int:
-    """Replace an index outside the clip by one inside."""
-    last, num_frames = num_total - 1, 2 * reach + 1
-    if padding == "reflection" and last:
-        index %= 2 * last
-        return min(index, 2 * last - index)
-    if padding == "circle":
-        wrapped = index + num_frames if index < 0 else index - num_frames
-        return wrapped if 0 <= wrapped <= last else index % num_total
-    if padding == "reflection_circle":
-        above, below = center + reach - index, center - reach - (index - last)
-        index = above if index < 0 else below
-    return min(max(index, 0), last)
+def flow_pixel(config: Config) -> int | None:
+    """Return the side of a pixel of the flow that the experiment needs, or None."""
+    if isinstance(config.model, CascadeConfig) or not config.optim.fidelity.weight:
+        return None
+    return config.model.feature_scale
+
+
+def _read(clip: Clip, source: Frames, index: int, cache: FrameCache) -> np.ndarray:
+    """Read a frame of the clip's ``gt`` or ``lq`` through the cache."""
+    key = (clip.name, source is clip.gt, int(index))
+    return cache.get(key, lambda: source[int(index)])
+
+
+def _inner(images: np.ndarray, margin: int) -> np.ndarray:
+    height, width = images.shape[-3:-1]
+    return images[..., margin : height - margin, margin : width - margin, :]
+
+
+def _sample(lq: np.ndarray, gt: np.ndarray) -> Sample:
+    return {"lq": np.ascontiguousarray(lq), "gt": np.ascontiguousarray(gt)}

@@ -1,1 +1,1 @@
-"""Restore clips: streaming through a network, and writing the result."""
+"""Restore clips: stream their frames through a network, and write the result."""

@@ -14,18 +14,18 @@ import numpy as np
 
 from edvr_jax import files
 from edvr_jax.errors import InputError, ResourceError
+from edvr_jax.media.read.source import Source
+from edvr_jax.media.write.encode import Encoding
+from edvr_jax.media.write.mux import write_video
+from edvr_jax.media.write.pipe import Pipe
+from edvr_jax.media.write.segments import FrameParts, VideoParts, of_parts
+from edvr_jax.media.write.stream_copy import Original
 from edvr_jax.restore import pipeline
-from edvr_jax.restore.copying import Original
-from edvr_jax.restore.encoder import Encoding
-from edvr_jax.restore.parts import FrameParts, VideoParts, of_parts
-from edvr_jax.restore.picture import Look
-from edvr_jax.restore.pipe import Pipe
+from edvr_jax.restore.job_folder import WorkFolder
 from edvr_jax.restore.pipeline import Progress
-from edvr_jax.restore.remux import write_video
-from edvr_jax.restore.source import Source
-from edvr_jax.restore.stage import Cancelled
-from edvr_jax.restore.stream import Restorer
-from edvr_jax.restore.work import WorkFolder
+from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.restorer import Restorer
+from edvr_jax.restore.tiled_network import Cancelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +271,7 @@ def restore_to_pipe(
         Stopped: on Ctrl-C.
     """
     start = time.perf_counter()
-    sink = Pipe(file, encoding, look, source.fps)
+    sink = Pipe(file, encoding, look.written_size, source.fps)
     try:
         with pipeline.stoppable(restorer):
             stages = pipeline.restore_into(sink, source, restorer, look, progress)

@@ -8,20 +8,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from edvr_jax.errors import InputError
-from edvr_jax.restore import picture
-from edvr_jax.restore.ahead import ahead
-from edvr_jax.restore.picture import Look
-from edvr_jax.restore.source import Source
-from edvr_jax.restore.stream import Restorer
+from edvr_jax.media.read import images
+from edvr_jax.media.read.source import Source
+from edvr_jax.restore import postprocess
+from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.restorer import Restorer
 
 T = TypeVar("T")
 
 Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
+
+_END = object()
 
 
 class _Sink(Protocol):
@@ -81,19 +84,19 @@ def restore_into(
 
     def write() -> Iterator[int]:
         for image in given.watch(restored):
-            image = picture.resize(image, look.size)
+            image = images.resize(image, look.size)
             if look.compare:
-                image = picture.compare(inputs.popleft(), image, look.compare)
+                image = postprocess.compare(inputs.popleft(), image, look.compare)
             elif look.with_alpha:
-                image = picture.add_alpha(image, inputs.popleft())
+                image = postprocess.add_alpha(image, inputs.popleft())
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written
 
-    frames = ahead(read())
+    frames = prefetch(read())
     only = range(first, sys.maxsize) if first else None
-    images = restorer(waiting.watch(frames), only=only, dtype=sink.dtype)
-    restored = ahead(restoring.watch(images))
-    written = ahead(encoding.watch(write()))
+    outputs = restorer(waiting.watch(frames), only=only, dtype=sink.dtype)
+    restored = prefetch(restoring.watch(outputs))
+    written = prefetch(encoding.watch(write()))
     closing = contextlib.closing
     with closing(frames), closing(restored), closing(written):
         for _ in progress(written, first, source.num_frames):
@@ -156,3 +159,26 @@ class _Stopwatch:
         finally:
             if isinstance(iterator, Generator):
                 iterator.close()
+
+
+def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
+    """Draw each item in a thread of its own while the one before is used.
+
+    Args:
+        items: Drawn in one thread, in order; its exceptions are raised here. If it is
+            a generator, it is closed with this one.
+
+    Yields:
+        The items.
+    """
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        try:
+            future = pool.submit(next, iterator, _END)
+            while (item := future.result()) is not _END:
+                future = pool.submit(next, iterator, _END)
+                yield item  # type: ignore[misc]
+                del item  # large, and the next one takes its time
+        finally:
+            if isinstance(iterator, Generator):
+                pool.submit(iterator.close).result()

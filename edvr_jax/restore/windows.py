@@ -1,11 +1,68 @@
-"""The windows of a sequence whose length is not known."""
+"""Which frames form a window, and what stands in for those beyond the clip's ends.
+
+Checked against ``generate_frame_indices`` of BasicSR (``basicsr/data/data_util.py``).
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from edvr_jax.data.windows import window_indices
-
 T = TypeVar("T")
+PADDING_MODES = ("replicate", "reflection", "reflection_circle", "circle")
+
+
+def window_indices(
+    center: int, num_total: int, num_frames: int, padding: str
+) -> list[int]:
+    """List the frames around ``center``, padded at both ends of the clip.
+
+    For frame 0 of a longer clip and a window of five: replicate 0 0 0 1 2,
+    reflection 2 1 0 1 2; the other two take the frames that follow the window,
+    reflection_circle 4 3 0 1 2 and circle 3 4 0 1 2. In a clip shorter than the
+    window reflection bounces at both ends, circle repeats the clip and
+    reflection_circle stops at its ends.
+
+    Args:
+        center: Frame to restore, 0 <= center < num_total.
+        num_total: Frames in the clip.
+        num_frames: Frames in the window; odd.
+        padding: One of ``PADDING_MODES``.
+
+    Returns:
+        ``num_frames`` indices, all within the clip, with ``center`` in the middle.
+
+    Raises:
+        ValueError: if an argument is outside its range.
+    """
+    if padding not in PADDING_MODES:
+        raise ValueError(f"padding must be one of {PADDING_MODES}, got {padding!r}")
+    if num_frames < 1 or num_frames % 2 == 0:
+        raise ValueError(f"num_frames must be odd and positive, got {num_frames}")
+    if not 0 <= center < num_total:
+        raise ValueError(f"center must be in 0..{num_total - 1}, got {center}")
+    reach = num_frames // 2
+    return [
+        index
+        if 0 <= index < num_total
+        else _pad_index(index, center, num_total, reach, padding)
+        for index in range(center - reach, center + reach + 1)
+    ]
+
+
+def _pad_index(
+    index: int, center: int, num_total: int, reach: int, padding: str
+) -> int:
+    """Replace an index outside the clip by one inside."""
+    last, num_frames = num_total - 1, 2 * reach + 1
+    if padding == "reflection" and last:
+        index %= 2 * last
+        return min(index, 2 * last - index)
+    if padding == "circle":
+        wrapped = index + num_frames if index < 0 else index - num_frames
+        return wrapped if 0 <= wrapped <= last else index % num_total
+    if padding == "reflection_circle":
+        above, below = center + reach - index, center - reach - (index - last)
+        index = above if index < 0 else below
+    return min(max(index, 0), last)
 
 
 def iter_windows(
@@ -19,7 +76,7 @@ def iter_windows(
         num_frames: Items in a window; odd.
         center: Index in the window of the item it belongs to. If that is not the
             middle, the window is cut from the smallest symmetric one around it.
-        padding: One of ``edvr_jax.data.windows.PADDING_MODES``.
+        padding: One of ``PADDING_MODES``.
 
     Yields:
         Lists of ``num_frames`` items, as many lists as there are items.

@@ -17,11 +17,10 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from edvr_jax import convert
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.weights import native, runs
+from edvr_jax.weights import native, runs, torch_files
 
 __all__ = [
     "Metadata",
@@ -103,7 +102,11 @@ def load_weights(
         config, params, _ = runs.read(*run)
         return config, params
     with _find(name_or_path) as path:
-        return native.read(path) if native.is_native(path) else convert.from_torch(path)
+        return (
+            native.read(path)
+            if native.is_native(path)
+            else torch_files.from_torch(path)
+        )
 
 
 def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
@@ -125,7 +128,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
         return Metadata(config, "native", origin, runs.LICENSE)
     with _find(name_or_path) as path:
         if not native.is_native(path):
-            layout, config, _ = convert.read_torch(path)
+            layout, config, _ = torch_files.read_torch(path)
             return Metadata(config, layout)
         texts = native.read_metadata(path)
         return Metadata(

@@ -15,10 +15,11 @@ import numpy as np
 import safetensors.numpy
 
 from edvr_jax import config as config_lib
-from edvr_jax import convert, files
+from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
+from edvr_jax.weights import torch_files
 
 FORMAT_VERSION = "1"
 CONFIG_TYPES = {"ModelConfig": ModelConfig, "CascadeConfig": CascadeConfig}
@@ -28,8 +29,8 @@ def is_native(path: Path) -> bool:
     """Tell whether a file has the native format; it must be readable."""
     if path.suffix != ".safetensors":
         return False
-    with convert.open_safetensors(path) as file:
-        return (file.metadata() or {}).get("format") == convert.NATIVE_FORMAT
+    with torch_files.open_safetensors(path) as file:
+        return (file.metadata() or {}).get("format") == torch_files.NATIVE_FORMAT
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -38,7 +39,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: if the file is damaged or of a later version.
     """
-    with convert.open_safetensors(path) as file:
+    with torch_files.open_safetensors(path) as file:
         metadata = dict(file.metadata() or {})
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
@@ -72,7 +73,7 @@ def read(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
             configuration asks for.
     """
     config = read_config(read_metadata(path), str(path))
-    with convert.open_safetensors(path) as file:
+    with torch_files.open_safetensors(path) as file:
         flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     params_lib.check_shapes(
         {key: value.shape for key, value in flat.items()},
@@ -110,7 +111,7 @@ def write(
         if not np.isfinite(value).all():
             raise InputError(f"params: {key} is not finite as {dtype}; not written")
     metadata = {
-        "format": convert.NATIVE_FORMAT,
+        "format": torch_files.NATIVE_FORMAT,
         "format_version": FORMAT_VERSION,
         "config_type": type(config).__name__,
         "config": config_lib.to_json(config),

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from edvr_jax import benchmark, cli
+from edvr_jax import cli
+from edvr_jax.bench import measure
 from edvr_jax.errors import InputError
 
 
@@ -53,15 +54,15 @@ def test_other_file_to_compare_with_is_refused(tmp_path, capsys, text):
 
 
 def test_what_was_measured_before_a_failure_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "measure_all", fail_after_the_references)
+    monkeypatch.setattr(measure, "measure_all", fail_after_the_references)
     file = tmp_path / "bench.json"
     assert bench("--json", file) == 2
     assert list(json.loads(file.read_text())["cases"]) == ["matmul", "copy"]
 
 
 def fail_after_the_references(cases, *, dtype, repeats):
-    for case in benchmark.REFERENCES:
-        yield benchmark.Measurement(
+    for case in measure.REFERENCES:
+        yield measure.Measurement(
             case, "", 1, 1, 0, 1.0, 0.0, 1.0, (1.0, 1.0), None, None
         )
     raise InputError("records need tensorflow-datasets")

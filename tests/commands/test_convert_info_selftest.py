@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from edvr_jax import convert, weights
+from edvr_jax import weights
 from edvr_jax.commands import convert as convert_command
 from edvr_jax.commands import info, selftest
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
+from edvr_jax.weights import torch_files
 
 SECOND = ModelConfig(
     num_features=8, num_frames=3, deformable_groups=2, scale=1, hr_in=True
@@ -50,7 +51,7 @@ def test_convert_reports_every_name_and_shape_of_both_sides(fixtures, tmp_path, 
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["official", "shape", "basicsr", "shape"]
     rows = [re.split(r"\s{2,}", line) for line in lines[:-1]]
-    before, after = safetensors.numpy.load_file(source), convert._read(target)
+    before, after = safetensors.numpy.load_file(source), torch_files._read(target)
     for column, state in ((0, before), (2, after)):
         assert sorted(row[column] for row in rows) == sorted(state)
         for row in rows:
@@ -136,6 +137,6 @@ def test_selftest_error_is_measured(monkeypatch):
         params["conv_last"]["bias"] = params["conv_last"]["bias"] + 0.25
         return config, params
 
-    real = convert.from_torch
+    real = torch_files.from_torch
     monkeypatch.setattr(selftest.convert, "from_torch", from_torch)
     assert selftest.max_error("highest") == pytest.approx(0.25, abs=1e-5)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edvr_jax import metrics
 from edvr_jax.commands.metrics import Metrics
 from edvr_jax.errors import InputError
+from edvr_jax.evaluate import metrics
 
 
 @pytest.fixture
@@ -104,7 +104,8 @@ def test_equal_clips_are_null_in_json(frames, tmp_path, capsys):
 def test_equal_frames_are_named_and_not_in_the_mean(frames, tmp_path, capsys):
     """Black frames, frames that were copied; one clip of them among others.
 
-    The same means serve edvr eval, protocols and validation (tests/test_evaluator.py).
+    The same means serve edvr eval, protocols and validation, see
+    tests/evaluate/test_evaluator.py.
     """
     gt, pred = frames
     black = np.zeros_like(gt[:1])

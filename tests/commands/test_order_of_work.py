@@ -2,7 +2,7 @@
 
 Each command is pointed at a folder that already holds results, with bad options,
 missing and damaged inputs, outputs that exist, are inside the input or cannot be
-written. ``edvr train`` with the folder of a run is in tests/test_workdir.py.
+written. ``edvr train`` with the folder of a run is in tests/train/test_workdir.py.
 """
 
 import shutil
@@ -238,7 +238,7 @@ def test_name_that_is_too_long_is_refused_before_the_work(folder, capsys, argume
     strict=True, reason="videos are decoded into WORKDIR/frames before --init is read"
 )
 def test_refused_training_on_videos_changes_nothing(folder):
-    """Folders of frames are read as they are: tests/test_workdir.py."""
+    """Folders of frames are read as they are: tests/train/test_workdir.py."""
     (folder / "videos").mkdir()
     for name in ("a.mp4", "b.mp4"):
         write_film(folder / "videos" / name, moving_bars(8), with_sound=False)

@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 from edvr_jax import progress, weights
 from edvr_jax.commands import restore
-from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import to_uint8
-from edvr_jax.restore.stream import restore_frames
-from edvr_jax.restore.writer import open_writer
+from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.write.writer import open_writer
+from edvr_jax.restore.restorer import restore_frames
 from tests.videos import write_film, write_folder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -16,11 +16,12 @@ import pytest
 from PIL import ExifTags, Image
 
 from edvr_jax.commands.restore import Restore
-from edvr_jax.data import video
 from edvr_jax.errors import ResourceError
-from edvr_jax.restore import parts, pipeline
-from edvr_jax.restore.picture import resize
-from edvr_jax.restore.source import Source
+from edvr_jax.media.read import decode
+from edvr_jax.media.read.source import Source
+from edvr_jax.media.write import segments
+from edvr_jax.restore import pipeline
+from edvr_jax.restore.postprocess import resize
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -253,7 +254,7 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
 
     options = {"start": "0.2", "preview": 16}
     monkeypatch.setattr(pipeline.picture, "add_alpha", stop)
-    monkeypatch.setattr(parts, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
     with pytest.raises(ResourceError):
         restore(source, target, same, **options)
     monkeypatch.setattr(pipeline.picture, "add_alpha", write)
@@ -265,6 +266,6 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
 def test_decoder_of_transparency_keeps_the_colors(tmp_path):
     source = tmp_path / "in.webm"
     write_video(source, moving_disc(1), "libvpx-vp9", "yuva420p")
-    plain = [video.to_rgb(frame) for frame in video.decode(source)]
+    plain = [decode.to_rgb(frame) for frame in decode.decode(source)]
     (image,) = Source(source)
     np.testing.assert_array_equal(image[..., :3], plain[0])

@@ -13,9 +13,9 @@ import pytest
 
 from edvr_jax.commands.restore import Restore
 from edvr_jax.commands.values import parse_rate
-from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
-from edvr_jax.restore.source import Source
+from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.source import Source
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -104,7 +104,7 @@ def test_frames_that_the_decoder_leaves_out_are_told(tmp_path, same, capsys):
     assert re.search(note, capsys.readouterr().err)
 
 
-# The reading of 200 cuts and of other suspicions: tests/data/test_completeness.py.
+# The reading of 200 cuts and of other suspicions: tests/media/read/test_truncation.py.
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_cut_video_is_restored_whole(tmp_path, same, capsys, suffix):
     whole, source = tmp_path / "whole.mp4", tmp_path / f"in.{suffix}"

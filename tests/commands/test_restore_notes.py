@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edvr_jax.commands.restore import Restore
-from edvr_jax.restore import traits
-from edvr_jax.restore.source import Source
+from edvr_jax.media.read import traits
+from edvr_jax.media.read.source import Source
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

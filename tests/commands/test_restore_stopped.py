@@ -16,9 +16,10 @@ import pytest
 from edvr_jax import files
 from edvr_jax.commands import restore as restore_lib
 from edvr_jax.commands.restore import Restore
-from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
-from edvr_jax.restore import parts, spool, tiles
+from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.write import segments, spool
+from edvr_jax.restore import tiles
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -29,7 +30,7 @@ NUM_FRAMES = 20
 @pytest.fixture(scope="module", autouse=True)
 def small_parts():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_MAX_FRAMES", 8)
+        patch.setattr(segments, "_MAX_FRAMES", 8)
         patch.setattr(spool, "INTERVAL", 0.0)
         yield
 

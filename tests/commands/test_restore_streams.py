@@ -14,9 +14,9 @@ import pytest
 from av.stream import Disposition
 
 from edvr_jax.commands.restore import Restore
-from edvr_jax.data import video
 from edvr_jax.errors import InputError, ResourceError
-from edvr_jax.restore import parts
+from edvr_jax.media.read import decode
+from edvr_jax.media.write import segments
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -83,7 +83,7 @@ def test_stream_by_number(tmp_path, same, thumbnail_first, capsys):
     assert "several video streams" not in capsys.readouterr().err
     assert json.loads(report.read_text())["settings"]["video_stream"] == 0
     # What comes out has the restored one as the usual one again.
-    assert video.open_clip(target).size == (96, 128)
+    assert decode.open_clip(target).size == (96, 128)
 
 
 def test_numbers_that_are_no_video_stream(tmp_path, same, thumbnail_first):
@@ -107,15 +107,15 @@ def test_numbers_that_are_no_video_stream(tmp_path, same, thumbnail_first):
 )
 def test_usual_stream(tmp_path, streams, expected):
     path = write_streams(tmp_path / "in.mkv", *streams)
-    assert video.open_clip(path).size == expected
-    first = next(iter(video.open_clip(path)))
+    assert decode.open_clip(path).size == expected
+    first = next(iter(decode.open_clip(path)))
     assert first.shape[:2] == expected
 
 
 def test_empty_track_is_not_taken(tmp_path):
     streams = (LARGE, 50, 0, DEFAULT), (SMALL, 200, 3, NONE)
     path = write_streams(tmp_path / "in.mp4", *streams)
-    assert len(list(video.open_clip(path))) == 3
+    assert len(list(decode.open_clip(path))) == 3
 
 
 def test_stream_without_decoder_is_not_taken(tmp_path):
@@ -126,14 +126,14 @@ def test_stream_without_decoder_is_not_taken(tmp_path):
     data = data[:first] + b"XYZQ" + data[first + 4 :]
     second = data.index(b"FMP4", first)  # the header's second name of it
     path.write_bytes(data[:second] + b"XYZQ" + data[second + 4 :])
-    assert video.open_clip(path).size == (48, 64)
+    assert decode.open_clip(path).size == (48, 64)
 
 
 def test_resumed_job_reads_the_same_stream(tmp_path, same, monkeypatch, at_frame):
     def fail():
         raise ResourceError("full disk")
 
-    monkeypatch.setattr(parts, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
     streams = (SMALL, 50, 12, DEFAULT), (LARGE, 200, 12, NONE)
     source = write_streams(tmp_path / "in.mkv", *streams)
     target = tmp_path / "out.mkv"
@@ -143,7 +143,7 @@ def test_resumed_job_reads_the_same_stream(tmp_path, same, monkeypatch, at_frame
     with pytest.raises(ResourceError):
         Restore(source, target, **options).run()
     monkeypatch.undo()
-    monkeypatch.setattr(parts, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
     with pytest.raises(InputError, match="video_stream"):
         Restore(source, target, **options | {"video_stream": 0}, resume=True).run()
     Restore(source, target, **options, resume=True).run()

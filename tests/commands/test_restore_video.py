@@ -12,11 +12,11 @@ import pytest
 
 from edvr_jax import cli, weights
 from edvr_jax.commands.restore import Restore
-from edvr_jax.data.video import open_clip
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import to_uint8
-from edvr_jax.restore.source import Source
-from edvr_jax.restore.stream import restore_frames
+from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.read.source import Source
+from edvr_jax.restore.restorer import restore_frames
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

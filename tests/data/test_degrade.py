@@ -7,10 +7,10 @@ import pytest
 
 from edvr_jax.config import DegradeConfig, WebConfig
 from edvr_jax.data import degrade, motion_blur, web
-from edvr_jax.data.compression import compress
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError
-from edvr_jax.metrics import psnr
+from edvr_jax.evaluate.metrics import psnr
+from edvr_jax.media.write.compression import compress
 
 SHARP = {"sr": 4, "sr_bd": 4, "sr_blur": 2, "deblur": 1, "deblur_comp": 1}
 SHARP |= {"sr_comp": 2, "web": 2}

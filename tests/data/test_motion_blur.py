@@ -5,7 +5,7 @@ import pytest
 
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade, motion_blur
-from edvr_jax.metrics import psnr
+from edvr_jax.evaluate.metrics import psnr
 
 SHUTTER = DegradeConfig(track="deblur", shutter=0.5)
 

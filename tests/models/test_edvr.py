@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax import InputError, losses
+from edvr_jax import InputError
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.models import Cascade, create_model
 from edvr_jax.models import params as params_lib
+from edvr_jax.train import losses
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from edvr_jax import convert
 from edvr_jax.config import ModelConfig
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
+from edvr_jax.weights import torch_files
 
 NETWORKS = (
     "basicsr_sr",
@@ -66,7 +66,7 @@ def channels_first(x):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_output_and_activations_equal_pytorch(name, fixtures):
-    config, params = convert.from_torch(fixtures / f"models/{name}.safetensors")
+    config, params = torch_files.from_torch(fixtures / f"models/{name}.safetensors")
     stored = np.load(fixtures / f"models/{name}.npz")
     output, intermediates = run(config, params, np.moveaxis(stored["input"], 2, -1))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edvr_jax import convert
+from edvr_jax.weights import torch_files
 
 pytestmark = pytest.mark.parity
 
@@ -62,9 +62,9 @@ def test_deform_conv_equals_torchvision(torch, torch_edvr, fixtures, name, funct
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_equals_reference(torch, torch_edvr, fixtures, tmp_path, name):
-    config, params = convert.from_torch(fixtures / f"models/{name}.safetensors")
+    config, params = torch_files.from_torch(fixtures / f"models/{name}.safetensors")
     weights = tmp_path / "weights.safetensors"
-    convert.to_torch(config, params, weights, layout="basicsr")
+    torch_files.to_torch(config, params, weights, layout="basicsr")
     network = torch_edvr.EDVR(**{key: getattr(config, key) for key in FIELDS})
     load_file = importlib.import_module("safetensors.torch").load_file
     network.load_state_dict(load_file(weights), strict=True)

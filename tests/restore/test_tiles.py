@@ -8,7 +8,7 @@ import pytest
 
 from edvr_jax.config import ModelConfig
 from edvr_jax.models import params as params_lib
-from edvr_jax.restore import network as network_lib
+from edvr_jax.restore import compiled as network_lib
 from edvr_jax.restore import tiles
 from edvr_jax.restore.tiles import fit_plan, make_plan, shrink
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edvr_jax.config import DatasetName
-from edvr_jax.data import pairs
 from edvr_jax.data.datasets import folder_of_clips, reds, udm10, vid4, vimeo90k
 from edvr_jax.data.datasets.layout import GT, Layout, Part
+from edvr_jax.media.read import clip_pairs
 
 _FIND: dict[DatasetName, Callable[..., Layout[Path]]] = {
     "folder_of_clips": folder_of_clips.find_layout,
@@ -40,5 +40,7 @@ def find_layout(
         gt = layout.streams[GT]
         for stream, clips in layout.streams.items():
             if stream != GT:
-                pairs.check_frame_names((gt[k], clips[k]) for k in clips if k in gt)
+                clip_pairs.check_frame_names(
+                    (gt[k], clips[k]) for k in clips if k in gt
+                )
     return dataclasses.replace(layout, is_partial=is_partial)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from edvr_jax.config import Track
-from edvr_jax.data import pairs
 from edvr_jax.data.datasets.layout import GT, Layout, Part
+from edvr_jax.media.read import clip_pairs
 
 LQ = "lq"
 
@@ -33,13 +33,13 @@ def find_layout(
     """
     del part, is_partial
     if (root / GT).is_dir() and (root / LQ).is_dir():
-        couples = pairs.match_clips(root / GT, root / LQ, is_exact=True)
+        couples = clip_pairs.match_clips(root / GT, root / LQ, is_exact=True)
         streams = {
-            GT: {pairs.clip_name(gt): gt for gt, _ in couples},
-            LQ: {pairs.clip_name(gt): lq for gt, lq in couples},
+            GT: {clip_pairs.clip_name(gt): gt for gt, _ in couples},
+            LQ: {clip_pairs.clip_name(gt): lq for gt, lq in couples},
         }
     else:
-        clips = pairs.select_clips(root)
-        pairs.note_gaps(clips)
-        streams = {GT: {pairs.clip_name(path): path for path in clips}}
+        clips = clip_pairs.select_clips(root)
+        clip_pairs.note_gaps(clips)
+        streams = {GT: {clip_pairs.clip_name(path): path for path in clips}}
     return Layout(streams, dict.fromkeys(get_args(Track), LQ), train=tuple(streams[GT]))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from edvr_jax.config import Track
-from edvr_jax.data import images
 from edvr_jax.errors import InputError, list_some
+from edvr_jax.media.read import images
 
 GT = "gt"  # the stream of ground-truth frames
 _SHOWN = 3  # missing frames of a clip

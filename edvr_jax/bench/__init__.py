@@ -1,0 +1,1 @@
+"""What ``edvr bench`` measures."""

@@ -1,0 +1,133 @@
+"""Batches of training samples, by Grain: shuffled, prepared ahead, resumable.
+
+Every center of every clip comes once per epoch, in an order that the seed gives.
+Sample i of a run is a pure function of seed and i; what processes and threads there
+are changes nothing. So the whole state of the iterator is the number of windows that
+have been taken, and a run may go on with other numbers of workers or processes.
+"""
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edvr_jax.config import Config
+from edvr_jax.data.clips import Clip
+from edvr_jax.data.frames import FrameCache
+from edvr_jax.data.windows import Centers, Sampler
+from edvr_jax.errors import InputError
+
+Batch = dict[str, np.ndarray]  # lq [n, T, h, w, 3] and gt [n, H, W, 3], uint8
+
+BATCHES_AHEAD = 2  # per thread or worker
+THREADS = 2
+
+
+class Batches:
+    """Iterator over this process's share of endless training batches.
+
+    Close it, or use it as a context manager: workers end with it.
+
+    Args:
+        clips: Training clips.
+        config: The experiment; its seed gives the order.
+        process_index: Which share of each global batch is this process's.
+        process_count: Processes that share the global batch.
+    """
+
+    START: ClassVar = {"windows": 0}
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        config: Config,
+        *,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        if config.data.batch_size % process_count:
+            raise InputError(
+                f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
+                f"{process_count} processes"
+            )
+        self._clips, self._config = clips, config
+        self._share = (process_index, process_count)
+        self._num_taken = 0
+        self._iterator = None
+
+    def __iter__(self):
+        """Return self."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            InputError: if a frame cannot be read, unless ``skip_bad`` is set.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self._make_dataset(self._num_taken))
+        batch = next(self._iterator)
+        self._num_taken += self._config.data.batch_size
+        return batch
+
+    def __enter__(self):
+        """Return self."""
+        return self
+
+    def __exit__(self, *_):
+        """End the workers."""
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the next batch starts them again."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def get_state(self) -> dict[str, int]:
+        """Return what a checkpoint keeps: the windows taken by all processes."""
+        return {"windows": self._num_taken}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Go on from a state of :meth:`get_state`."""
+        self.close()
+        self._num_taken = state["windows"]
+
+    def _make_dataset(self, first: int) -> Any:
+        """Build the Grain pipeline from a window on."""
+        import grain
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
+            flags.FLAGS.mark_as_parsed()
+        data, (process_index, process_count) = self._config.data, self._share
+        centers = Centers(self._clips, self._config)
+        cache = FrameCache(data.frame_cache_mib * 2**20 // max(1, data.num_workers))
+        sampler = Sampler(self._clips, centers, self._config, cache)
+        windows = (
+            grain.MapDataset.source(centers)
+            .seed(self._config.seed)
+            .shuffle()
+            .repeat()
+            .random_map(sampler)
+            .slice(slice(first + process_index, None, process_count))
+            .batch(data.batch_size // process_count, drop_remainder=True)
+        )
+        threads = 1 if data.num_workers else THREADS
+        return windows.to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=threads, prefetch_buffer_size=threads * BATCHES_AHEAD
+            )
+        ).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=data.num_workers),
+            worker_init_fn=_ignore_signals,
+        )
+
+
+def _ignore_signals(worker_index: int, worker_count: int) -> None:
+    """Let a worker live while the run, which gets the same signals, saves and ends."""
+    del worker_index, worker_count
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, published protocols, full-frame scores."""

@@ -1,0 +1,1 @@
+"""Videos and images in files (FFmpeg, OpenCV); knows no network."""

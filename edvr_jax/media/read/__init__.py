@@ -1,0 +1,1 @@
+"""Read videos, images and what they carry."""

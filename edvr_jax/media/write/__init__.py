@@ -1,0 +1,1 @@
+"""Write videos, images and the streams that are copied."""

@@ -1,0 +1,183 @@
+"""Write a clip as a video file (PyAV) or as a folder of PNG frames.
+
+The output appears under its name only when it is complete: it grows under a
+temporary name beside it, which is removed if anything goes wrong.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from edvr_jax import files
+from edvr_jax.errors import InputError
+from edvr_jax.files import places_beside
+from edvr_jax.media.read.decode import VIDEO_SUFFIXES
+from edvr_jax.media.read.images import IMAGE_SUFFIXES, to_uint8
+from edvr_jax.media.read.timeline import Timeline
+from edvr_jax.media.write.containers import CONTAINERS
+from edvr_jax.media.write.encode import Encoding, choose_encoding
+from edvr_jax.media.write.mux import write_video
+from edvr_jax.media.write.segments import FrameParts, VideoParts, of_parts
+
+DEFAULT_FPS = Fraction(25)
+
+
+@contextlib.contextmanager
+def open_writer(
+    path: str | Path,
+    fps: Fraction | None = None,
+    *,
+    names: Sequence[str] = (),
+    crf: int | None = None,
+    overwrite: bool = False,
+) -> Iterator["Writer"]:
+    """Open a clip for writing; it is complete, or not there, after the ``with``.
+
+    Args:
+        path: A video file (.mp4, .mkv, .webm, ...), or else a folder for PNG frames.
+        fps: Frames per second of a video, kept exactly; None is 25.
+        names: File names for a folder's frames (their suffix becomes .png); without
+            them, and after the last of them, frames are numbered from 00000000.png.
+        crf: Quality of a video, 0 is best; None is 17 where the encoder has it.
+        overwrite: Replace what is there; of folders, only one of images.
+
+    Yields:
+        A writer; call its ``write(frame)`` for every frame.
+
+    Raises:
+        InputError: if the output exists, cannot be written, or got no frame.
+    """
+    path, fps = Path(path), fps or DEFAULT_FPS
+    is_video = check_output(path, overwrite=overwrite)
+    with files.replacing(path) as temporary:
+        work = temporary.with_suffix(".parts") if is_video else temporary
+        with files.report_failure(path):
+            work.mkdir()
+        writer = Writer(work, path, fps, names, crf)
+        try:
+            yield writer
+            if not writer.num_frames:
+                raise InputError(f"{path}: there are no frames to write")
+            writer.finish(temporary)
+        finally:
+            writer.close()
+            if is_video:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def check_output(path: Path, *, overwrite: bool) -> bool:
+    """Tell whether ``path`` shall be a video; refuse what cannot be written there.
+
+    Raises:
+        InputError: if something is there that may not be replaced, if the suffix is
+            that of another kind of file, or if there is no such parent folder.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: give the output by its name")
+    files.check_name(path, *places_beside(path))
+    suffix = path.suffix.lower()
+    is_video = suffix in CONTAINERS
+    if not is_video and suffix in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path}: cannot write {suffix}; give a {', '.join(CONTAINERS)} file or a "
+            "folder"
+        )
+    if not path.absolute().parent.is_dir():
+        raise InputError(
+            f"{path}: there is no folder {path.absolute().parent}; create it first"
+        )
+    if not path.exists():
+        return is_video
+    if path.is_dir() == is_video:
+        what = "folder" if is_video else "file"
+        raise InputError(f"{path}: this is a {what}; choose another name")
+    if path.is_mount():
+        raise InputError(
+            f"{path}: this folder is a mount point, which cannot be replaced as a "
+            "whole; name a folder inside it"
+        )
+    entries = [] if is_video else list(path.iterdir())
+    if any(p.suffix.lower() not in IMAGE_SUFFIXES or p.is_dir() for p in entries):
+        raise InputError(
+            f"{path}: this folder holds other things than frames; choose another name"
+        )
+    if not overwrite:
+        files.check_free(path)
+    return is_video
+
+
+class Writer:
+    """Takes the frames of a clip.
+
+    Attributes:
+        num_frames: Frames written so far.
+        size: Height and width of the frames; (0, 0) before the first.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        path: Path,
+        fps: Fraction,
+        names: Sequence[str],
+        crf: int | None,
+    ):
+        self.num_frames = 0
+        self.size = (0, 0)
+        self._work, self._path, self._fps, self._crf = work, path, fps, crf
+        self._encoding: Encoding | None = None
+        self._parts: VideoParts | FrameParts | None = None
+        if path.suffix.lower() not in CONTAINERS:
+            self._parts = FrameParts(work, path, names, ".png")
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1].
+
+        Raises:
+            ValueError: if it has another shape than the first.
+        """
+        image = np.ascontiguousarray(to_uint8(frame))
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"frame must be [H, W, 3], got shape {image.shape}")
+        if self.num_frames and image.shape[:2] != self.size:
+            raise ValueError(
+                f"frame {self.num_frames} is {image.shape[:2]}, not {self.size}"
+            )
+        self.size = (image.shape[0], image.shape[1])
+        if self._parts is None:
+            self._encoding = choose_encoding(
+                self._path,
+                self.size,
+                fps=self._fps,
+                time_base=1 / self._fps,
+                crf=self._crf,
+            )
+            self._parts = VideoParts(
+                self._work,
+                self._path,
+                of_parts(self._path, self._encoding),
+                self.size,
+                fps=self._fps,
+                time_base=1 / self._fps,
+                is_resumable=False,
+            )
+        self._parts.write(image, time=self.num_frames)
+        self.num_frames += 1
+
+    def finish(self, temporary: Path) -> None:
+        """Make the output of what was written."""
+        if not isinstance(self._parts, VideoParts) or self._encoding is None:
+            return
+        self._parts.finish()
+        count = self.num_frames
+        timeline = Timeline(range(count), count, 1 / self._fps, self._fps)
+        write_video(temporary, self._path, self._parts, self._encoding, timeline)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._parts is not None:
+            self._parts.close()

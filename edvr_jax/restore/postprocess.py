@@ -1,0 +1,67 @@
+"""What becomes of a restored frame before it is written: its size, a comparison."""
+
+import dataclasses
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from edvr_jax.media.read import images
+
+Compare = Literal["side", "split"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the output looks like.
+
+    Attributes:
+        size: Height and width of the restored frames.
+        compare: Show the input beside them.
+        with_alpha: Keep the input's transparency; not with a comparison.
+    """
+
+    size: tuple[int, int]
+    compare: Compare | None = None
+    with_alpha: bool = False
+
+    @property
+    def written_size(self) -> tuple[int, int]:
+        """Height and width of the frames of the output."""
+        height, width = self.size
+        return (height, 2 * width) if self.compare == "side" else (height, width)
+
+
+def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Join a restored frame and the input's alpha, resized by Lanczos' filter.
+
+    Args:
+        image: The restored frame, [H, W, 3], uint8 or uint16.
+        alpha: The input's alpha, [h, w], uint8 or uint16.
+
+    Returns:
+        RGBA, [H, W, 4], of the image's type.
+    """
+    alpha = images.fit(alpha, image.shape[:2], image.dtype)
+    return np.dstack([image, alpha])
+
+
+def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
+    """Show a frame before and after its restoration.
+
+    Args:
+        before: The input, [h, w, 3], uint8 or uint16; it is enlarged (bicubic).
+        after: The restored frame, [H, W, 3], uint8 or uint16.
+        how: "side" puts both side by side, [H, 2*W, 3]; "split" shows the left half
+            of one and the right half of the other, with a line between, [H, W, 3].
+    """
+    height, width = after.shape[:2]
+    before = images.to_dtype(before, after.dtype)
+    before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
+    if how == "side":
+        return np.concatenate([before, after], axis=1)
+    middle = width // 2
+    both = np.concatenate([before[:, :middle], after[:, middle:]], axis=1)
+    line = max(1, width // 640)
+    both[:, middle - line : middle + line] = np.iinfo(after.dtype).max
+    return both

@@ -1,0 +1,237 @@
+"""What a run shows while it goes on: lines, log.jsonl, TensorBoard, images, W&B."""
+
+import dataclasses
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from edvr_jax import files
+from edvr_jax.config import Config
+from edvr_jax.errors import InputError
+from edvr_jax.train import optim, parallel, steps, workdir
+from edvr_jax.train.event_file import EventFile
+from edvr_jax.train.validation import Validated
+
+Log = Callable[[str], None]
+
+FLOW_CORRELATION = "flow_correlation"
+
+# How the scores of a validation are shown.
+_SCORES = {
+    f"psnr_{channel}{suffix}": f"{channel.upper()}-PSNR{what} {{:.2f}} dB"
+    for channel in ("y", "rgb")
+    for suffix, what in (
+        ("", ""),
+        ("_bicubic", " of bicubic"),
+        ("_input", " of the input"),
+        ("_still", " of copies of the center"),
+    )
+} | {FLOW_CORRELATION: "offsets follow motion by {:.2f}"}
+
+
+class Watch:
+    """Collects the metrics of steps without waiting for them, and reports them.
+
+    Use as a context manager: leaving it closes the log of W&B. With several processes
+    only the first one writes.
+
+    Args:
+        config: The experiment.
+        folder: Working directory.
+        first_step: Step that the run starts from; later lines of a log that is there
+            are dropped, since their steps are made again.
+        log: Called with each line meant for the user.
+        wandb_project: Also log to this project of Weights & Biases; None does not.
+
+    Raises:
+        InputError: if W&B is asked for but not installed.
+        OutputError: if a file cannot be written; also by the methods.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        first_step: int,
+        log: Log,
+        wandb_project: str | None = None,
+    ):
+        self._config, self._folder, self._log = config, folder, log
+        self._step, self._time = first_step, time.monotonic()
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._score = ""  # of the last validation, for the lines after it
+        self._board = self._run = None
+        if parallel.is_main():
+            _drop_lines_after(folder / workdir.LOG, first_step)
+            self._board = EventFile(folder / "tensorboard", first_step=first_step + 1)
+            if wandb_project is not None:
+                self._run = _start_wandb(wandb_project, config, folder)
+
+    def __enter__(self):
+        """Return self."""
+        return self
+
+    def __exit__(self, *_):
+        """Close the log of W&B."""
+        if self._run is not None:
+            self._run.finish()
+
+    def add(self, step_metrics: Mapping[str, jax.Array]) -> None:
+        """Take the metrics of a step."""
+        self._pending.append(step_metrics)
+
+    def forget(self, step: int) -> None:
+        """Go back to a step: what was measured since the last line does not count."""
+        self._pending, self._step = [], step
+
+    def train_line(self, step: int) -> None:
+        """Report the means (of maxima the largest) of the metrics since the last line.
+
+        Raises:
+            FloatingPointError: if there is no guard and a loss or a gradient was not
+                finite.
+        """
+        if not self._pending:
+            return
+        pending, self._pending = jax.device_get(self._pending), []
+        if not self._config.guard.enabled:
+            for name in ("loss", "grad_norm"):
+                if not np.isfinite([metrics[name] for metrics in pending]).all():
+                    raise FloatingPointError(f"{name} is not finite near step {step}")
+        values = {name: _summary(name, pending) for name in pending[0]}
+        now = time.monotonic()
+        rate = (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        data = self._config.data
+        is_alone = self._config.optim.fidelity.alone
+        if values["loss"] is not None:  # per value, or per window
+            num_values = 1 if is_alone else data.gt_crop**2 * 3
+            values["loss"] /= data.batch_size * num_values
+        num_skipped = round(len(pending) * (values.pop("is_skipped") or 0))
+        values["num_skipped"] = num_skipped
+        values["lr"] = float(optim.cosine_restart_lr(step - 1, self._config.optim))
+        values["windows_per_s"] = rate * data.batch_size
+        self._write(step, values)
+        loss = "not finite" if values["loss"] is None else f"{values['loss']:.5f}"
+        skipped = f"  {num_skipped} updates skipped" if num_skipped else ""
+        self._log(
+            f"step {step}/{self._config.total_steps}  loss {loss}  "
+            f"lr {values['lr']:.2e}{self._score}  "
+            f"{values['windows_per_s']:.1f} windows/s  "
+            f"{_duration((self._config.total_steps - step) / rate)} to go{skipped}"
+        )
+
+    def val_line(self, step: int, validated: Validated) -> None:
+        """Report a validation, and write the image of its crop."""
+        scores = validated.scores
+        if not scores:
+            return
+        self._write(step, scores)
+        self._score = f"  {_SCORES[validated.decisive].format(validated.score)}"
+        shown = [
+            _SCORES[name].format(value)
+            for name, value in scores.items()
+            if name.startswith((validated.decisive, FLOW_CORRELATION))
+        ]
+        self._log(f"step {step}  validation: {', '.join(shown)}")
+        if self._board is not None and validated.image is not None:
+            path = self._folder / "images" / f"{step:07d}.png"
+            with files.report_failure(path):
+                path.parent.mkdir(exist_ok=True)
+            _, png = cv2.imencode(".png", validated.image[..., ::-1])
+            files.write(path, png.tobytes())
+            self._board.add_image(step, "crop", validated.image)
+            if self._run is not None:
+                self._run.log({"crop": import_wandb().Image(str(path))}, step=step)
+
+    def event(self, step: int, text: str) -> None:
+        """Report something that happened."""
+        self._write_line(step, {"event": text})
+        self._log(f"step {step}  {text}")
+
+    def _write(self, step: int, values: Mapping[str, float | None]) -> None:
+        values = {  # JSON has no infinity: the PSNR of equal images
+            key: None if value is None or not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        self._write_line(step, values)
+        finite = {key: value for key, value in values.items() if value is not None}
+        if self._board is not None:
+            self._board.add_scalars(step, finite)
+        if self._run is not None:
+            self._run.log(finite, step=step)
+
+    def _write_line(self, step: int, values: Mapping[str, Any]) -> None:
+        if parallel.is_main():
+            path = self._folder / workdir.LOG
+            with files.report_failure(path), path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _summary(name: str, pending: Any) -> float | None:
+    """Mean, or maximum, of the finite values of a metric; None if there is none."""
+    values = np.array([metrics[name] for metrics in pending], np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    return float(values.max() if name.startswith(steps.OFFSET_MAX) else values.mean())
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            is_kept = json.loads(line)["step"] <= step
+        except (ValueError, KeyError):  # half a line of a run that was killed
+            continue
+        if is_kept:
+            kept.append(line + "\n")
+    files.write(path, "".join(kept).encode())
+
+
+def import_wandb() -> Any:
+    """Import Weights & Biases.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError(
+            "--wandb needs the package wandb: pip install 'edvr-jax[wandb]'"
+        ) from None
+    return wandb
+
+
+def _start_wandb(project: str, config: Config, folder: Path) -> Any:
+    path = folder / workdir.WANDB_ID
+    if not path.exists():
+        files.write(path, secrets.token_hex(8).encode())
+    return import_wandb().init(
+        project=project,
+        name=folder.name,
+        dir=str(folder),
+        id=path.read_text(),
+        resume="allow",
+        config=dataclasses.asdict(config),
+    )

@@ -1,0 +1,66 @@
+"""Signals that stop a training run, turned into a request that its loop can act on."""
+
+import os
+import signal
+import threading
+
+from edvr_jax.train import parallel
+
+# 75 is EX_TEMPFAIL of sysexits.h: try again later.
+PREEMPTED, INTERRUPTED = 75, 130
+
+
+class Stopped(Exception):
+    """The run was stopped from outside, after it had been saved.
+
+    Attributes:
+        code: Exit code of the process: 130 after Ctrl-C, else 75.
+    """
+
+    def __init__(self, code: int):
+        super().__init__("stopped; run the same command to go on")
+        self.code = code
+
+
+class Interruption:
+    """Listens for Ctrl-C, SIGTERM, SIGUSR1 and preemption notices, inside a ``with``.
+
+    An exception at any moment could strike while the state is being replaced. A
+    second Ctrl-C is not held back. Outside the main thread signals stay as they are.
+    With several processes all of them stop after the same step: JAX listens for
+    SIGTERM and agrees on one, and the other signals are turned into it.
+    """
+
+    def __init__(self):
+        self._received: int | None = None
+        self._previous = {}
+
+    def __enter__(self):
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            numbers = [signal.SIGINT, signal.SIGUSR1]
+            if not parallel.is_job():
+                numbers.append(signal.SIGTERM)
+            for number in numbers:
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_):
+        """Put the previous handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def stop_code(self, step: int) -> int | None:
+        """Return the exit code if the run should stop after this step, or None."""
+        if parallel.reached_preemption(step):
+            return PREEMPTED
+        if self._received is None or parallel.is_job():
+            return None
+        return INTERRUPTED if self._received == signal.SIGINT else PREEMPTED
+
+    def _request(self, number, frame):
+        del frame
+        self._received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if parallel.is_job():
+            os.kill(os.getpid(), signal.SIGTERM)

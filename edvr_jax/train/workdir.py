@@ -1,0 +1,241 @@
+"""The folder of a run: checked, then locked, then claimed by one experiment."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from edvr_jax import files
+from edvr_jax.config import Config, from_dict, to_json
+from edvr_jax.errors import InputError
+from edvr_jax.train import parallel
+from edvr_jax.weights.runs import CHECKPOINTS, CONFIG, SCORES, WEIGHTS
+
+LOG, WANDB_ID = "log.jsonl", "wandb_id"
+FRAMES = "frames"  # the decoded frames, unless they are kept elsewhere
+_LOCK, _OWNER = "lock", "owner"
+
+
+def check(
+    workdir: Path, config: Config, *, accept_changes: bool = False, overwrite: bool
+) -> bool:
+    """Check whether an experiment may run in a folder; nothing is changed there.
+
+    Args:
+        workdir: Folder of the run.
+        config: The experiment.
+        accept_changes: Continue although other settings than the network's differ.
+        overwrite: The run that is there will be deleted.
+
+    Returns:
+        Whether the run that is there is continued; else it starts from the beginning.
+
+    Raises:
+        InputError: if the folder holds something else, or a run would lose something.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file; name a folder")
+    old = _read_config(workdir)
+    if old is None and workdir.exists():
+        found = {path.name for path in workdir.iterdir()}
+        if found - {FRAMES, _LOCK, _OWNER}:
+            raise InputError(f"{workdir} is not empty and holds no run; use another")
+    if old is None or overwrite:
+        return False
+    if _has_checkpoint(workdir):
+        _check_changes(workdir, old, config, accept_changes)
+        return True
+    # Before its first checkpoint a run has nothing to lose.
+    is_deleted = not (workdir / CHECKPOINTS).exists() and (workdir / LOG).exists()
+    if (workdir / WEIGHTS).exists() or is_deleted:
+        raise InputError(
+            f"{workdir} holds a run without its checkpoints; put them back to continue "
+            "it, use another --workdir, or --overwrite to delete what is left of it"
+        )
+    return False
+
+
+def claim(workdir: Path, config: Config, *, is_continued: bool) -> None:
+    """Write ``config.json``, and delete the run that is there unless it is continued.
+
+    The weights of a run that was done with other settings are renamed ``ema-1``, ...
+
+    Args:
+        workdir: Folder of the run, checked; made if needed.
+        config: The experiment.
+        is_continued: What :func:`check` returned.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    old = _read_config(workdir)
+    parallel.wait_for_all("workdir checked")
+    try:
+        if parallel.is_main():
+            with files.report_failure(workdir):
+                if not is_continued:
+                    _clear(workdir)
+                if old != config:
+                    _keep_weights(workdir)
+                workdir.mkdir(parents=True, exist_ok=True)
+            files.write(workdir / CONFIG, to_json(config).encode())
+    finally:
+        parallel.wait_for_all("workdir claimed")
+
+
+class Lock:
+    """Keeps other runs out of a folder; use as a context manager.
+
+    A folder that exists is locked on entering, one that does not by :meth:`hold`, so
+    that a run that is refused leaves nothing. The system releases the lock of a process
+    that ends. Of a job only the first process locks.
+
+    Args:
+        workdir: Folder of the run.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+        self._lock = filelock.FileLock(workdir / _LOCK)
+        self._is_new = self._is_held = False
+
+    def __enter__(self):
+        """Lock the folder if it exists.
+
+        Raises:
+            InputError: in all processes, if another run has locked it.
+        """
+        self._lock_in_main(only_if=self._workdir.is_dir())
+        return self
+
+    def __exit__(self, *_):
+        """Release the lock."""
+        if not self._lock.is_locked:
+            return
+        (self._workdir / _OWNER).unlink(missing_ok=True)
+        self._lock.release()
+        if self._is_new and not self._is_held:
+            (self._workdir / _LOCK).unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Make the folder and lock it: the run begins.
+
+        Raises:
+            InputError: in all processes, if another run was faster, or the folder
+                cannot be written.
+        """
+        self._is_held = True
+        self._lock_in_main(only_if=True)
+
+    def _lock_in_main(self, *, only_if: bool) -> None:
+        """Lock in the first process; the others wait, and end with it if it fails."""
+        failure: InputError | None = None
+        if parallel.is_main() and only_if and not self._lock.is_locked:
+            try:
+                self._acquire()
+            except InputError as error:
+                failure = error
+        if not parallel.all_agree(failure is None):
+            raise failure or InputError(
+                f"{self._workdir}: the first process of the job could not lock it"
+            )
+
+    def _acquire(self) -> None:
+        with files.report_failure(self._workdir):
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            self._is_new = not (self._workdir / _LOCK).exists()
+            try:
+                # A file system without locks cannot keep two processes apart.
+                with contextlib.suppress(NotImplementedError):
+                    self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise InputError(self._refusal()) from None
+            owner = f"process {os.getpid()} on {socket.gethostname()}"
+            (self._workdir / _OWNER).write_text(owner)
+
+    def _refusal(self) -> str:
+        owner = "another process"
+        with contextlib.suppress(OSError):
+            owner = (self._workdir / _OWNER).read_text()
+        return (
+            f"{self._workdir}: {owner} is training there; wait for it, or use another "
+            f"--workdir (if it is gone, delete {self._workdir / _LOCK})"
+        )
+
+
+def is_done(workdir: Path, config: Config) -> bool:
+    """Tell whether a run of this experiment has come to its end there."""
+    return (workdir / WEIGHTS).exists() and _read_config(workdir) == config
+
+
+def _read_config(workdir: Path) -> Config | None:
+    path = workdir / CONFIG
+    if not path.exists():
+        return None
+    try:
+        return from_dict(Config, json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no configuration of this version: {error}; use another folder"
+        ) from None
+
+
+def _has_checkpoint(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
+
+
+def _keep_weights(workdir: Path) -> None:
+    """Rename the weights of a run that was done before with other settings."""
+    if (workdir / WEIGHTS).exists():
+        names = (workdir / f"ema-{number}.safetensors" for number in itertools.count(1))
+        free = next(path for path in names if not path.exists())
+        (workdir / WEIGHTS).rename(free)
+
+
+def _clear(workdir: Path) -> None:
+    """Delete a run; decoded frames stay."""
+    for name in (CHECKPOINTS, "tensorboard", "images", "profile"):
+        if (workdir / name).exists():
+            shutil.rmtree(workdir / name)
+    for name in (LOG, WEIGHTS, SCORES, WANDB_ID, CONFIG):
+        (workdir / name).unlink(missing_ok=True)
+    for path in workdir.glob("ema-*.safetensors"):
+        path.unlink()
+
+
+def _check_changes(
+    workdir: Path, old: Config, config: Config, accept_changes: bool
+) -> None:
+    changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
+    if old.model != config.model:
+        raise InputError(
+            f"{workdir} holds a run of another network ({'; '.join(changes)}); "
+            "use another --workdir, or --overwrite to delete it"
+        )
+    if changes and not accept_changes:
+        raise InputError(
+            f"{workdir} holds a run with another configuration "
+            f"({'; '.join(changes)}); use another --workdir, --accept-changes to go "
+            "on with the new one, or --overwrite to delete it"
+        )
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    changes = []
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changes.append(f"{prefix}{key}: {before} -> {after}")
+    return changes
