@@ -14,7 +14,7 @@ import numpy as np
 
 import edvr_jax
 from edvr_jax import cli
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 
 MARGINS = (8, 16, 24, 32)
 KEPT = 64

@@ -7,7 +7,7 @@ import numpy as np
 
 from edvr_jax import weights
 from edvr_jax.config import ModelConfig
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.models import create_model
 from tools import demo
 

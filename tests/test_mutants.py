@@ -166,13 +166,13 @@ def read_images(rng, base, work):
 def read_videos(rng, base, work):
     """As eval reads them, as restore does, and restored."""
     from edvr_jax import cli
-    from edvr_jax.media.read import decode, source
+    from edvr_jax.media.read import clip_reader, source
     from edvr_jax.media.write import stream_copy
 
     original = pick(rng, base / "videos")
     path = work / original.name
     path.write_bytes(damage(rng, original.read_bytes()))
-    clip = decode.open_clip(path)
+    clip = clip_reader.open_clip(path)
     is_small = max(clip.size) <= 128
     if is_small and rng.random() < 0.02:
         weights = base / "weights" / "native.safetensors"
@@ -192,7 +192,7 @@ def read_folders(rng, base, work):
     """Clips of frames, pairs, records, runs: files removed, renamed or damaged."""
     from edvr_jax import weights
     from edvr_jax.data import datasets, records
-    from edvr_jax.media.read import decode
+    from edvr_jax.media.read import clip_reader
 
     kinds = sorted(path for path in (base / "folders").iterdir())
     source = kinds[rng.integers(0, len(kinds))]
@@ -210,7 +210,9 @@ def read_folders(rng, base, work):
     if found is None:
         layout = datasets.find_layout("folder_of_clips", folder)
         opened = [
-            decode.open_clip(p) for c in layout.streams.values() for p in c.values()
+            clip_reader.open_clip(path)
+            for clips in layout.streams.values()
+            for path in clips.values()
         ]
     else:
         layout = records.read_layout(found)

@@ -11,7 +11,7 @@ import tyro
 from edvr_jax.commands import output
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, metrics
-from edvr_jax.media.read import clip_pairs, decode
+from edvr_jax.media.read import clip_pairs, clip_reader
 
 METHOD = "pred"
 
@@ -55,12 +55,12 @@ class Metrics:
             output.write_json(self.json, {**paths, **tree})
 
     def _compare(self, gt_path: Path, pred_path: Path) -> evaluator.ClipScores:
-        gt, pred = decode.open_clip(gt_path), decode.open_clip(pred_path)
+        gt, pred = clip_reader.open_clip(gt_path), clip_reader.open_clip(pred_path)
         scores = list(self._score_frames(gt, pred))
         return evaluator.ClipScores(gt.name, {METHOD: scores})
 
     def _score_frames(
-        self, gt: decode.Clip, pred: decode.Clip
+        self, gt: clip_reader.ClipReader, pred: clip_reader.ClipReader
     ) -> Iterator[evaluator.Scores]:
         options = {"crop_border": self.crop, "channel": self.channel}
         name = f"{gt.path} and {pred.path}"

@@ -19,7 +19,7 @@ from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, OutputError
-from edvr_jax.media.read import clip_pairs, decode
+from edvr_jax.media.read import clip_pairs, clip_reader
 from edvr_jax.media.write.writer import open_writer
 from edvr_jax.train.signals import INTERRUPTED
 
@@ -155,11 +155,11 @@ class Prepare:
     def _is_done(self, path: Path) -> bool:
         return all(target.exists() for target in self._targets(path))
 
-    def _open(self, path: Path) -> decode.Clip:
+    def _open(self, path: Path) -> clip_reader.ClipReader:
         """Open a clip that is long enough, with a name that is short enough."""
         for target in self._targets(path):
             files.check_name(target)
-        clip = decode.open_clip(path)
+        clip = clip_reader.open_clip(path)
         if clip.num_frames is not None and clip.num_frames < self.degrade.num_blurred:
             raise InputError(
                 f"{path}: {clip.num_frames} frames, but one blurred frame takes "
@@ -167,7 +167,7 @@ class Prepare:
             )
         return clip
 
-    def _sharp_frames(self, clip: decode.Clip) -> Iterator[np.ndarray]:
+    def _sharp_frames(self, clip: clip_reader.ClipReader) -> Iterator[np.ndarray]:
         """Read a clip, shrunk, its sides cut to multiples of the scale."""
         for frame in clip:
             frame = imresize_uint8(frame, 1 / self.gt_downscale)

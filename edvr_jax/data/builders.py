@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.writer import ExampleWriter
 
 from edvr_jax.data.datasets.layout import Layout
-from edvr_jax.media.read import decode
+from edvr_jax.media.read import clip_reader
 
 VERSION = "1.0.0"
 SHARD_BYTES = 256 * 2**20  # a shard holds whole clips, about this much
@@ -103,7 +103,7 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shard_iterator(self, stream: str, clips: Clips, index: list) -> Callable:
         def generate() -> Iterator[tuple[str, Mapping[str, Any]]]:
             for name, path in clips:
-                clip = decode.open_clip(path)
+                clip = clip_reader.open_clip(path)
                 count = 0
                 frames = _encoded_frames(clip, self.staging)
                 for count, image in enumerate(frames, start=1):
@@ -189,7 +189,7 @@ def _shards(clips: Mapping[str, Path]) -> Iterator[Clips]:
         yield group
 
 
-def _encoded_frames(clip: decode.Clip, staging: Path) -> Iterator[str]:
+def _encoded_frames(clip: clip_reader.ClipReader, staging: Path) -> Iterator[str]:
     """Name a folder's files, or a file that holds a video's next frame as PNG.
 
     A name and not bytes, since tensorflow-datasets keeps all examples of a shard.

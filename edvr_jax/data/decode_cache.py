@@ -20,7 +20,7 @@ from edvr_jax.data.frames import DecodedFrames, FrameFiles, Frames
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.records import RecordFrames
 from edvr_jax.errors import InputError, OutputError
-from edvr_jax.media.read import decode, images, scenes
+from edvr_jax.media.read import clip_reader, images, scenes
 
 Source = Path | RecordFrames  # a video, a folder of frames, or records
 
@@ -83,7 +83,7 @@ class FrameStore:
         if isinstance(source, RecordFrames):
             frames = (source[index] for index in range(len(source)))
         else:
-            frames = iter(decode.open_clip(source))
+            frames = iter(clip_reader.open_clip(source))
         frames = itertools.islice(frames, self.config.max_frames_per_clip)
         frames = progress.watch(frames, name=f"decoding {name}")
         with files.replacing(target) as temporary, files.report_failure(target):

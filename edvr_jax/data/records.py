@@ -17,7 +17,7 @@ from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
 from edvr_jax.data.datasets.layout import Layout
 from edvr_jax.errors import InputError, first_line
-from edvr_jax.media.read import decode, images
+from edvr_jax.media.read import clip_reader, images
 
 _INFO = "dataset_info.json"
 
@@ -195,7 +195,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
         return there
     for clips in layout.streams.values():
         for path in progress_lib.watch(clips.values(), unit="clip", name="checking"):
-            decode.open_clip(path)
+            clip_reader.open_clip(path)
     num_frames = _count_frames(layout)
     with progress_lib.open_bar(num_frames) as bar:
 

@@ -17,7 +17,7 @@ from edvr_jax.config import REDS4, DatasetName, DegradeConfig, ProtocolName, Tra
 from edvr_jax.data import datasets, degrade, records
 from edvr_jax.data.datasets.layout import GT
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import clip_pairs, decode
+from edvr_jax.media.read import clip_pairs, clip_reader
 
 Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
 
@@ -204,7 +204,7 @@ def describe_input(track: Track, scale: int, given: Any = None) -> str:
 
 def _open(source: Any) -> Iterable[np.ndarray]:
     if isinstance(source, Path):
-        return decode.open_clip(source)
+        return clip_reader.open_clip(source)
     return _Frames(source)
 
 

@@ -13,7 +13,7 @@ from edvr_jax.config import DegradeConfig, WebConfig
 from edvr_jax.data import degrade, motion_blur
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, OutputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 
 
 @pytest.fixture

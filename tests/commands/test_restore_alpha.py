@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import ResourceError
-from edvr_jax.media.read import decode
+from edvr_jax.media.read import decode, frame_rgb
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write import segments
 from edvr_jax.restore import pipeline
@@ -266,6 +266,6 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
 def test_decoder_of_transparency_keeps_the_colors(tmp_path):
     source = tmp_path / "in.webm"
     write_video(source, moving_disc(1), "libvpx-vp9", "yuva420p")
-    plain = [decode.to_rgb(frame) for frame in decode.decode(source)]
+    plain = [frame_rgb.to_rgb(frame) for frame in decode.decode(source)]
     (image,) = Source(source)
     np.testing.assert_array_equal(image[..., :3], plain[0])

@@ -14,7 +14,7 @@ import pytest
 from edvr_jax.commands.restore import Restore
 from edvr_jax.commands.values import parse_rate
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.source import Source
 from tests import videos
 

@@ -11,7 +11,7 @@ import pytest
 
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

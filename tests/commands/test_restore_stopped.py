@@ -17,7 +17,7 @@ from edvr_jax import files
 from edvr_jax.commands import restore as restore_lib
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.write import segments, spool
 from edvr_jax.restore import tiles
 from tests import videos

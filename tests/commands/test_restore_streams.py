@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError, ResourceError
-from edvr_jax.media.read import decode
+from edvr_jax.media.read import clip_reader
 from edvr_jax.media.write import segments
 from tests import videos
 
@@ -83,7 +83,7 @@ def test_stream_by_number(tmp_path, same, thumbnail_first, capsys):
     assert "several video streams" not in capsys.readouterr().err
     assert json.loads(report.read_text())["settings"]["video_stream"] == 0
     # What comes out has the restored one as the usual one again.
-    assert decode.open_clip(target).size == (96, 128)
+    assert clip_reader.open_clip(target).size == (96, 128)
 
 
 def test_numbers_that_are_no_video_stream(tmp_path, same, thumbnail_first):
@@ -107,15 +107,15 @@ def test_numbers_that_are_no_video_stream(tmp_path, same, thumbnail_first):
 )
 def test_usual_stream(tmp_path, streams, expected):
     path = write_streams(tmp_path / "in.mkv", *streams)
-    assert decode.open_clip(path).size == expected
-    first = next(iter(decode.open_clip(path)))
+    assert clip_reader.open_clip(path).size == expected
+    first = next(iter(clip_reader.open_clip(path)))
     assert first.shape[:2] == expected
 
 
 def test_empty_track_is_not_taken(tmp_path):
     streams = (LARGE, 50, 0, DEFAULT), (SMALL, 200, 3, NONE)
     path = write_streams(tmp_path / "in.mp4", *streams)
-    assert len(list(decode.open_clip(path))) == 3
+    assert len(list(clip_reader.open_clip(path))) == 3
 
 
 def test_stream_without_decoder_is_not_taken(tmp_path):
@@ -126,7 +126,7 @@ def test_stream_without_decoder_is_not_taken(tmp_path):
     data = data[:first] + b"XYZQ" + data[first + 4 :]
     second = data.index(b"FMP4", first)  # the header's second name of it
     path.write_bytes(data[:second] + b"XYZQ" + data[second + 4 :])
-    assert decode.open_clip(path).size == (48, 64)
+    assert clip_reader.open_clip(path).size == (48, 64)
 
 
 def test_resumed_job_reads_the_same_stream(tmp_path, same, monkeypatch, at_frame):

@@ -13,7 +13,7 @@ import pytest
 from edvr_jax import cli, weights
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.images import to_uint8
 from edvr_jax.media.read.source import Source
 from edvr_jax.restore.restorer import restore_frames

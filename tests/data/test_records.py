@@ -12,7 +12,7 @@ from edvr_jax import cli
 from edvr_jax.data import builders, records
 from edvr_jax.data.datasets import find_layout
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import decode
+from edvr_jax.media.read import clip_reader
 
 pytest.importorskip("tensorflow_datasets")
 NAME = "folder_of_clips"
@@ -56,7 +56,7 @@ def test_frames_equal_those_of_the_files(source, built):
     assert list(streams["gt"]) == ["a", "b9", "b10"]
     for name, frames in streams["gt"].items():
         path = source / name if (source / name).is_dir() else source / f"{name}.mkv"
-        clip = decode.open_clip(path)
+        clip = clip_reader.open_clip(path)
         assert frames.size == clip.size
         assert len(frames) == len(list(clip))
         for index, frame in enumerate(clip):
@@ -88,7 +88,7 @@ def test_build_goes_on_with_the_shards_that_are_missing(
 ):
     monkeypatch.setattr(builders, "SHARD_BYTES", 1)  # a shard a clip
     whole = build(source, tmp_path / "whole")
-    real, opened = decode.open_clip, []
+    real, opened = clip_reader.open_clip, []
 
     def stop_at_b10(path):
         opened.append(path.name)
@@ -96,7 +96,7 @@ def test_build_goes_on_with_the_shards_that_are_missing(
             raise KeyboardInterrupt
         return real(path)
 
-    monkeypatch.setattr(decode, "open_clip", stop_at_b10)
+    monkeypatch.setattr(clip_reader, "open_clip", stop_at_b10)
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "stopped")
     shards = sorted((tmp_path / "stopped" / NAME).rglob("*array_record*of*3"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edvr_jax.errors import InputError, list_some
-from edvr_jax.media.read import decode, images
+from edvr_jax.media.read import clip_reader, images
 
 _log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def join_frames(
 
 def _clips_by_name(folder: Path) -> dict[str, Path]:
     clips = {}
-    for path in decode.list_clips(folder):
+    for path in clip_reader.list_clips(folder):
         name = clip_name(path)
         if name in clips:
             raise InputError(

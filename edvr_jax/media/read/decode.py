@@ -1,158 +1,30 @@
-"""Read clips, one frame at a time: video files (PyAV) and folders of frames (OpenCV).
-
-Frames are RGB, [H, W, 3], upright (the turn and the mirroring that phones store beside
-the picture are applied), uint8 unless more bits are asked for. YUV becomes RGB by the
-matrix and range that the file is tagged with; an untagged file is taken as BT.709 if it
-is high definition, else as BT.601, as players do.
-"""
+"""Decode video files (PyAV), frame by frame."""
 
 import contextlib
-import dataclasses
 import functools
 import logging
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import SideDataContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import alpha, decodable, images, video_streams, yuv
+from edvr_jax.media.read import decodable, frame_rgb, images, video_streams
 from edvr_jax.media.read.truncation import (
     DecodeMonitor,
     announced_end,
     announced_frames,
 )
-from edvr_jax.media.read.yuv import SWSCALE_FLAGS, bit_depth
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".apng", ".y4m"),
-    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
-)
 _PIPE = "yuv4mpegpipe"
-_RGB_COLORSPACE = 0  # AVCOL_SPC_RGB
-_UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """A clip on disk; each iteration reads it again from its first frame.
-
-    Attributes:
-        path: The video file or the folder of frames.
-        size: Height and width of every frame, in pixels.
-        fps: Frames per second of a video; None for a folder of frames.
-        num_frames: Number of frames: exact for a folder, what the container announces
-            for a video, None if it announces nothing.
-        frame_paths: The image files of a folder in natural order; empty for a video.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    fps: Fraction | None = None
-    num_frames: int | None = None
-    frame_paths: tuple[Path, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Folder name, or file name without suffix."""
-        return self.path.name if self.frame_paths else self.path.stem
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield uint8 RGB frames, [H, W, 3]: all that the decoder delivers.
-
-        A warning is logged, once, if the container announced more.
-
-        Raises:
-            InputError: if a frame has another size, an image is corrupt, or a video
-                cannot be read past damage; the frames before it were yielded.
-        """
-        if self.frame_paths:
-            named = ((path.name, images.read_image(path)) for path in self.frame_paths)
-        else:
-            frames = enumerate(decode(self.path))
-            named = ((f"frame {index}", to_rgb(frame)) for index, frame in frames)
-        for name, frame in named:
-            images.check_size(frame.shape, self.size, f"{self.path}: {name}")
-            yield frame
-
-
-def open_clip(path: str | Path) -> Clip:
-    """Open a video file or a folder of frames; only the first frame is read.
-
-    Args:
-        path: A video file, or a folder whose images are the frames in natural
-            order (frame2.png before frame10.png).
-
-    Raises:
-        InputError: if there is nothing there that can be read as a clip.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _open_folder(path)
-    return _open_video(path)
-
-
-def list_clips(folder: str | Path) -> list[Path]:
-    """List the clips of a folder for :func:`open_clip`, in natural order.
-
-    Args:
-        folder: A folder of video files and of folders of frames; or itself a folder
-            of frames or a video file, which then is the only clip.
-
-    Raises:
-        InputError: if the folder does not exist or holds no clip.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder; check the path")
-    if folder.is_file() or images.list_images(folder):
-        return [folder]
-    clips = [path for path in images.list_visible(folder) if _is_clip(path)]
-    if not clips:
-        raise InputError(
-            f"{folder}: no clips in this folder; put video files or folders of "
-            "frames there"
-        )
-    return clips
-
-
-def _is_clip(path: Path) -> bool:
-    if path.is_dir():
-        return bool(images.list_images(path))
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _open_folder(path: Path) -> Clip:
-    frame_paths = tuple(images.list_images(path))
-    if not frame_paths:
-        entries = images.list_visible(path)
-        what = "no images in this folder" if entries else "this folder is empty"
-        raise InputError(
-            f"{path}: {what}; it must hold the frames of one clip as "
-            f"{', '.join(s[1:] for s in images.IMAGE_SUFFIXES)}"
-        )
-    size = images.read_image(frame_paths[0]).shape[:2]
-    return Clip(path, size, num_frames=len(frame_paths), frame_paths=frame_paths)
-
-
-def _open_video(path: Path) -> Clip:
-    with open_container(path) as (container, stream):
-        fps, num_frames = frame_rate(stream), count_frames(container, stream)
-    for first in decode(path):
-        return Clip(path, to_rgb(first).shape[:2], fps, num_frames)
-    raise InputError(f"{path}: the video has no frames; is the file complete?")
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
@@ -295,7 +167,7 @@ def decode_stream(
                 monitor.add_refused(packet)
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
-                decodable.check_matrix(path, matrix_of(frame))
+                decodable.check_matrix(path, frame_rgb.matrix_of(frame))
                 monitor.add_frame(frame)
                 yield frame
             if is_last:
@@ -310,92 +182,3 @@ def decode_stream(
             "repair or cut the file"
         ) from None
     monitor.finish(_num_bytes(container))
-
-
-def side_data(frame: VideoFrame) -> dict[str, Any]:
-    """Return what a frame carries beside its picture, by FFmpeg's names.
-
-    Nothing if PyAV does not know one of the kinds, such as the EXIF of a JPEG.
-    """
-    try:
-        # frame.side_data would keep the frame alive: each would hold the other.
-        return {item.type.name: item for item in SideDataContainer(frame)}  # pyright: ignore
-    except ValueError:
-        return {}
-
-
-def orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """Return how to show a decoded frame, by its display matrix.
-
-    It takes (x, y), y pointing down, to (a x + c y, b x + d y), and is stored as
-    (a, b, u), (c, d, v), (x, y, w). Source: FFmpeg, libavutil/display.h.
-
-    Returns:
-        Quarter turns counterclockwise, 0 to 3, the nearest; and whether left and right
-        change places before.
-    """
-    matrix = side_data(frame).get("DISPLAYMATRIX")
-    if matrix is None:
-        return round(frame.rotation / 90) % 4, False
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
-    is_mirrored = a * d < b * c
-    # Where the x axis goes: it is (1, 0), or (-1, 0) once mirrored.
-    angle = math.atan2(b, -a) if is_mirrored else math.atan2(-b, a)
-    return round(angle / (math.pi / 2)) % 4, is_mirrored
-
-
-def to_rgb(
-    frame: VideoFrame, *, any_depth: bool = False, with_alpha: bool = False
-) -> np.ndarray:
-    """Convert a decoded frame to RGB, upright, [H, W, 3].
-
-    Args:
-        frame: A frame of :func:`decode`.
-        any_depth: Give a frame of more than 8 bits as uint16, on 0..65535; else all
-            are uint8.
-        with_alpha: Add the alpha, [H, W, 4]; the colors are not multiplied by it.
-    """
-    is_deep = any_depth and bit_depth(frame.format) > 8
-    matrix = matrix_of(frame)
-    if matrix is not None and yuv.is_known(matrix, frame.format):
-        dtype = np.uint16 if is_deep else np.uint8
-        image = yuv.read_frame(frame, matrix, range_of(frame), dtype)
-    else:
-        image = frame.to_ndarray(
-            format="rgb48le" if is_deep else "rgb24",
-            src_colorspace=matrix,
-            interpolation=SWSCALE_FLAGS,
-        )
-    if with_alpha:
-        image = np.dstack([image, alpha.read(frame, image.dtype)])
-    turns, is_mirrored = orientation(frame)
-    image = image[:, ::-1] if is_mirrored else image
-    return np.ascontiguousarray(np.rot90(image, turns))
-
-
-def range_of(frame: VideoFrame) -> ColorRange:
-    """Return the range of a frame's levels; untagged, gray is full and YUV limited."""
-    name, tag = frame.format.name, frame.color_range
-    if name.startswith("yuvj") or tag == ColorRange.JPEG:
-        return ColorRange.JPEG
-    is_gray = name.startswith(("gray", "ya"))
-    is_full = is_gray and tag != ColorRange.MPEG
-    return ColorRange.JPEG if is_full else ColorRange.MPEG
-
-
-def matrix_of(frame: VideoFrame) -> int | None:
-    """Return FFmpeg's number of a frame's YUV matrix; None if it is RGB."""
-    if frame.format.is_rgb:
-        return None
-    unusable = [_UNSPECIFIED_COLORSPACE]
-    if len(frame.format.components) < 3:
-        unusable.append(_RGB_COLORSPACE)  # the tag of gray and of palettes from PNG
-    if frame.colorspace not in unusable:
-        return int(frame.colorspace)
-    return guess_matrix(frame.height, frame.width)
-
-
-def guess_matrix(height: int, width: int) -> int:
-    """Return FFmpeg's number of the matrix that players take for an untagged file."""
-    is_hd = width >= 1280 or height > 576
-    return int(Colorspace.ITU709 if is_hd else Colorspace.SMPTE170M)

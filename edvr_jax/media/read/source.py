@@ -17,7 +17,15 @@ from av.video.stream import VideoStream
 
 from edvr_jax import progress
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import alpha, decode, images, traits, video_streams
+from edvr_jax.media.read import (
+    alpha,
+    clip_reader,
+    decode,
+    frame_rgb,
+    images,
+    traits,
+    video_streams,
+)
 from edvr_jax.media.read.colors import Colors
 from edvr_jax.media.read.timeline import Timeline, Trim
 from edvr_jax.media.read.truncation import COUNTABLE, DecodeMonitor, announced_frames
@@ -182,7 +190,9 @@ class Source:
         self.fps, self.time_base = fps, 1 / fps
         trim = self._trim
         last = None if trim.end is None else _ceil(trim.end * fps)
-        paths = decode.open_clip(self.path).frame_paths[_ceil(trim.start * fps) : last]
+        paths = clip_reader.open_clip(self.path).frame_paths[
+            _ceil(trim.start * fps) : last
+        ]
         paths = paths[: trim.max_frames]
         self.names = tuple(path.name for path in paths)
         self.num_frames = len(paths)
@@ -221,7 +231,7 @@ class Source:
                 is_first = False
             self.traits |= traits.find(frame)
             self.times.append(time)
-            yield decode.to_rgb(frame, any_depth=True, with_alpha=self.has_alpha)
+            yield frame_rgb.to_rgb(frame, any_depth=True, with_alpha=self.has_alpha)
             if len(self.times) == trim.max_frames:
                 return
 
@@ -358,15 +368,15 @@ class Source:
 
     def _read_tags(self, frame: VideoFrame) -> None:
         self.has_alpha = alpha.is_in(frame)
-        quarter_turns, _ = decode.orientation(frame)
+        quarter_turns, _ = frame_rgb.orientation(frame)
         if quarter_turns % 2:
             self.pixel_aspect = 1 / self.pixel_aspect
-        matrix = decode.matrix_of(frame)
+        matrix = frame_rgb.matrix_of(frame)
         if matrix is None:
             return
         self.colors = Colors(
             matrix=matrix,
-            range=int(decode.range_of(frame)),
+            range=int(frame_rgb.range_of(frame)),
             primaries=int(frame.color_primaries),
             transfer=int(frame.color_trc),
             hdr=traits.mastering(frame),

@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edvr_jax.media.read import decode
+from edvr_jax.media.read import frame_rgb
 
 INTERLACED, CAPTIONS, MASTERING = "interlaced", "captions", "mastering"
 RESIZED = "resized"  # some frames have another size than the first one
@@ -29,7 +29,7 @@ _NUM_SAMPLES = 8
 
 def find(frame: VideoFrame) -> set[str]:
     """Return what a frame carries: the constants above, or formats of dynamic HDR."""
-    found = {_KINDS[name] for name in decode.side_data(frame) if name in _KINDS}
+    found = {_KINDS[name] for name in frame_rgb.side_data(frame) if name in _KINDS}
     return found | ({INTERLACED} if frame.interlaced_frame else set())
 
 
@@ -39,7 +39,7 @@ def mastering(frame: VideoFrame) -> str:
     FFmpeg stores rational numbers, x and y of red, green, blue and white, then the
     least and the most light in cd/m2: libavutil/mastering_display_metadata.h.
     """
-    found, parts = decode.side_data(frame), []
+    found, parts = frame_rgb.side_data(frame), []
     display = found.get("MASTERING_DISPLAY_METADATA")
     if display is not None:
         numbers = np.frombuffer(display, np.int32)

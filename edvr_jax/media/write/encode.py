@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import alpha, yuv
 from edvr_jax.media.read.colors import Colors
-from edvr_jax.media.read.decode import guess_matrix
+from edvr_jax.media.read.frame_rgb import guess_matrix
 from edvr_jax.media.read.yuv import SWSCALE_FLAGS, bit_depth
 from edvr_jax.media.write.compression import x264_params
 from edvr_jax.media.write.containers import CONTAINERS, open_output

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.source import Source
 from tests import videos
 

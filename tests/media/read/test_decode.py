@@ -13,8 +13,8 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import decode, yuv
-from edvr_jax.media.read.decode import list_clips, open_clip
+from edvr_jax.media.read import decode, frame_rgb, yuv
+from edvr_jax.media.read.clip_reader import list_clips, open_clip
 from edvr_jax.media.read.images import natural_key
 from tests import videos
 from tests.videos import write_folder
@@ -121,10 +121,10 @@ def test_display_matrix_is_applied_as_ffmpeg_does(tmp_path, matrix, filters):
     write_video(path, make_frames(2), pix_fmt="yuv444p", display_matrix=matrix)
     frame = next(decode.decode(path))
     stored = yuv.read_frame(
-        frame, decode.matrix_of(frame), decode.range_of(frame), np.uint8
+        frame, frame_rgb.matrix_of(frame), frame_rgb.range_of(frame), np.uint8
     )
     expected = apply_filters(stored, filters)
-    np.testing.assert_array_equal(decode.to_rgb(frame), expected)
+    np.testing.assert_array_equal(frame_rgb.to_rgb(frame), expected)
     assert open_clip(path).size == expected.shape[:2]
 
 
@@ -133,7 +133,7 @@ def test_looking_at_the_orientation_does_not_keep_the_frame(tmp_path):
     write_video(path, make_frames(2), display_matrix=(0, 1, -1, 0))
     frame = next(decode.decode(path))
     before = sys.getrefcount(frame)
-    assert decode.orientation(frame) == (3, False)
+    assert frame_rgb.orientation(frame) == (3, False)
     assert sys.getrefcount(frame) == before
 
 
@@ -150,7 +150,10 @@ def test_rotation_of_pictures_with_exif(tmp_path):
         packet.stream, packet.pts, packet.dts = stream, 0, 0
         packet.time_base, packet.is_keyframe = Fraction(1, 25), True
         container.mux(packet)
-    assert decode.orientation(next(decode.decode(tmp_path / "clip.mkv"))) == (3, False)
+    assert frame_rgb.orientation(next(decode.decode(tmp_path / "clip.mkv"))) == (
+        3,
+        False,
+    )
     assert open_clip(tmp_path / "clip.mkv").size == (32, 24)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import decode
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.truncation import DecodeMonitor
 from tests import videos

@@ -11,7 +11,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from edvr_jax.media.read import alpha, decode, planes, yuv
+from edvr_jax.media.read import alpha, frame_rgb, planes, yuv
 from edvr_jax.media.read.colors import Colors
 from edvr_jax.media.write import encode
 
@@ -116,7 +116,7 @@ def test_reading_follows_the_formula(pix_fmt, matrix, is_full):
     bits = bits_of(pix_fmt)
     exact = formula(colors(pix_fmt), matrix, is_full=is_full, bits=bits)
     frame = make_frame(exact, pix_fmt, matrix, is_full=is_full)
-    rgb = decode.to_rgb(frame, any_depth=True)
+    rgb = frame_rgb.to_rgb(frame, any_depth=True)
     assert rgb.dtype == (np.uint8 if bits == 8 else np.uint16)
     patches = rgb.reshape(ROWS, SIDE, COLUMNS, SIDE, 3)[:, 4:-4, :, 4:-4]
     read = patches.mean((1, 3)) / np.iinfo(rgb.dtype).max
@@ -153,7 +153,7 @@ def test_reading_and_writing_keep_the_levels(pix_fmt, matrix, is_full):
     bits = bits_of(pix_fmt)
     exact = formula(colors(pix_fmt), matrix, is_full=is_full, bits=bits)
     frame = make_frame(exact, pix_fmt, matrix, is_full=is_full)
-    image = decode.to_rgb(frame, any_depth=True)
+    image = frame_rgb.to_rgb(frame, any_depth=True)
     chosen = Colors(matrix=matrix, range=2 if is_full else 1)
     written = middles(encode.to_yuv(yuv.to_frame(image), pix_fmt, chosen))
     for actual, wanted in zip(written, map(np.rint, exact), strict=False):
@@ -190,9 +190,9 @@ def test_gray_is_full_range_unless_it_is_tagged():
     """Which is what FFmpeg takes it for, and what its encoders then are told."""
     frame = VideoFrame(16, 16, "gray")
     planes.view(frame, 0)[:] = 235
-    assert decode.to_rgb(frame).max() == 235
+    assert frame_rgb.to_rgb(frame).max() == 235
     frame.color_range = ColorRange.MPEG
-    assert decode.to_rgb(frame).min() == 255
+    assert frame_rgb.to_rgb(frame).min() == 255
     limited = {"codec": "ffv1", "colors": Colors(range=1)}
     limited |= {"fps": Fraction(25), "time_base": Fraction(1, 25)}
     for pix_fmt, wanted in (("gray", 2), ("gray10le", 2), ("ya8", 2), ("yuv420p", 1)):
@@ -207,7 +207,7 @@ def test_png_without_chroma_is_not_taken_for_rgb(pix_fmt):
     """FFmpeg tags it so; the output would be YUV with the tag of RGB."""
     frame = VideoFrame(16, 16, pix_fmt)
     frame.colorspace = 0
-    assert decode.matrix_of(frame) == 5  # of a small picture: BT.601
+    assert frame_rgb.matrix_of(frame) == 5  # of a small picture: BT.601
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv444p", "nv12", "yuvj420p", "gray"])
@@ -221,7 +221,7 @@ def test_other_formats_keep_gray(pix_fmt):
     written = encode.to_yuv(frame, pix_fmt, chosen)
     written.colorspace = 1
     written.color_range = ColorRange.JPEG if is_full else ColorRange.MPEG
-    again = decode.to_rgb(written).astype(int)
+    again = frame_rgb.to_rgb(written).astype(int)
     assert np.abs(again - image).max() <= 2
 
 
@@ -264,7 +264,7 @@ def test_alpha_beside_the_colors(pix_fmt, opaque, error):
     for frame in frames:
         frame.colorspace, frame.color_range = 1, ColorRange.MPEG
     with_alpha, plain = (
-        decode.to_rgb(frame, any_depth=True, with_alpha=True) for frame in frames
+        frame_rgb.to_rgb(frame, any_depth=True, with_alpha=True) for frame in frames
     )
     assert [alpha.is_in(frame) for frame in frames] == [True, False]
     assert with_alpha.dtype == dtype

@@ -9,9 +9,9 @@ import pytest
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
-from edvr_jax.restore.source import Source
 
-from edvr_jax.media.read import planes, yuv
+from edvr_jax.media.read import decode, planes, yuv
+from edvr_jax.media.read.source import Source
 from edvr_jax.media.write import encode
 
 FPS = Fraction(25)

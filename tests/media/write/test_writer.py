@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.decode import open_clip
+from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.write.writer import open_writer
 
 FPS = Fraction(24000, 1001)
