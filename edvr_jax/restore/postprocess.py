@@ -42,7 +42,7 @@ def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         RGBA, [H, W, 4], of the image's type.
     """
-    alpha = images.fit(alpha, image.shape[:2], image.dtype)
+    alpha = images.to_dtype(images.resize(alpha, image.shape[:2]), image.dtype)
     return np.dstack([image, alpha])
 
 

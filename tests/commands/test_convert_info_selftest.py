@@ -138,5 +138,5 @@ def test_selftest_error_is_measured(monkeypatch):
         return config, params
 
     real = torch_files.from_torch
-    monkeypatch.setattr(selftest.convert, "from_torch", from_torch)
+    monkeypatch.setattr(selftest.torch_files, "from_torch", from_torch)
     assert selftest.max_error("highest") == pytest.approx(0.25, abs=1e-5)
