@@ -53,7 +53,9 @@ class Builder:
         if precision == "bfloat16":
             self.dtype = "bfloat16"
 
-    def build(self, name: cases.Name, is_tiny: bool, weights: str) -> tuple[Work, int]:
+    def build(
+        self, name: cases.Name, weights: str, *, is_tiny: bool
+    ) -> tuple[Work, int]:
         """Return a case's work and its number of warm-up runs."""
         case = cases.get(name, is_tiny=is_tiny)
         inputs = cases.draw_inputs(case)

@@ -89,9 +89,9 @@ def test_closed_output_and_unwritable_cache(tmp_path):
         assert len(done.stderr.splitlines()) == is_named
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_behind_the_output_is_one_line():
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = run("info", "edvr_s_x4", stdout=full)
     assert done.returncode == 2
     reason = os.strerror(errno.ENOSPC)

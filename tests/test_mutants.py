@@ -243,7 +243,7 @@ def damage_file(rng, path):
 def run_command(cli, *arguments):
     """Run a command in this process; its exit code must be that of bad input."""
     with (
-        open(os.devnull, "w") as nowhere,
+        Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

@@ -11,6 +11,7 @@ Every case runs in a process of its own, so that one's memory is not another's.
 import atexit
 import concurrent.futures
 import dataclasses
+import itertools
 import math
 import multiprocessing
 import tempfile
@@ -25,7 +26,7 @@ import numpy as np
 
 from edvr_jax.bench import throughput
 from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
-from edvr_jax.models import create_model
+from edvr_jax.models import cost, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.restore.restorer import restore_frames
@@ -284,8 +285,8 @@ def _window(
     restore = jax.jit(lambda params, frames: model.apply({"params": params}, frames))
     return _Work(
         f"{title}, a window of {config.num_frames}x{height}x{width}, x{config.scale}",
-        2 * params_lib.macs(config, height, width),
-        params_lib.feature_bytes(config, height, width),
+        2 * cost.macs(config, height, width),
+        cost.feature_bytes(config, height, width),
         lambda: restore(params, frames),
         items=1,
     )
@@ -295,8 +296,8 @@ def _stream(config: ModelConfig) -> _Work:
     height, width = _WINDOW_SIZE
     clip = _random_frames(_CLIP_FRAMES, height, width)
     params = _random_params(config)
-    flops = 2 * params_lib.macs(config, height, width, is_streaming=True)
-    moved = params_lib.feature_bytes(config, height, width, is_streaming=True)
+    flops = 2 * cost.macs(config, height, width, is_streaming=True)
+    moved = cost.feature_bytes(config, height, width, is_streaming=True)
     return _Work(
         f"EDVR-M, a clip of {_CLIP_FRAMES} frames of {height}x{width}, x{config.scale}",
         _CLIP_FRAMES * flops,
@@ -334,8 +335,8 @@ def _train_step(config: ModelConfig) -> _Work:
     # The forward pass and the gradients to the features and to the kernels.
     return _Work(
         f"EDVR-M, {count} windows of {config.num_frames}x{height}x{width}",
-        3 * 2 * count * params_lib.macs(config, height, width),
-        3 * count * params_lib.feature_bytes(config, height, width),
+        3 * 2 * count * cost.macs(config, height, width),
+        3 * count * cost.feature_bytes(config, height, width),
         run,
         items=count,
     )
@@ -351,8 +352,7 @@ def _data(case: CaseName) -> _Work:
     lq = "made" if case == "data_made" else "given"
     folder = tempfile.TemporaryDirectory(prefix="edvr_bench_")
     batches = throughput.open_pipeline(kind, Path(folder.name), lq=lq)
-    for _ in range(throughput.NUM_WARM_UP):
-        batch = next(batches)
+    *_, batch = itertools.islice(batches, throughput.NUM_WARM_UP)
     count = _BATCHES_PER_RUN * len(batch["gt"])
     moved = _BATCHES_PER_RUN * sum(array.nbytes for array in jax.tree.leaves(batch))
     atexit.register(folder.cleanup)

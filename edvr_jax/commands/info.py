@@ -9,6 +9,7 @@ import tyro
 from edvr_jax import weights
 from edvr_jax.config import CascadeConfig, ModelConfig
 from edvr_jax.errors import InputError
+from edvr_jax.models import cost
 from edvr_jax.models import params as params_lib
 
 
@@ -54,8 +55,8 @@ class Info:
 def _describe(title: str, config: ModelConfig, height: int, width: int) -> list[str]:
     """Configuration and cost of one network, one line each."""
     scale = config.output_scale
-    window = params_lib.macs(config, height, width)
-    clip = params_lib.macs(config, height, width, is_streaming=True)
+    window = cost.macs(config, height, width)
+    clip = cost.macs(config, height, width, is_streaming=True)
     lines = [
         f"{title}: {config.num_frames} frames of {height}x{width} -> "
         f"{height * scale}x{width * scale}",

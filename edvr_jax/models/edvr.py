@@ -5,7 +5,7 @@ XPixelGroup/BasicSR, basicsr/archs/edvr_arch.py at 323cc143, and, for ``hr_in``
 without PreDeblur, against the official repository's EDVR_arch.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 import flax.linen as nn
@@ -40,7 +40,16 @@ class WindowNetwork(nn.Module):
 
         @overload
         def apply(
-            self, variables: Mapping[str, Any], *args: Any, **options: Any
+            self,
+            variables: Mapping[str, Any],
+            *args: Any,
+            method: str | Callable[..., Any],
+            **options: Any,
+        ) -> Any: ...
+
+        @overload
+        def apply(
+            self, variables: Mapping[str, Any], frames: ArrayLike, **options: Any
         ) -> Any: ...
 
         def apply(self, *args: Any, **options: Any) -> Any:

@@ -4,6 +4,14 @@ The image is padded with a border of zeros and every position is clamped onto
 that border, so no index ever leaves the image and no validity masks are needed:
 a sample beyond the border reads zeros, a sample within one pixel of the border
 is interpolated with them. ``torchvision.ops.deform_conv2d`` does the same.
+
+The words used here and in ``deform_conv.py``:
+
+- table: the bordered image as a matrix, one row for each pixel and deformable group;
+- corner offsets: distances in rows from a sample's top left pixel to its four pixels;
+- samples: where the taps of the output positions read, and their weights;
+- columns: the samples of all taps side by side, which the kernel is multiplied with;
+- grid: the positions of the taps before they are displaced.
 """
 
 import functools
@@ -44,8 +52,8 @@ def make_table(x, deformable_groups):
     """
     padded = jnp.pad(x, ((0, 0), _BORDER, _BORDER, (0, 0)))
     below = padded.shape[2] * deformable_groups
-    steps = (0, deformable_groups, below, below + deformable_groups)
-    return padded.reshape(-1, x.shape[3] // deformable_groups), steps
+    corner_offsets = (0, deformable_groups, below, below + deformable_groups)
+    return padded.reshape(-1, x.shape[3] // deformable_groups), corner_offsets
 
 
 def is_known(*sizes):
@@ -79,18 +87,18 @@ class Samples(NamedTuple):
     one axis, since XLA's CPU backend is slow with short ones.
     """
 
-    index: jax.Array  # of the top left corner in the table
+    row: jax.Array  # of the table, where the top left corner is
     fy: jax.Array  # distance down from the top left corner, in [0, 1)
     fx: jax.Array
     mask: jax.Array
 
-    def corners(self, table, steps):
+    def corners(self, table, corner_offsets):
         """Read the four corners, each [..., K*G, C/G]."""
         return [
-            table.at[self.index + step].get(
+            table.at[self.row + distance].get(
                 mode="promise_in_bounds", wrap_negative_indices=False
             )
-            for step in steps
+            for distance in corner_offsets
         ]
 
     def weights(self):
@@ -121,7 +129,7 @@ class Samples(NamedTuple):
                 product.reshape(-1, groups * channels),
                 group_sum,
                 precision=lax.Precision.HIGHEST,
-            ).reshape(self.index.shape)
+            ).reshape(self.row.shape)
             for product in products
         ]
         top_left, top_right, bottom_left, bottom_right = dots
@@ -151,7 +159,7 @@ def locate(x, offset, mask, grid):
     pixel = row * (width + sum(_BORDER)) + x0.astype(jnp.int32) + _BORDER[0]
     group = np.tile(np.arange(groups), math.prod(grid.taps)).reshape(1, 1, 1, -1)
     samples = Samples(
-        index=pixel * groups + group,
+        row=pixel * groups + group,
         fy=y - y0,
         fx=x_position - x0,
         mask=by_tap(mask.astype(dtype)),

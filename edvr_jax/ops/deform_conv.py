@@ -31,7 +31,7 @@ _COLUMNS_BYTES_CPU = 2**20
 _COLUMNS_BYTES_ACCELERATOR = 2**29
 
 
-def deform_conv2d(
+def deform_conv2d(  # noqa: PLR0913
     x: ArrayLike,
     offset: ArrayLike,
     mask: ArrayLike,
@@ -204,12 +204,12 @@ _deform_conv.defvjp(_deform_conv_fwd, _deform_conv_bwd)
 
 
 def _convolve(x, offset, mask, kernel, *, options):
-    table, steps = bilinear.make_table(x, offset.shape[3])
+    table, corner_offsets = bilinear.make_table(x, offset.shape[3])
     samples, _ = bilinear.locate(x, offset, mask, options.grid)
     kernel = kernel.astype(x.dtype)
 
     def convolve_rows(samples):
-        columns = samples.interpolate(samples.corners(table, steps))
+        columns = samples.interpolate(samples.corners(table, corner_offsets))
         return _contract(columns, kernel, options.groups)
 
     split = _RowSplit(x, offset, options)
@@ -219,14 +219,14 @@ def _convolve(x, offset, mask, kernel, *, options):
 
 def _gradients(x, offset, mask, kernel, cotangent, *, options):
     """Gradients to x, offset, mask and kernel, summed in float32 at least."""
-    table, steps = bilinear.make_table(x, offset.shape[3])
+    table, corner_offsets = bilinear.make_table(x, offset.shape[3])
     samples, inside = bilinear.locate(x, offset, mask, options.grid)
     accumulation_dtype = np.promote_types(x.dtype, jnp.float32)
 
     def add_rows(sums, rows):
         grad_table, grad_kernel = sums
         samples, cotangent = rows
-        corners = samples.corners(table, steps)
+        corners = samples.corners(table, corner_offsets)
         _, contract_vjp = jax.vjp(
             lambda columns, kernel: _contract(columns, kernel, options.groups),
             samples.interpolate(corners),
@@ -234,8 +234,8 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
         )
         grad_columns, grad_kernel_rows = contract_vjp(cotangent)
         grad_columns = grad_columns.astype(accumulation_dtype)
-        for step, weight in zip(steps, samples.weights(), strict=True):
-            grad_table = grad_table.at[samples.index + step].add(
+        for distance, weight in zip(corner_offsets, samples.weights(), strict=True):
+            grad_table = grad_table.at[samples.row + distance].add(
                 grad_columns * (weight * samples.mask)[..., None],
                 mode="promise_in_bounds",
                 wrap_negative_indices=False,

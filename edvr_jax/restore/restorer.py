@@ -30,7 +30,7 @@ _FLIPS = ((), (1,), (0,), (0, 1))
 _DTYPES = ("float32", "uint8", "uint16")
 
 
-def restore_frames(
+def restore_frames(  # noqa: PLR0913
     config: NetworkConfig,
     params: Any,
     frames: Iterable[ArrayLike],

@@ -6,7 +6,7 @@ import numpy as np
 from edvr_jax import config as config_lib
 from edvr_jax.config import CascadeConfig, Config, Phase
 from edvr_jax.data.windows import flow_pixel
-from edvr_jax.models import create_model
+from edvr_jax.models import cost, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import optim, parallel
 from edvr_jax.train.reporter import Log
@@ -39,14 +39,12 @@ def _macs(config: Config) -> dict[str, int]:
     """Count the operations of one window of the training size, forward."""
     size = config.data.gt_crop // config.model.output_scale
     if not isinstance(config.model, CascadeConfig):
-        return {"forward, per window": params_lib.macs(config.model, size, size)}
+        return {"forward, per window": cost.macs(config.model, size, size)}
     stage1, stage2 = config.model.stage1, config.model.stage2
     return {
-        "stage 1 forward, per window": params_lib.macs(
-            stage1, size, size, is_streaming=True
-        )
+        "stage 1 forward, per window": cost.macs(stage1, size, size, is_streaming=True)
         * stage2.num_frames,
-        "stage 2 forward, per window": params_lib.macs(
+        "stage 2 forward, per window": cost.macs(
             stage2, config.data.gt_crop, config.data.gt_crop
         ),
     }

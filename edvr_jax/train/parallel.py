@@ -273,7 +273,7 @@ def wait_for_all(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def all_agree(is_right: bool) -> bool:
+def all_agree(is_right: bool) -> bool:  # noqa: FBT001
     """Return whether something holds in every process; each must call this."""
     if not is_job():
         return is_right
@@ -311,5 +311,6 @@ def reached_preemption(step: int) -> bool:
         return False
     following, _asked.step = _asked.step + 1, step
     numbers = [step] if step == following else [following, step]
-    # No short cut: every number must be asked.
-    return any([multihost_utils.reached_preemption_sync_point(n) for n in numbers])
+    # Without a short cut: every number must be queried.
+    reached = [multihost_utils.reached_preemption_sync_point(n) for n in numbers]
+    return any(reached)

@@ -1,7 +1,6 @@
 """``edvr restore`` on tiny clips with a tiny network, and on everything unreadable."""
 
 import contextlib
-import os
 import re
 from fractions import Fraction
 
@@ -193,7 +192,7 @@ def test_video_is_not_its_own_output(tmp_path, tiny):
     source = tmp_path / "in.mp4"
     with open_writer(source, FPS) as writer:
         writer.write(make_frames(1)[0])
-    os.symlink(source, tmp_path / "link.mp4")
+    (tmp_path / "link.mp4").symlink_to(source)
     with pytest.raises(InputError, match="the output is the input"):
         run(source, tmp_path / "link.mp4", tiny, overwrite=True)
 
@@ -214,8 +213,7 @@ def test_bad_weights(tmp_path, tiny, name, content):
     source = write_folder(tmp_path / "in", make_frames(1))
     path = tmp_path / name if "." in name else name
     if content == b"half":
-        with open(tiny, "rb") as file:
-            content = file.read()[:5000]
+        content = tiny.read_bytes()[:5000]
     if content:
         path.write_bytes(content)
     with pytest.raises(InputError, match=name) as caught:

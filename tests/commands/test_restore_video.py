@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -339,7 +340,7 @@ def test_full_disk(tmp_path, same):
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
 def test_output_that_cannot_be_written(tmp_path, same):
     source = tmp_path / "in.mp4"
     videos.write_film(source, videos.moving_bars(3), with_sound=False)

@@ -1,8 +1,5 @@
 """Clips decoded into the cache: content, reuse, budget, cuts."""
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -121,4 +118,4 @@ def test_find_cuts(differences, cuts):
 def test_names_with_folders_stay_in_the_cache(folder, tmp_path):
     store = FrameStore(tmp_path / "cache", DataConfig(gt_downscale=2))
     store.open("00001/0001", folder)
-    assert {Path(p).suffix for p in os.listdir(tmp_path / "cache")} == {".npy", ".json"}
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".npy", ".json"}

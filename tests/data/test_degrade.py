@@ -148,7 +148,15 @@ def test_web_of_clean_windows_is_bicubic(frames):
 @pytest.mark.parametrize("num_lead", [0, 3])
 def test_web_keeps_order_and_place(frames, kernel, num_lead, monkeypatch):
     """At the best quality a window is its bicubic one but for the other kernel."""
-    settings = web.WebSettings(False, 0.0, kernel, 0.0, "h264", 5, num_lead)
+    settings = web.WebSettings(
+        is_clean=False,
+        blur_sigma=0.0,
+        kernel=kernel,
+        noise_sigma=0.0,
+        codec="h264",
+        crf=5,
+        num_lead=num_lead,
+    )
     monkeypatch.setattr(web, "draw_settings", lambda rng, ranges: settings)
     degraded = degrade.degrade_window(
         frames[:5, None], config("web"), scale=2, rng=rng()

@@ -87,7 +87,9 @@ def labelled_clip(num_frames, height, width, label=0):
     return np.stack([t, y, x], axis=-1).astype(np.uint8)
 
 
-@pytest.mark.parametrize("flip", [Flip(), Flip(True, False, True), Flip(False, True)])
+@pytest.mark.parametrize(
+    "flip", [Flip(), Flip(vertical=True, transpose=True), Flip(horizontal=True)]
+)
 @pytest.mark.parametrize("corner", [(0, 0), (12, 24), (24, 36)])
 @pytest.mark.parametrize(
     ("track", "scale"), [("sr", 2), ("sr", 3), ("sr", 4), ("sr_bd", 4), ("sr_blur", 2)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edvr_jax.config import ModelConfig
-from edvr_jax.models import create_model
+from edvr_jax.models import cost, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import torch_files
 
@@ -132,20 +132,18 @@ def test_macs(config, size, giga_macs):
     # reference's half runs once instead of five times.
     pixels = 180 * 320 * (1 + 1 + 1 / 4 + 1 / 16)
     saved = 4 * 9 * config.num_features**2 * pixels
-    actual = params_lib.macs(config, *size)
+    actual = cost.macs(config, *size)
     assert (actual + saved) / 1e9 == pytest.approx(giga_macs, abs=0.05)
 
 
 def test_macs_of_a_stream_compute_each_frame_once():
     config = ModelConfig()
-    window = params_lib.macs(config, 180, 320)
-    stream = params_lib.macs(config, 180, 320, is_streaming=True)
+    window = cost.macs(config, 180, 320)
+    stream = cost.macs(config, 180, 320, is_streaming=True)
     # 5 frames' extraction is 113.3 G of M's window.
     assert (window - stream) / 1e9 == pytest.approx(113.3 * 4 / 5, abs=0.05)
     single = ModelConfig(num_frames=1)
-    assert params_lib.macs(single, 64, 64) == params_lib.macs(
-        single, 64, 64, is_streaming=True
-    )
+    assert cost.macs(single, 64, 64) == cost.macs(single, 64, 64, is_streaming=True)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
@@ -157,5 +155,5 @@ def test_macs_of_every_scale_equal_hand_count(scale):
     fewer = ModelConfig(
         scale=1, num_features=8, deformable_groups=2, num_reconstruct_blocks=10
     )
-    base = params_lib.macs(fewer, 16, 16) - (8 * 64 + 64 * 3) * 9 * 256
-    assert params_lib.macs(config, 16, 16) == base + (tail + hr) * 256
+    base = cost.macs(fewer, 16, 16) - (8 * 64 + 64 * 3) * 9 * 256
+    assert cost.macs(config, 16, 16) == base + (tail + hr) * 256

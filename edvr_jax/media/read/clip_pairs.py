@@ -61,13 +61,13 @@ def match_clips(
         InputError: if a clip has no partner, or the frames of two folders are named
             alike but are not the same ones.
     """
-    couples = _match_names(gt, other, names, is_exact)
+    couples = _match_names(gt, other, names, is_exact=is_exact)
     check_frame_names(couples)
     return couples
 
 
 def _match_names(
-    gt: Path, other: Path, names: Sequence[str], is_exact: bool
+    gt: Path, other: Path, names: Sequence[str], *, is_exact: bool
 ) -> list[tuple[Path, Path]]:
     chosen = {clip_name(path): path for path in select_clips(gt, names)}
     partners = _clips_by_name(other)

@@ -146,7 +146,7 @@ def to_rgb(
     Returns:
         RGB, [H, W, 3], rounded.
     """
-    forward, offset = _transform(matrix, is_full, bits)
+    forward, offset = _transform(matrix, bits, is_full=is_full)
     inverse = np.linalg.inv(forward) * np.iinfo(dtype).max
     affine = np.column_stack([inverse * 2 ** (16 - word_bits), -inverse @ offset])
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
@@ -169,7 +169,7 @@ def from_rgb(
         Y, U and V, [H, W, 3] uint8 or uint16, in the upper ``bits`` bits of the words
         and with fractions of a level below, rounded.
     """
-    forward, offset = _transform(matrix, is_full, bits)
+    forward, offset = _transform(matrix, bits, is_full=is_full)
     affine = np.column_stack([forward / np.iinfo(image.dtype).max, offset])
     affine /= 2 ** (16 - word_bits)
     pixels = cv2.transform(image.astype(np.float32), affine.astype(np.float32))
@@ -228,7 +228,9 @@ def _resample(
     )
 
 
-def _transform(matrix: int, is_full: bool, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def _transform(
+    matrix: int, bits: int, *, is_full: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """RGB in [0, 1] to YUV in 16 bits: a 3x3 matrix, and what is added."""
     red, blue = _LUMA[matrix]
     luma = np.array([red, 1 - red - blue, blue])
