@@ -4,16 +4,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check \
+  --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint lock clean
 
 help:
 	@echo "make demo   install into $(VENV) and restore a bundled clip"
 	@echo "make test   install into $(VENV) and run the tests"
-	@echo "make lint   ruff and pyright"
+	@echo "make lint   ruff, pyright, the rules of imports, spelling"
+	@echo "make lock   write constraints.txt anew"
 	@echo "make clean  delete $(VENV) and the caches"
 
 demo: $(VENV)/.installed
@@ -27,6 +29,13 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/codespell -D - -D tools/words.txt
+
+lock: $(VENV)/.installed-dev
+	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --universal \
+	  --python-version 3.11 --quiet --no-annotate --upgrade \
+	  --custom-compile-command "make lock" --output-file constraints.txt
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache
@@ -40,12 +49,12 @@ $(VENV)/.created:
 	    "module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.created pyproject.toml
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing edvr-jax into $(VENV) (a few minutes the first time)"
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing edvr-jax and the development tools into $(VENV) (a few minutes)"
 	@$(PIP) --editable '.[data,dev]'
 	@touch $@ $(VENV)/.installed

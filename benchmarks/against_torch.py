@@ -63,7 +63,7 @@ class AgainstTorch:
     """Time edvr_jax against PyTorch on the same work.
 
     Prints a line per case: median seconds and quartiles of both, the ratio of the
-    medians and the median ratio of neighbouring runs, the most memory each process
+    medians and the median ratio of neighboring runs, the most memory each process
     held (in brackets: after importing its framework) and JAX's compile time. There is
     no ratio, and the exit code is 1, where the outputs differ. Use `taskset` for
     fewer threads.

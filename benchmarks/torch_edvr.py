@@ -80,7 +80,7 @@ def leaky_relu(x):
 
 
 def enlarge(x, factor=2):
-    """Bilinear enlargement with half-pixel centres."""
+    """Bilinear enlargement with half-pixel centers."""
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -297,7 +297,7 @@ class EDVR(nn.Module):
         self.conv_last = conv(64, 3)
 
     def forward(self, frames):
-        """Restore the centre frames of windows, [N, T, 3, H, W] to [N, 3, sH, sW]."""
+        """Restore the center frames of windows, [N, T, 3, H, W] to [N, 3, sH, sW]."""
         n, t = frames.shape[:2]
         l1 = self.feature_extraction(self._stem(frames.flatten(0, 1)))
         l2 = leaky_relu(self.conv_l2_2(leaky_relu(self.conv_l2_1(l1))))
@@ -323,7 +323,7 @@ class EDVR(nn.Module):
         return leaky_relu(self.conv_first(x))
 
     def _reference(self, level, n, t):
-        """Repeat the centre frame's features for every frame of its window."""
+        """Repeat the center frame's features for every frame of its window."""
         level = level.unflatten(0, (n, t))
         return level[:, self.center : self.center + 1].expand_as(level).flatten(0, 1)
 

@@ -424,7 +424,7 @@ class DataConfig(_Settings):
             bicubic); 2 hides the compression of web video.
         max_frames_per_clip: Read at most this many frames of each clip.
         split_scenes: Look for cuts; no window reaches over one.
-        intervals: Distances in frames between neighbours of a window; drawn at
+        intervals: Distances in frames between neighbors of a window; drawn at
             random from those that fit into the scene.
         random_reverse: Turn the order of a window's frames with probability 1/2.
         gt_crop: Side of the ground-truth crop, in pixels.

@@ -1,6 +1,6 @@
-"""Artefacts of jax.export: a network as one file that runs without its code.
+"""Artifacts of jax.export: a network as one file that runs without its code.
 
-An artefact is a zip file: for each network the two halves of a stream as StableHLO
+An artifact is a zip file: for each network the two halves of a stream as StableHLO
 (``jax.export``) for frames of any size and for one or more of CPU, CUDA and TPU, its
 parameters (safetensors), and ``manifest.json`` with the configurations, the platforms
 and the versions that made it. The same network and versions give the same bytes. Its
@@ -52,13 +52,13 @@ def save(
     *,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Write an artefact, whole or not at all.
+    """Write an artifact, whole or not at all.
 
     Args:
         path: The file.
         config: Architecture of the network, or of the two of a cascade.
         params: Its parameters.
-        platforms: Where it shall run, one or more of ``PLATFORMS``.
+        platforms: Platforms that it is to run on, one or more of ``PLATFORMS``.
 
     Raises:
         InputError: if the parameters do not fit the configuration, or the file cannot
@@ -141,7 +141,7 @@ def _no_paths() -> Iterator[None]:
 
 
 def load(path: str | Path) -> tuple[list[Network], str]:
-    """Load an artefact for :class:`edvr_jax.restore.restorer.Restorer`.
+    """Load an artifact for :class:`edvr_jax.restore.restorer.Restorer`.
 
     Args:
         path: A file of :func:`save`.
@@ -183,12 +183,12 @@ def _load_networks(file: IO[bytes], path: Path, platform: str) -> list[Network]:
     # A damaged file can fail in any way, in four libraries.
     except Exception as error:
         raise InputError(
-            f"{path}: not an artefact of edvr export, or damaged; export it again"
+            f"{path}: not an artifact of edvr export, or damaged; export it again"
         ) from error
 
 
 def _cannot_run(path: Path, manifest: Mapping[str, Any], reason: str) -> InputError:
-    """Make the error for an artefact of other versions."""
+    """Make the error for an artifact of other versions."""
     made, here = (
         ", ".join(f"{name} {version}" for name, version in found.items())
         for found in (manifest["versions"], versions())

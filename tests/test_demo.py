@@ -1,4 +1,4 @@
-"""The demo's table, picture and video, with a network that has learnt nothing."""
+"""The demo's table, picture and video, with a network that has learned nothing."""
 
 import cv2
 import jax

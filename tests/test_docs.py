@@ -11,6 +11,7 @@ from edvr_jax import cli, weights
 from edvr_jax.config import ModelConfig
 from edvr_jax.ops import resize_bilinear
 from tests import typed_user
+from tools import draw_network
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [
@@ -105,3 +106,8 @@ def test_typed_program_runs(tmp_path, random_params, tiny_config):
 def test_changelog_has_the_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_figure_of_the_network_is_that_of_the_code():
+    stored = (ROOT / "docs/images/network.svg").read_text("utf-8")
+    assert stored == draw_network.draw()

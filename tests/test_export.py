@@ -1,4 +1,4 @@
-"""Artefacts restore what their networks do; all other files are refused in one line."""
+"""Artifacts restore what their networks do; all other files are refused in one line."""
 
 import dataclasses
 import functools
@@ -45,7 +45,7 @@ def network(tiny_config, random_params):
 
 @pytest.fixture(scope="module")
 def artifact(network, tmp_path_factory):
-    """Function from the name of a network to its artefact, which is made once."""
+    """Function from the name of a network to its artifact, which is made once."""
     folder = tmp_path_factory.mktemp("artifacts")
 
     @functools.cache
@@ -149,7 +149,7 @@ def test_other_platform_is_refused(network, tmp_path):
 
 @pytest.fixture
 def rewrite(artifact, tmp_path):
-    """Function that copies an artefact and changes entries of it; None leaves one out.
+    """Function that copies an artifact and changes entries of it; None leaves one out.
 
     An entry is given as its new bytes, or a function from the old ones to them.
     """
@@ -217,7 +217,7 @@ def test_other_versions_are_named(rewrite, changes, reason):
     )
 
 
-def test_artefacts_of_other_versions_run_if_they_can(rewrite):
+def test_artifacts_of_other_versions_run_if_they_can(rewrite):
     networks, _ = export.load(rewrite({MANIFEST: of_another_version()}))
     assert len(networks) == 1
 
@@ -226,7 +226,7 @@ def check_damaged(path):
     with pytest.raises(InputError) as caught:
         export.load(path)
     assert str(caught.value) == (
-        f"{path}: not an artefact of edvr export, or damaged; export it again"
+        f"{path}: not an artifact of edvr export, or damaged; export it again"
     )
 
 

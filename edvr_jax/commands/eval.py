@@ -21,7 +21,7 @@ class Eval:
     """Measure PSNR and SSIM of a network on ground-truth clips, beside bicubic.
 
     Each clip is shrunk by MATLAB bicubic, rounded to 8 bit, restored, and compared
-    with the original on luma (y) and colour (rgb). A clip's score is the mean over
+    with the original on luma (y) and color (rgb). A clip's score is the mean over
     its frames, the total the mean over clips.
 
     Attributes:

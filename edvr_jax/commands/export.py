@@ -16,7 +16,7 @@ from edvr_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a network as an artefact of jax.export, for frames of any size.
+    """Write a network as an artifact of jax.export, for frames of any size.
 
     `edvr restore --artifact OUT` runs it. It holds the network's programs (StableHLO),
     parameters and configuration, and the versions it was made with; JAX promises to
@@ -25,7 +25,7 @@ class Export:
     Attributes:
         weights: Name of weights that ship, or a .safetensors or .pth file.
         output: File to write.
-        platforms: Where it shall run.
+        platforms: Platforms that it is to run on.
         precision: Computation type.
         overwrite: Replace an existing file.
     """
@@ -37,7 +37,7 @@ class Export:
     overwrite: bool = False
 
     def run(self) -> int | None:
-        """Write the artefact and say how large it is."""
+        """Write the artifact and say how large it is."""
         output.check_new(self.output, overwrite=self.overwrite)
         check_other(Path(self.weights), self.output)
         if not self.platforms:

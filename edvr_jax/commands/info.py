@@ -40,7 +40,7 @@ class Info:
             f"weights     {self.weights} ({metadata.layout})",
             f"parameters  {params_lib.count(config):,}",
             f"origin      {metadata.origin or 'not stated in the file'}",
-            f"licence     {metadata.license or 'not stated in the file'}",
+            f"license     {metadata.license or 'not stated in the file'}",
         ]
         if isinstance(config, CascadeConfig):
             height, width = self.height, self.width

@@ -28,7 +28,7 @@ class Metrics:
         gt: Ground truth: a folder of clips, a folder of frames, or a video.
         pred: Restored clips: likewise. Clips belong together by name, frames by
             their order.
-        channel: rgb: all colours alike; y: BT.601 studio-range luma.
+        channel: rgb: all colors alike; y: BT.601 studio-range luma.
         crop: Pixels left out at each side of a frame.
         json: Write protocol, per-frame, per-clip and mean scores to this file.
     """

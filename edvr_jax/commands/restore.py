@@ -216,7 +216,7 @@ class Restore:
             "output": outputs,
             "weights": [Path(name) for name in self.weights],
             "second stage": [Path(self.stage2)] if self.stage2 else [],
-            "artefact": [self.artifact] if self.artifact else [],
+            "artifact": [self.artifact] if self.artifact else [],
         }
         check_report(self.report, places, overwrite=self.overwrite)
         if not (is_pipe(self.output) or self.overwrite):

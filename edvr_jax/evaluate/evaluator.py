@@ -224,7 +224,7 @@ def pair_frames(
 
 
 def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
-    """Compute PSNR and SSIM of an RGB image, on its luma and on its colours."""
+    """Compute PSNR and SSIM of an RGB image, on its luma and on its colors."""
     return {
         f"{metric.__name__}_{channel}": metric(
             truth, image, crop_border=crop_border, channel=channel

@@ -369,5 +369,5 @@ def test_artifact_restores_what_its_network_does(tmp_path, save_network, capsys)
     a, b = (np.stack(list(open_clip(tmp_path / name))).astype(int) for name in "ab")
     assert np.abs(a - b).max() <= 1
     (tmp_path / "no.edvr").write_bytes(b"PK no")
-    with pytest.raises(InputError, match=r"no\.edvr: not an artefact of edvr export"):
+    with pytest.raises(InputError, match=r"no\.edvr: not an artifact of edvr export"):
         Restore(source, tmp_path / "c", artifact=tmp_path / "no.edvr").run()

@@ -87,8 +87,8 @@ def test_crop_leaves_out_the_border(pair):
 
 
 def test_luma_of_known_colours():
-    colours = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0]], np.uint8)
-    luma = rgb_to_y(colours)
+    colors = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0]], np.uint8)
+    luma = rgb_to_y(colors)
     assert luma.dtype == np.float64
     assert luma.shape == (3, 1)
     np.testing.assert_allclose(luma[:, 0], [16, 235, 81.481], atol=2e-5)
