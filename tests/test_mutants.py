@@ -157,7 +157,7 @@ def read_images(rng, base, work):
     reads = (
         images.read_size,
         images.read_image,
-        lambda path: images.read_image(path, any_depth=True),
+        lambda path: images.read_image(path, keep_bit_depth=True),
         lambda path: images.check_all([path]),
     )
     reads[rng.integers(0, len(reads))](path)

@@ -54,17 +54,17 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
 
 
 def to_rgb(
-    frame: VideoFrame, *, any_depth: bool = False, with_alpha: bool = False
+    frame: VideoFrame, *, keep_bit_depth: bool = False, with_alpha: bool = False
 ) -> np.ndarray:
     """Convert a decoded frame to RGB, upright, [H, W, 3].
 
     Args:
         frame: A frame of :func:`edvr_jax.media.read.decode.decode`.
-        any_depth: Give a frame of more than 8 bits as uint16, on 0..65535; else all
-            are uint8.
+        keep_bit_depth: Return a frame of more than 8 bits as uint16, 0 to 65535; else
+            every frame is uint8.
         with_alpha: Add the alpha, [H, W, 4]; the colors are not multiplied by it.
     """
-    is_deep = any_depth and bit_depth(frame.format) > 8
+    is_deep = keep_bit_depth and bit_depth(frame.format) > 8
     matrix = matrix_of(frame)
     if matrix is not None and yuv.is_known(matrix, frame.format):
         dtype = np.uint16 if is_deep else np.uint8

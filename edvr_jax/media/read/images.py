@@ -88,13 +88,13 @@ def has_alpha(path: Path) -> bool:
 
 
 def read_image(
-    path: Path, *, any_depth: bool = False, with_alpha: bool = False
+    path: Path, *, keep_bit_depth: bool = False, with_alpha: bool = False
 ) -> np.ndarray:
     """Read one image as RGB, [H, W, 3].
 
     Args:
         path: The image file.
-        any_depth: Give an image of 16 bits as uint16; else all are uint8.
+        keep_bit_depth: Give an image of 16 bits as uint16; else all are uint8.
         with_alpha: See :func:`decode_image`.
 
     Raises:
@@ -103,7 +103,9 @@ def read_image(
     """
     with files.report_unreadable(path):
         data = path.read_bytes()
-    image = decode_image(data, path, any_depth=any_depth, with_alpha=with_alpha)
+    image = decode_image(
+        data, path, keep_bit_depth=keep_bit_depth, with_alpha=with_alpha
+    )
     if path.suffix.lower() in (".png", ".webp"):  # a second page of TIFF is a thumbnail
         _check_single(path)
     return image
@@ -113,7 +115,7 @@ def decode_image(
     data: bytes,
     name: str | Path,
     *,
-    any_depth: bool = False,
+    keep_bit_depth: bool = False,
     with_alpha: bool = False,
 ) -> np.ndarray:
     """Decode the bytes of an image file as RGB, [H, W, 3].
@@ -121,7 +123,7 @@ def decode_image(
     Args:
         data: Content of the file.
         name: The file's name in the message.
-        any_depth: Give an image of 16 bits as uint16; else all are uint8.
+        keep_bit_depth: Give an image of 16 bits as uint16; else all are uint8.
         with_alpha: Add the alpha, [H, W, 4], opaque for an image without one; the
             colors are not multiplied by it.
 
@@ -129,7 +131,7 @@ def decode_image(
         InputError: if it is no complete image, or has pixels that are neither of 8 nor
             of 16 bits.
     """
-    order = cv2.IMREAD_COLOR if any_depth else cv2.IMREAD_COLOR_RGB
+    order = cv2.IMREAD_COLOR if keep_bit_depth else cv2.IMREAD_COLOR_RGB
     image = _decode(data, order | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"{name}: not a complete image with 8 or 16 bits; replace it")
@@ -138,7 +140,7 @@ def decode_image(
             f"{name}: its pixels are {image.dtype}; save this frame with 8 or 16 bits "
             "for each of red, green and blue"
         )
-    if any_depth:
+    if keep_bit_depth:
         # Asked for RGB, OpenCV 5.0 does not set the pixels of a TIFF of 16 bits.
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     elif image.dtype == np.uint16:
@@ -211,7 +213,7 @@ def check_all(paths: Sequence[Path]) -> None:
         return
 
     def measure(path: Path) -> tuple[tuple[int, ...], np.dtype]:
-        image = read_image(path, any_depth=True)
+        image = read_image(path, keep_bit_depth=True)
         return image.shape, image.dtype
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # large frames take memory

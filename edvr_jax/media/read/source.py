@@ -199,7 +199,9 @@ class Source:
         self.has_alpha = any(images.has_alpha(path) for path in paths)
         for index, path in enumerate(paths):
             self.times.append(index)
-            yield images.read_image(path, any_depth=True, with_alpha=self.has_alpha)
+            yield images.read_image(
+                path, keep_bit_depth=True, with_alpha=self.has_alpha
+            )
 
     def _open_video(self, pipe: BinaryIO | None) -> Iterator[np.ndarray]:
         container, stream = self._exit.enter_context(
@@ -231,7 +233,9 @@ class Source:
                 is_first = False
             self.traits |= traits.find(frame)
             self.times.append(time)
-            yield frame_rgb.to_rgb(frame, any_depth=True, with_alpha=self.has_alpha)
+            yield frame_rgb.to_rgb(
+                frame, keep_bit_depth=True, with_alpha=self.has_alpha
+            )
             if len(self.times) == trim.max_frames:
                 return
 

@@ -19,7 +19,7 @@ def test_depth(tmp_path, suffix, dtype):
     levels = np.linspace(0, np.iinfo(dtype).max, 8 * 9 * 3)
     image = levels.reshape(8, 9, 3).astype(dtype)
     cv2.imwrite(str(path), image[..., ::-1])
-    read = read_image(path, any_depth=True)
+    read = read_image(path, keep_bit_depth=True)
     assert read.dtype == dtype
     np.testing.assert_array_equal(read, image)
     read = read_image(path)
@@ -28,7 +28,7 @@ def test_depth(tmp_path, suffix, dtype):
     np.testing.assert_allclose(read, levels.reshape(8, 9, 3) * 255 / levels[-1], atol=1)
 
 
-@pytest.mark.parametrize("any_depth", [False, True])
+@pytest.mark.parametrize("keep_bit_depth", [False, True])
 @pytest.mark.parametrize(
     ("dtype", "channels", "message"),
     [
@@ -37,10 +37,10 @@ def test_depth(tmp_path, suffix, dtype):
         (np.int16, 3, r"its pixels are int16; save .* 8 or 16 bits"),
     ],
 )
-def test_other_depths_are_refused(tmp_path, any_depth, dtype, channels, message):
+def test_other_depths_are_refused(tmp_path, keep_bit_depth, dtype, channels, message):
     cv2.imwrite(str(tmp_path / "a.tif"), np.ones((8, 9, channels), dtype))
     with pytest.raises(InputError, match=rf"^{tmp_path}/a\.tif: {message}"):
-        read_image(tmp_path / "a.tif", any_depth=any_depth)
+        read_image(tmp_path / "a.tif", keep_bit_depth=keep_bit_depth)
 
 
 # Also looked for: GIF, which is read as a video, and multi-page TIFF, whose other pages

@@ -116,7 +116,7 @@ def test_reading_follows_the_formula(pix_fmt, matrix, is_full):
     bits = bits_of(pix_fmt)
     exact = formula(colors(pix_fmt), matrix, is_full=is_full, bits=bits)
     frame = make_frame(exact, pix_fmt, matrix, is_full=is_full)
-    rgb = frame_rgb.to_rgb(frame, any_depth=True)
+    rgb = frame_rgb.to_rgb(frame, keep_bit_depth=True)
     assert rgb.dtype == (np.uint8 if bits == 8 else np.uint16)
     patches = rgb.reshape(ROWS, SIDE, COLUMNS, SIDE, 3)[:, 4:-4, :, 4:-4]
     read = patches.mean((1, 3)) / np.iinfo(rgb.dtype).max
@@ -153,7 +153,7 @@ def test_reading_and_writing_keep_the_levels(pix_fmt, matrix, is_full):
     bits = bits_of(pix_fmt)
     exact = formula(colors(pix_fmt), matrix, is_full=is_full, bits=bits)
     frame = make_frame(exact, pix_fmt, matrix, is_full=is_full)
-    image = frame_rgb.to_rgb(frame, any_depth=True)
+    image = frame_rgb.to_rgb(frame, keep_bit_depth=True)
     chosen = Colors(matrix=matrix, range=2 if is_full else 1)
     written = middles(encode.to_yuv(yuv.to_frame(image), pix_fmt, chosen))
     for actual, wanted in zip(written, map(np.rint, exact), strict=False):
@@ -264,7 +264,8 @@ def test_alpha_beside_the_colors(pix_fmt, opaque, error):
     for frame in frames:
         frame.colorspace, frame.color_range = 1, ColorRange.MPEG
     with_alpha, plain = (
-        frame_rgb.to_rgb(frame, any_depth=True, with_alpha=True) for frame in frames
+        frame_rgb.to_rgb(frame, keep_bit_depth=True, with_alpha=True)
+        for frame in frames
     )
     assert [alpha.is_in(frame) for frame in frames] == [True, False]
     assert with_alpha.dtype == dtype
