@@ -331,7 +331,7 @@ class Restore:
             pix_fmt=self.pix_fmt,
             crf=self.crf,
             options=self.encoder_options,
-            is_deep=source.dtype == np.uint16,
+            is_high_bit_depth=source.dtype == np.uint16,
             has_alpha=source.has_alpha and look.compare is None,
             colors=source.colors,
             pixel_aspect=source.pixel_aspect,

@@ -180,7 +180,7 @@ class Job:
                 self._output,
                 self._source.names,
                 self._image_format,
-                is_deep=self._source.dtype == np.uint16,
+                is_high_bit_depth=self._source.dtype == np.uint16,
             )
         return VideoParts(
             self._work.parts,

@@ -64,14 +64,14 @@ def to_rgb(
             every frame is uint8.
         with_alpha: Add the alpha, [H, W, 4]; the colors are not multiplied by it.
     """
-    is_deep = keep_bit_depth and bit_depth(frame.format) > 8
+    is_high_bit_depth = keep_bit_depth and bit_depth(frame.format) > 8
     matrix = matrix_of(frame)
     if matrix is not None and yuv.is_known(matrix, frame.format):
-        dtype = np.uint16 if is_deep else np.uint8
+        dtype = np.uint16 if is_high_bit_depth else np.uint8
         image = yuv.read_frame(frame, matrix, range_of(frame), dtype)
     else:
         image = frame.to_ndarray(
-            format="rgb48le" if is_deep else "rgb24",
+            format="rgb48le" if is_high_bit_depth else "rgb24",
             src_colorspace=matrix,
             interpolation=SWSCALE_FLAGS,
         )

@@ -79,14 +79,14 @@ class Encoding:
         }
 
     @property
-    def is_deep(self) -> bool:
+    def is_high_bit_depth(self) -> bool:
         """More than 8 bits per channel."""
         return bit_depth(VideoFormat(self.pix_fmt)) > 8
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the frames that lose nothing before the encoder."""
-        return np.dtype(np.uint16 if self.is_deep else np.uint8)
+        return np.dtype(np.uint16 if self.is_high_bit_depth else np.uint8)
 
     @property
     def layout(self) -> str:
@@ -104,7 +104,7 @@ def choose_encoding(
     pix_fmt: str | None = None,
     crf: int | None = None,
     options: Sequence[str] = (),
-    is_deep: bool = False,
+    is_high_bit_depth: bool = False,
     has_alpha: bool = False,
     colors: Colors | None = None,
     pixel_aspect: Fraction = Fraction(1),
@@ -120,7 +120,7 @@ def choose_encoding(
         pix_fmt: FFmpeg's name of a pixel format; None keeps depth and size.
         crf: Quality, 0 is best; None is 17 if the encoder knows it.
         options: More for the encoder, "key=value".
-        is_deep: The frames have more than 8 bits per channel.
+        is_high_bit_depth: The frames have more than 8 bits per channel.
         has_alpha: The frames have transparency, which is kept if that is possible.
         colors: How RGB becomes YUV; None is BT.709.
         pixel_aspect: Width over height of a pixel.
@@ -132,12 +132,14 @@ def choose_encoding(
     # AV1 has more bits, but no transparency.
     is_vp9 = has_alpha and container.muxer == "webm"
     codec = codec or (
-        container.deep_codec if is_deep and not is_vp9 else container.codec
+        container.deep_codec if is_high_bit_depth and not is_vp9 else container.codec
     )
     context = _create_context(codec)
     storing = alpha.list_formats(context.codec, container.muxer)
     alpha_formats = storing if has_alpha else []
-    pix_fmt = _choose_format(context, size, pix_fmt, alpha_formats, is_deep=is_deep)
+    pix_fmt = _choose_format(
+        context, size, pix_fmt, alpha_formats, is_high_bit_depth=is_high_bit_depth
+    )
     supported = context.supported_options
     known = {option.name for option in (*supported.generic, *supported.private)}
     chosen = dict(_EXTRA_OPTIONS.get(codec, {}))
@@ -195,7 +197,7 @@ def _choose_format(
     pix_fmt: str | None,
     alpha_formats: Sequence[str],
     *,
-    is_deep: bool,
+    is_high_bit_depth: bool,
 ) -> str:
     listed = [f.name for f in context.codec.video_formats or ()] or list(_NO_LIST)
     if pix_fmt is not None:
@@ -206,9 +208,14 @@ def _choose_format(
             )
         _check_even(pix_fmt, size)
         return pix_fmt
-    wanted = (*_DEEP_FORMATS, *_FORMATS) if is_deep else (*_FORMATS, *_DEEP_FORMATS)
+    wanted = (
+        (*_DEEP_FORMATS, *_FORMATS)
+        if is_high_bit_depth
+        else (*_FORMATS, *_DEEP_FORMATS)
+    )
     with_alpha = sorted(
-        alpha_formats, key=lambda f: is_deep != (bit_depth(VideoFormat(f)) > 8)
+        alpha_formats,
+        key=lambda f: is_high_bit_depth != (bit_depth(VideoFormat(f)) > 8),
     )
     possible = [*with_alpha, *(f for f in wanted if f in listed)]
     fitting = [f for f in possible if yuv.fits(f, size)]

@@ -56,7 +56,7 @@ def of_parts(path: Path, encoding: Encoding) -> Encoding:
     """Return how the parts of a file are encoded: losslessly if it is encoded last."""
     if not CONTAINERS[path.suffix.lower()].is_encoded_last:
         return encoding
-    opaque = "gbrp16le" if encoding.is_deep else "bgr0"
+    opaque = "gbrp16le" if encoding.is_high_bit_depth else "bgr0"
     return dataclasses.replace(
         encoding,
         codec="ffv1",
@@ -299,7 +299,7 @@ class FrameParts:
         names: Sequence[str],
         suffix: str,
         *,
-        is_deep: bool = False,
+        is_high_bit_depth: bool = False,
     ):
         """Find the images that are there.
 
@@ -309,14 +309,14 @@ class FrameParts:
             names: Names of the frames, their suffix does not matter; after the last of
                 them frames are numbered.
             suffix: Format of the images: .png, .tif, .tiff, .webp or .jpg.
-            is_deep: Write 16 bits if the format has them.
+            is_high_bit_depth: Write 16 bits if the format has them.
 
         Raises:
             InputError: if two frames would have one name.
         """
         self.folder = folder
-        is_deep = is_deep and suffix in _DEEP_FORMATS
-        self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
+        is_high_bit_depth = is_high_bit_depth and suffix in _DEEP_FORMATS
+        self.dtype = np.dtype(np.uint16 if is_high_bit_depth else np.uint8)
         self._path, self._suffix = path, suffix
         self._names = [f"{Path(name).stem}{suffix}" for name in names]
         name, count = max(

@@ -252,8 +252,8 @@ def test_times_of_a_frame_survive_its_conversion(pix_fmt):
 )
 def test_alpha_beside_the_colors(pix_fmt, opaque, error):
     """Also with an odd side; the colors are those of the format without alpha."""
-    is_deep = not pix_fmt.endswith(("p", "b"))
-    largest, dtype = (65535, np.uint16) if is_deep else (255, np.uint8)
+    is_high_bit_depth = not pix_fmt.endswith(("p", "b"))
+    largest, dtype = (65535, np.uint16) if is_high_bit_depth else (255, np.uint8)
     rng = np.random.default_rng(0)
     image = rng.integers(0, largest + 1, (34, 46, 4), dtype)
     colors = Colors(matrix=1, range=1)

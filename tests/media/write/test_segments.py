@@ -49,7 +49,7 @@ def test_times_of_decoding_that_cannot_be(tmp_path, monkeypatch, told):
 def test_few_frames_by_x265(tmp_path, count):
     frames = videos.moving_bars(count).astype(np.uint16) * 256
     encoding = encode.choose_encoding(
-        tmp_path / "out.mkv", (48, 64), fps=FPS, time_base=MS, is_deep=True
+        tmp_path / "out.mkv", (48, 64), fps=FPS, time_base=MS, is_high_bit_depth=True
     )
     assert encoding.codec == "libx265"
     parts = write_parts(tmp_path / "parts", frames, encoding)
