@@ -339,7 +339,7 @@ def base(tmp_path_factory, fixtures, tiny_config, random_params):
     from edvr_jax import weights
     from edvr_jax.config import CascadeConfig, Config
     from edvr_jax.data import datasets, records
-    from tests.videos import moving_bars, write_film
+    from tests.videos import moving_bars, write_video
     from tests.weights.test_runs import write_run
 
     folder = tmp_path_factory.mktemp("mutants")
@@ -369,7 +369,7 @@ def base(tmp_path_factory, fixtures, tiny_config, random_params):
         *(("a.ts", "mpeg2video", "yuv420p"), ("b.mkv", "ffv1", "bgr0")),
     ):
         has_sound = name.startswith("a") and name != "a.gif" and name != "a.webm"
-        write_film(
+        write_video(
             folder / "videos" / name,
             frames,
             codec=codec,

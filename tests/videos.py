@@ -21,7 +21,7 @@ def moving_bars(count, height=48, width=64):
     return np.moveaxis(np.stack(rgb, -1), 2, 0).astype(np.uint8)
 
 
-def write_film(
+def write_video(
     path,
     frames,
     *,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edvr_jax import cli
-from tests.videos import moving_bars, write_film
+from tests.videos import moving_bars, write_video
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -241,7 +241,7 @@ def test_refused_training_on_videos_changes_nothing(folder):
     """Folders of frames are read as they are: tests/train/test_workdir.py."""
     (folder / "videos").mkdir()
     for name in ("a.mp4", "b.mp4"):
-        write_film(folder / "videos" / name, moving_bars(8), with_sound=False)
+        write_video(folder / "videos" / name, moving_bars(8), with_sound=False)
     (folder / "small.py").write_text(
         "from edvr_jax.config import Config, DataConfig, ModelConfig, OptimConfig\n\n\n"
         "def get_config():\n"

@@ -16,7 +16,7 @@ from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.images import to_uint8
 from edvr_jax.media.write.writer import open_writer
 from edvr_jax.restore.restorer import restore_frames
-from tests.videos import write_film, write_folder
+from tests.videos import write_folder, write_video
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -108,7 +108,7 @@ def make_unreadable(tmp_path, case):
         return path, r"2\.png: not a complete image"
     path = tmp_path / "in.y4m"
     frames = np.stack(make_frames(6))
-    write_film(path, frames, codec="wrapped_avframe", with_sound=False)
+    write_video(path, frames, codec="wrapped_avframe", with_sound=False)
     path.write_bytes(b"BROKE".join(path.read_bytes().rsplit(b"FRAME", 2)))
     return path, r"in\.y4m: the video is damaged .*: 4 frames were read"
 

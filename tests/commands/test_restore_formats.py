@@ -28,7 +28,7 @@ def run(source, target, weights_path, **options):
 def test_last_frame_of_varying_times_ends_when_it_should(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mkv"
     times = [0, 40, 80, 1500, 1540, 1580, 1620]
-    videos.write_film(source, videos.moving_bars(7), times=times, with_sound=False)
+    videos.write_video(source, videos.moving_bars(7), times=times, with_sound=False)
     run(source, target, same)
     with av.open(str(target)) as container:
         assert abs(container.duration / av.time_base - 1.66) < 0.05
@@ -39,7 +39,7 @@ def test_rate_that_mpeg4_cannot_count(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.avi"
     # A mean rate of 30.01, as a phone's clock has it.
     times = [round(i * 3332.2 / 100) for i in range(12)]
-    videos.write_film(source, videos.moving_bars(12), times=times, clock=90000)
+    videos.write_video(source, videos.moving_bars(12), times=times, clock=90000)
     run(source, target, same)
     after = videos.describe(target)
     np.testing.assert_allclose(after["times"], np.array(times) / 1000, atol=8e-3)
@@ -52,7 +52,7 @@ def test_colors_that_a_format_does_not_store(tmp_path, same, suffix, levels):
     source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
     frames = videos.moving_bars(2, 150, 192)
     colors = (6, levels, 6, 6)
-    videos.write_film(source, frames, colors=colors, with_sound=False)
+    videos.write_video(source, frames, colors=colors, with_sound=False)
     run(source, target, same, scale=4.0)
     small = [cv2.resize(x, None, fx=0.25, fy=0.25) for x in Source(target)]
     # Not the mean, as the bars have hard edges; 4 and more by the wrong matrix.
@@ -62,7 +62,7 @@ def test_colors_that_a_format_does_not_store(tmp_path, same, suffix, levels):
 def test_sound_that_begins_before_the_picture(tmp_path, same):
     source, target = tmp_path / "in.mkv", tmp_path / "out.avi"
     times = [400 + 40 * i for i in range(10)]
-    videos.write_film(source, videos.moving_bars(10), times=times)
+    videos.write_video(source, videos.moving_bars(10), times=times)
     run(source, target, same)
     with av.open(str(target)) as container:
         sound = sum(p.duration * p.time_base for p in container.demux(audio=0))
@@ -74,7 +74,7 @@ def test_gif_of_a_fast_film(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.gif"
     times = [4 * i for i in range(9)]
     frames = videos.moving_bars(9)
-    videos.write_film(source, frames, times=times, with_sound=False)
+    videos.write_video(source, frames, times=times, with_sound=False)
     run(source, target, same)
     assert len(videos.describe(target)["times"]) == 9
 
@@ -83,7 +83,7 @@ def test_times_that_jump_back_are_refused(tmp_path, same):
     parts = []
     for index in range(2):
         path = tmp_path / f"{index}.ts"
-        videos.write_film(path, videos.moving_bars(60))
+        videos.write_video(path, videos.moving_bars(60))
         parts.append(path.read_bytes())
     (tmp_path / "in.ts").write_bytes(b"".join(parts))
     message = r"the times of the frames jump back by 2\..* 60 restored frames"
@@ -94,7 +94,9 @@ def test_times_that_jump_back_are_refused(tmp_path, same):
 
 def test_frames_that_the_decoder_leaves_out_are_told(tmp_path, same, capsys):
     source, target = tmp_path / "in.ts", tmp_path / "out.mkv"
-    videos.write_film(source, videos.moving_bars(30), codec="libx265", with_sound=False)
+    videos.write_video(
+        source, videos.moving_bars(30), codec="libx265", with_sound=False
+    )
     videos.blank_packets(source, [9, 10])
     run(source, target, same)
     count = len(videos.describe(target)["times"])
@@ -110,7 +112,7 @@ def test_cut_video_is_restored_whole(tmp_path, same, capsys, suffix):
     whole, source = tmp_path / "whole.mp4", tmp_path / f"in.{suffix}"
     target, report = tmp_path / "out.mp4", tmp_path / "report.json"
     options = {"x264-params": "keyint=20:bframes=3"}
-    videos.write_film(whole, videos.moving_bars(60), options=options)
+    videos.write_video(whole, videos.moving_bars(60), options=options)
     count = videos.cut(whole, source, 1.02, 0.5)
     assert run(source, target, same, report=report) is None
     assert len(videos.describe(target)["times"]) == count
@@ -147,7 +149,7 @@ def test_suspicion_is_a_note(tmp_path, same, capsys, suffix):
     if suffix != "y4m":
         options["pix_fmt"] = "yuvj420p"
     path = whole if suffix == "nut" else source
-    videos.write_film(path, videos.moving_bars(8), **options)
+    videos.write_video(path, videos.moving_bars(8), **options)
     if suffix == "nut":
         videos.empty_packets(whole, source, (3, 7))
     else:
@@ -171,7 +173,7 @@ def test_suspicion_is_a_note(tmp_path, same, capsys, suffix):
 def test_mirrored_film_comes_out_as_players_show_it(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     frames = videos.moving_bars(3)
-    videos.write_film(source, frames, display_matrix=(-1, 0, 0, 1), with_sound=False)
+    videos.write_video(source, frames, display_matrix=(-1, 0, 0, 1), with_sound=False)
     run(source, target, same, crf=1)
     restored = np.stack(list(open_clip(target))).astype(float)
     assert np.abs(restored - frames[:, :, ::-1]).mean() < 4
@@ -197,7 +199,7 @@ def test_rates_are_exact(text, rate):
 def test_names_that_look_like_a_protocol(tmp_path, same, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source, target = Path("in-12:30.mp4"), Path("out-12:30.mp4")
-    videos.write_film(source.absolute(), videos.moving_bars(3))
+    videos.write_video(source.absolute(), videos.moving_bars(3))
     run(source, target, same)
     assert len(videos.describe(target.absolute())["times"]) == 3
     run(source, Path("out-12:30.gif"), same)
@@ -238,7 +240,7 @@ def test_prores_keeps_colors(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mov"
     colors = (9, 1, 9, 14)
     frames = videos.moving_bars(3).astype(np.uint16) * 256
-    videos.write_film(
+    videos.write_video(
         source, frames, codec="libx265", pix_fmt="yuv420p10le", colors=colors
     )
     run(source, target, same, codec="prores_ks")
@@ -249,7 +251,7 @@ def test_prores_keeps_colors(tmp_path, same):
 @pytest.mark.parametrize("after", [".mp4", ".mkv", ".mov"])
 def test_names_and_languages_of_sound(tmp_path, same, before, after):
     source, target = tmp_path / f"in{before}", tmp_path / f"out{after}"
-    videos.write_film(source, videos.moving_bars(2), sound_title="Director")
+    videos.write_video(source, videos.moving_bars(2), sound_title="Director")
     run(source, target, same)
     with av.open(str(target)) as container:
         tags = container.streams.audio[0].metadata
@@ -262,7 +264,7 @@ def test_names_and_languages_of_sound(tmp_path, same, before, after):
 @pytest.mark.parametrize("name", ["out", "out.y4m", "out.gif"])
 def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
     source = tmp_path / "in.mkv"
-    videos.write_film(source, videos.moving_bars(2), subtitles=True)
+    videos.write_video(source, videos.moving_bars(2), subtitles=True)
     run(source, tmp_path / name, same)
     told = capsys.readouterr().err
     if name == "out":
@@ -278,7 +280,7 @@ def test_damage_is_told_also_of_a_part(tmp_path, same, capsys):
     source, report = tmp_path / "in.mp4", tmp_path / "report.json"
     options = {"x264-params": "keyint=10"}
     frames = videos.moving_bars(20, 96, 128)
-    videos.write_film(source, frames, options=options, with_sound=False)
+    videos.write_video(source, frames, options=options, with_sound=False)
     videos.damage_packet(source, 12)
     note = "note: .* the decoder guessed parts of [1-9].*, the first one at 0.4"
     run(source, tmp_path / "all.mp4", same, report=report)
@@ -292,7 +294,7 @@ def test_avi_with_frames_that_are_decoded_in_another_order(tmp_path, same):
     source = tmp_path / "in.avi"
     options = {"x264-params": "bframes=3"}
     frames = videos.moving_bars(14)
-    videos.write_film(source, frames, rate=25, options=options, with_sound=False)
+    videos.write_video(source, frames, rate=25, options=options, with_sound=False)
     run(source, tmp_path / "out.mp4", same)
     times = videos.describe(tmp_path / "out.mp4")["times"]
     np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-3)
@@ -305,7 +307,7 @@ def test_times_are_checked_before_the_first_frame(tmp_path):
     times = [0, 40, 80, 120, 160, 1500, 1540, 1580, 1620, 1660, 1700]
     frames = videos.moving_bars(11)
     options = {"x264-params": "bframes=3"}
-    videos.write_film(source, frames, times=times, options=options)
+    videos.write_video(source, frames, times=times, options=options)
     with contextlib.closing(Source(source, output_without_times=y4m)) as film:
         with pytest.raises(InputError, match=r"but frame 5 of .* is not shown"):
             film.check()
@@ -315,7 +317,7 @@ def test_times_are_checked_before_the_first_frame(tmp_path):
 def test_damaged_times_are_left_to_the_decoder(tmp_path, same):
     source = tmp_path / "in.y4m"
     frames = videos.moving_bars(5)
-    videos.write_film(source, frames, codec="wrapped_avframe", with_sound=False)
+    videos.write_video(source, frames, codec="wrapped_avframe", with_sound=False)
     data = source.read_bytes()
     place = data.rindex(b"FRAME")
     source.write_bytes(data[:place] + b"BROKE" + data[place + 5 :])
@@ -327,7 +329,7 @@ def test_report_replaces_no_weights(tmp_path, same):
     weights = tmp_path / "mine.safetensors"
     shutil.copyfile(same, weights)
     source = tmp_path / "in.mp4"
-    videos.write_film(source, videos.moving_bars(2), with_sound=False)
+    videos.write_video(source, videos.moving_bars(2), with_sound=False)
     for report in (weights, source):
         with pytest.raises(InputError, match=r"--report .*is the (weights|input)"):
             run(source, tmp_path / "o.mp4", weights, report=report, overwrite=True)
@@ -336,7 +338,7 @@ def test_report_replaces_no_weights(tmp_path, same):
 
 def test_film_without_a_count_of_frames_has_an_estimate(tmp_path, same, capsys):
     source = tmp_path / "in.mkv"
-    videos.write_film(source, videos.moving_bars(12))
+    videos.write_video(source, videos.moving_bars(12))
     run(source, tmp_path / "all", same)
     assert re.search(r"in\.mkv: about 1[23] frames, 64x48", capsys.readouterr().err)
     run(source, tmp_path / "part", same, preview=3)

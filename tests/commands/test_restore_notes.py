@@ -34,7 +34,7 @@ def join(path, *parts, codec="libx264"):
         for frames, pix_fmt, *options in parts:
             part = path.with_name(f"part.{suffix}")
             options = {"options": options[0] if options else None, "with_sound": False}
-            videos.write_film(part, frames, codec=codec, pix_fmt=pix_fmt, **options)
+            videos.write_video(part, frames, codec=codec, pix_fmt=pix_fmt, **options)
             with av.open(str(part)) as container:
                 picture = container.streams.video[0]
                 stream = stream or output.add_stream_from_template(picture)
@@ -156,7 +156,7 @@ SIDE_DATA = {
 )
 def test_what_is_inside_the_stream_is_noted(tmp_path, same, capsys, codec, note):
     plain, frames = tmp_path / "plain.ts", videos.moving_bars(4)
-    videos.write_film(plain, frames, rate=25, codec=codec, with_sound=False)
+    videos.write_video(plain, frames, rate=25, codec=codec, with_sound=False)
     insert(plain, tmp_path / "in.ts", SIDE_DATA[codec])
     run(tmp_path / "in.ts", tmp_path / "out.mp4", same)
     before, after = notes(capsys)
@@ -188,7 +188,7 @@ def test_mastering_metadata_is_kept_or_noted(tmp_path, same, capsys, name, optio
     x265 = {"x265-params": f"log-level=error:{MASTERING}"}
     frames = videos.moving_bars(4).astype(np.uint16) * 257
     deep = {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": x265}
-    videos.write_film(source, frames, colors=(9, 1, 9, 16), with_sound=False, **deep)
+    videos.write_video(source, frames, colors=(9, 1, 9, 16), with_sound=False, **deep)
     assert Source(source).colors.hdr == MASTERING
     run(source, target, same, **options)
     before, _ = notes(capsys)

@@ -34,7 +34,7 @@ def film(tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     frames = videos.moving_bars(NUM_FRAMES, 80, 96)
     frames[30:] = 255 - frames[30:]  # a cut
-    videos.write_film(path, frames)
+    videos.write_video(path, frames)
     return path
 
 
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_clip(tiny, tmp_path, monkeypatch):
     for attempt in range(3):  # the first one compiles
         for count, found in peaks.items():
             source = tmp_path / f"{count}.mp4"
-            videos.write_film(source, videos.moving_bars(count, 64, 64))
+            videos.write_video(source, videos.moving_bars(count, 64, 64))
             target = tmp_path / f"out{count}-{attempt}.mp4"
             options = ["restore", source, target, "--weights", tiny]
             # Both films have several parts, as 30 frames of 1080p have.

@@ -38,7 +38,7 @@ def small_parts():
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    videos.write_film(path, videos.moving_bars(NUM_FRAMES))
+    videos.write_video(path, videos.moving_bars(NUM_FRAMES))
     return path
 
 

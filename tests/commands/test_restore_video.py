@@ -40,7 +40,7 @@ def mean_difference(path, expected):
 def test_phone_video_keeps_everything(tmp_path, same, suffix):
     source, target = tmp_path / "phone.mp4", tmp_path / f"out.{suffix}"
     frames = videos.moving_bars(25)
-    videos.write_film(source, frames, rotation=90, colors=SD_FULL)
+    videos.write_video(source, frames, rotation=90, colors=SD_FULL)
     before = videos.describe(source)
     assert before["rotation"] == -90
     run(source, target, same, crf=1)
@@ -67,7 +67,7 @@ def test_varying_frame_times_are_kept(tmp_path, same):
     times = list(itertools.accumulate([0, 33, 17, 250, 8, 41, 999, 16, 16, 16, 70]))
     source, target = tmp_path / "screen.mkv", tmp_path / "out.mp4"
     frames = videos.moving_bars(len(times))
-    videos.write_film(source, frames, times=times, subtitles=True)
+    videos.write_video(source, frames, times=times, subtitles=True)
     assert videos.describe(source)["times"] == [time / 1000 for time in times]
     for target in (tmp_path / "out.mkv", tmp_path / "out.mp4"):
         streams = "video" if target.suffix == ".mp4" else "all"
@@ -87,7 +87,7 @@ def test_varying_frame_times_are_kept(tmp_path, same):
 def test_ten_bits_stay_ten_bits(tmp_path, same):
     frames = videos.moving_bars(6).astype(np.uint16) * 256 + 77
     source, target = tmp_path / "hdr.mp4", tmp_path / "out.mp4"
-    videos.write_film(
+    videos.write_video(
         source, frames, codec="libx265", pix_fmt="yuv444p10le", colors=UHD
     )
     run(source, target, same, crf=1, pix_fmt="yuv444p10le")
@@ -120,7 +120,7 @@ def test_ten_bits_stay_ten_bits(tmp_path, same):
 def test_other_formats(tmp_path, same, name, codec, limit, capsys):
     source, target = tmp_path / "in.mp4", tmp_path / name
     frames = videos.moving_bars(12)
-    videos.write_film(source, frames, with_sound=name == "out.gif")
+    videos.write_video(source, frames, with_sound=name == "out.gif")
     run(source, target, same)
     after = videos.describe(target)
     assert after["codec"] == codec
@@ -134,7 +134,7 @@ def test_other_formats(tmp_path, same, name, codec, limit, capsys):
 
 
 def test_one_frame_of_gif(tmp_path, same):
-    videos.write_film(
+    videos.write_video(
         tmp_path / "in.gif",
         videos.moving_bars(1),
         codec="gif",
@@ -148,7 +148,7 @@ def test_one_frame_of_gif(tmp_path, same):
 def test_part_of_a_film_with_its_sound(tmp_path, same):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     frames = videos.moving_bars(50)
-    videos.write_film(source, frames)
+    videos.write_video(source, frames)
     run(source, target, same, start="0.4", end="0:01.2", crf=1)
     after = videos.describe(target)
     assert after["times"] == [round(0.04 * i, 3) for i in range(20)]
@@ -192,7 +192,7 @@ def test_part_of_a_film_with_its_sound(tmp_path, same):
 def test_impossible_wishes_leave_nothing(tmp_path, same, options, message):
     source = tmp_path / "in.mp4"
     # As a phone writes it: units of a 90000th of a second.
-    videos.write_film(source, videos.moving_bars(3), with_sound=False, clock=90000)
+    videos.write_video(source, videos.moving_bars(3), with_sound=False, clock=90000)
     if "report" in options:
         options = {"report": tmp_path / options["report"]}
     with pytest.raises(InputError, match=message) as caught:
@@ -245,7 +245,7 @@ def test_chain_and_second_stage(tmp_path, same, save_network):
 
 def test_pipes(tmp_path, same):
     source = tmp_path / "in.y4m"
-    videos.write_film(
+    videos.write_video(
         source, videos.moving_bars(5), codec="wrapped_avframe", with_sound=False
     )
     with source.open("rb") as file:
@@ -275,7 +275,7 @@ def test_pipes(tmp_path, same):
 
 def test_report_says_what_was_done(tmp_path, same):
     source, report = tmp_path / "in.mp4", tmp_path / "report.json"
-    videos.write_film(source, videos.moving_bars(4))
+    videos.write_video(source, videos.moving_bars(4))
     run(source, tmp_path / "out.mp4", same, report=report)
     found = json.loads(report.read_text())
     assert found["frames"] == found["restored_frames"] == 4
@@ -292,7 +292,7 @@ def test_report_says_what_was_done(tmp_path, same):
 @pytest.mark.parametrize("name", ["empty.mp4", "cut.mp4"])
 def test_files_that_are_no_videos(tmp_path, same, name):
     whole = tmp_path / "whole.mp4"
-    videos.write_film(whole, videos.moving_bars(9))
+    videos.write_video(whole, videos.moving_bars(9))
     data = b"" if name == "empty.mp4" else whole.read_bytes()[:999]
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=rf"{name}: not a video that can be read"):
@@ -302,7 +302,7 @@ def test_files_that_are_no_videos(tmp_path, same, name):
 
 def test_corrupt_middle_loses_no_frame_silently(tmp_path, same, capsys):
     source = tmp_path / "in.mkv"
-    videos.write_film(source, videos.moving_bars(30), with_sound=False)
+    videos.write_video(source, videos.moving_bars(30), with_sound=False)
     data = bytearray(source.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(400)
@@ -329,7 +329,7 @@ def test_full_disk(tmp_path, same):
     try:
         source = tmp_path / "in.mp4"
         noise = np.random.default_rng(0).integers(0, 256, (12, 96, 96, 3), np.uint8)
-        videos.write_film(source, noise, with_sound=False)
+        videos.write_video(source, noise, with_sound=False)
         for target in (disk / "out.mp4", disk / "frames"):
             with pytest.raises(InputError, match="No space left on device") as caught:
                 run(source, target, same, crf=0)
@@ -343,7 +343,7 @@ def test_full_disk(tmp_path, same):
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
 def test_output_that_cannot_be_written(tmp_path, same):
     source = tmp_path / "in.mp4"
-    videos.write_film(source, videos.moving_bars(3), with_sound=False)
+    videos.write_video(source, videos.moving_bars(3), with_sound=False)
     for target in ("/proc/out.mp4", "/proc/out"):
         with pytest.raises(InputError, match=r"/proc/out.*: cannot be written"):
             Restore(source, type(tmp_path)(target), weights=(same,)).run()

@@ -9,5 +9,5 @@ from tests import videos
 def film(tmp_path_factory):
     """One second with sound and two chapters."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    videos.write_film(path, videos.moving_bars(25))
+    videos.write_video(path, videos.moving_bars(25))
     return path

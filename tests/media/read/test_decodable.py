@@ -16,7 +16,7 @@ from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.source import Source
 from tests import videos
 
-write_video = functools.partial(videos.write_film, with_sound=False)
+write_video = functools.partial(videos.write_video, with_sound=False)
 
 
 # Also one image: a JPEG of two pictures (MPO), such as a photo and its preview.

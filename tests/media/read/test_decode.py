@@ -20,7 +20,7 @@ from tests import videos
 from tests.videos import write_folder
 
 FPS = Fraction(30000, 1001)
-write_video = functools.partial(videos.write_film, with_sound=False)
+write_video = functools.partial(videos.write_video, with_sound=False)
 
 
 def make_frames(num_frames, height=24, width=32, seed=0):

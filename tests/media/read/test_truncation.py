@@ -21,7 +21,7 @@ from edvr_jax.media.read.truncation import DecodeMonitor
 from tests import videos
 
 FPS = Fraction(30000, 1001)
-write_video = functools.partial(videos.write_film, with_sound=False)
+write_video = functools.partial(videos.write_video, with_sound=False)
 
 
 def make_frames(num_frames, height=24, width=32):
@@ -57,7 +57,7 @@ def whole_videos(tmp_path_factory):
                 path = folder / f"{len(paths)}.mp4"
                 num_frames = int(4 * rate)
                 frames = videos.moving_bars(num_frames, 24, 32)
-                videos.write_film(
+                videos.write_video(
                     path,
                     frames,
                     rate=rate,
@@ -158,7 +158,7 @@ def test_truncated_video_with_its_list_of_frames(tmp_path):
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
 def test_matroska_with_sound_that_is_cut(tmp_path, part):
     path = tmp_path / "clip.mkv"
-    videos.write_film(path, videos.moving_bars(50), subtitles=True)
+    videos.write_video(path, videos.moving_bars(50), subtitles=True)
     assert read_whole(path) == 50
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])

@@ -23,7 +23,7 @@ def long_film(tmp_path_factory):
     """Twenty seconds with a key frame every 2.4."""
     path = tmp_path_factory.mktemp("long") / "film.mp4"
     frames, times = videos.moving_bars(100), range(0, 20000, 200)
-    videos.write_film(path, frames, times=times, codec="mpeg4")
+    videos.write_video(path, frames, times=times, codec="mpeg4")
     return path
 
 
@@ -152,7 +152,7 @@ def test_only_what_is_near_a_part_is_read(tmp_path, long_film, near, counters, s
 def test_only_the_sound_is_read(tmp_path, counters):
     source = tmp_path / "in.mp4"
     noise = np.random.default_rng(0).integers(0, 256, (8, 256, 320, 3), np.uint8)
-    videos.write_film(source, noise)
+    videos.write_video(source, noise)
     write_copy(source, tmp_path / "out.mp4")
     assert read(tmp_path / "out.mp4", "audio") == read(source, "audio")
     assert sum(file.count for file in counters) < source.stat().st_size / 5
@@ -282,7 +282,7 @@ def test_time_code(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "m4v", "mov", "mkv", "webm"])
 def test_chapters(tmp_path, suffix):
     source, target = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
-    videos.write_film(source, videos.moving_bars(25), with_sound=False)
+    videos.write_video(source, videos.moving_bars(25), with_sound=False)
     assert write_copy(source, target, 0.6, origin=Fraction(1, 5), is_cut=True) == []
     assert videos.describe(target)["chapters"] == [
         (0, 0.2, "from 0"),
@@ -296,7 +296,7 @@ def test_chapters(tmp_path, suffix):
 def test_damaged_sound(tmp_path, counters, monkeypatch, error):
     source = tmp_path / "in.mkv"
     noise = np.random.default_rng(0).integers(0, 256, (25, 96, 128, 3), np.uint8)
-    videos.write_film(source, noise)
+    videos.write_video(source, noise)
     monkeypatch.setattr(Counter, "limit", source.stat().st_size * 0.6)
     monkeypatch.setattr(Counter, "error", error)
     message = (
