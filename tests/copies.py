@@ -17,7 +17,7 @@ MS = Fraction(1, 1000)
 
 
 def write_copy(source, target, seconds=1, **original):
-    """Write a film with the other streams of a source; return the notes."""
+    """Write a video with the other streams of a source; return the notes."""
     chosen, notes = choose_streams(target, Original(source))
     original = dataclasses.replace(chosen, **original)
     encoding = encode.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
@@ -50,15 +50,15 @@ def contents(packets):
     return [content for _, _, content in packets]
 
 
-def copy_film(source, target, add=None, **options):
-    """Copy a film, with a stream and packets in milliseconds that add() gives."""
+def copy_video(source, target, add=None, **options):
+    """Copy a video, with a stream and packets in milliseconds that add() gives."""
     with (
-        av.open(str(source)) as film,
+        av.open(str(source)) as video,
         av.open(str(target), "w", container_options=options) as output,
     ):
-        streams = [s for s in film.streams if s.type in ("video", "audio")]
+        streams = [s for s in video.streams if s.type in ("video", "audio")]
         copies = {s.index: output.add_stream_from_template(s) for s in streams}
-        output.metadata.update(film.metadata)
+        output.metadata.update(video.metadata)
         stream, packets = (None, []) if add is None else add(output)
         output.start_encoding()
         timed = []
@@ -67,7 +67,7 @@ def copy_film(source, target, add=None, **options):
             packet.pts, packet.dts, packet.duration = time, time, duration
             packet.stream, packet.time_base = stream, MS
             timed.append((time / 1000, packet))
-        for packet in film.demux(streams):
+        for packet in video.demux(streams):
             if packet.size:
                 timed.append(((packet.dts or 0) * packet.time_base, packet))
                 packet.stream = copies[packet.stream.index]
@@ -77,5 +77,5 @@ def copy_film(source, target, add=None, **options):
 
 
 def with_lines(codec, lines):
-    """A function for copy_film() that adds subtitles."""
+    """A function for copy_video() that adds subtitles."""
     return lambda output: (output.add_mux_stream(codec, time_base=MS), lines)

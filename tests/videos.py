@@ -38,7 +38,7 @@ def write_video(
     subtitles=False,
     colors=None,
 ):
-    """Write a film with sound, a title and, if it is longer than 0.4 s, chapters.
+    """Write a video with sound, a title and, if it is longer than 0.4 s, chapters.
 
     Args:
         path: The file.
@@ -138,7 +138,7 @@ def _write_tone(container, stream, milliseconds):
 
 
 def blank_packets(path, indices):
-    """Overwrite some packets of a film's picture with zeros."""
+    """Overwrite some packets of a video's picture with zeros."""
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(container.streams.video[0]) if p.size]
     data = bytearray(path.read_bytes())
@@ -153,7 +153,7 @@ def blank_packets(path, indices):
 
 
 def damage_packet(path, index):
-    """Change some bytes of a packet of a film's picture, so that it can be guessed."""
+    """Change some bytes of a packet of a video's picture, so that it can be guessed."""
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
     data = bytearray(path.read_bytes())
@@ -163,14 +163,14 @@ def damage_packet(path, index):
 
 
 def cut(path, target, start, seconds, *, origin=0):
-    """Cut a film without encoding, as ``ffmpeg -ss START -i path -t SECONDS -c copy``.
+    """Cut a video without encoding, as ``ffmpeg -ss START -i path -t SECONDS -c copy``.
 
     Packets begin with the key frame before the start, whose time becomes 0: those
     before it have negative times, which MP4 and QuickTime hide by an edit list and
     Matroska shifts.
 
     Args:
-        path: The film.
+        path: The video.
         target: The cut.
         start: Seconds.
         seconds: The cut's length.
@@ -215,7 +215,7 @@ def drop_last_chunks(path, count):
 
 
 def empty_packets(path, target, indices):
-    """Copy a film with some packets empty: they repeat the frame before (NUT)."""
+    """Copy a video with some packets empty: they repeat the frame before (NUT)."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
         for index, packet in enumerate(source.demux(video=0)):

@@ -6,8 +6,8 @@ from tests import videos
 
 
 @pytest.fixture(scope="session")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """One second with sound and two chapters."""
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
     videos.write_video(path, videos.moving_bars(25))
     return path

@@ -6,18 +6,18 @@ import pytest
 
 from edvr_jax.errors import InputError
 from edvr_jax.media.write.stream_copy import Original, choose_streams
-from tests.copies import contents, copy_film, read, with_lines, write_copy
+from tests.copies import contents, copy_video, read, with_lines, write_copy
 
 
-def test_advice_names_formats_that_hold_everything(tmp_path, film):
-    source = copy_film(film, tmp_path / "in.ts")
+def test_advice_names_formats_that_hold_everything(tmp_path, video):
+    source = copy_video(video, tmp_path / "in.ts")
     most = r"stored in \.webm; write \.mp4 or \.mov or \.mkv"
     with pytest.raises(InputError, match=rf"{most}, or leave all but"):
         choose_streams(tmp_path / "out.webm", Original(source))
     with pytest.raises(InputError, match=rf"{most} or \.avi, or leave all but"):
-        choose_streams(tmp_path / "out.webm", Original(film))
+        choose_streams(tmp_path / "out.webm", Original(video))
     words = with_lines("mov_text", [(0, 500, b"\0\1a")])
-    source = copy_film(film, tmp_path / "in.mp4", words)
+    source = copy_video(video, tmp_path / "in.mp4", words)
     for suffix in ("mkv", "webm"):
         with pytest.raises(InputError, match=rf"\.{suffix}; write \.mp4 or \.mov, or"):
             choose_streams(tmp_path / f"out.{suffix}", Original(source))
@@ -55,9 +55,9 @@ def test_sound_of_codecs_that_are_in_no_list(tmp_path, codec):
         choose_streams(tmp_path / "out.mp4", Original(source))
 
 
-def test_chapters_beside_sound_of_such_a_codec(tmp_path, film):
+def test_chapters_beside_sound_of_such_a_codec(tmp_path, video):
     source, target = tmp_path / "in.mov", tmp_path / "out.mkv"
-    with av.open(str(film)) as other, av.open(str(source), "w") as output:
+    with av.open(str(video)) as other, av.open(str(source), "w") as output:
         copy = output.add_stream_from_template(other.streams.video[0])
         output.set_chapters(other.chapters())
         sound = output.add_stream("pcm_mulaw", 8000, layout="mono")

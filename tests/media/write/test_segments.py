@@ -1,4 +1,4 @@
-"""Parts of a film: every frame comes back, whatever the encoder tells of its times."""
+"""Parts of a video: every frame comes back, whatever the encoder tells of its times."""
 
 from fractions import Fraction
 

@@ -15,13 +15,13 @@ from edvr_jax.errors import InputError, OutputError
 from edvr_jax.media.read import decode
 from edvr_jax.media.write import packets
 from tests import videos
-from tests.copies import MS, contents, copy_film, read, with_lines, write_copy
+from tests.copies import MS, contents, copy_video, read, with_lines, write_copy
 
 
 @pytest.fixture(scope="module")
-def long_film(tmp_path_factory):
+def long_video(tmp_path_factory):
     """Twenty seconds with a key frame every 2.4."""
-    path = tmp_path_factory.mktemp("long") / "film.mp4"
+    path = tmp_path_factory.mktemp("long") / "video.mp4"
     frames, times = videos.moving_bars(100), range(0, 20000, 200)
     videos.write_video(path, frames, times=times, codec="mpeg4")
     return path
@@ -29,13 +29,13 @@ def long_film(tmp_path_factory):
 
 @pytest.fixture
 def near(monkeypatch):
-    """Films of twenty seconds are long."""
+    """Videos of twenty seconds are long."""
     monkeypatch.setattr(packets, "_LEAD", 4)
     monkeypatch.setattr(packets, "_SKEW", 1)
 
 
-def add_cover(film, target, codec="mjpeg", **tags):
-    """Copy a film and add a cover, which is returned."""
+def add_cover(video, target, codec="mjpeg", **tags):
+    """Copy a video and add a cover, which is returned."""
     suffix, kind = {"mjpeg": (".jpg", "jpeg"), "png": (".png", "png")}[codec]
     image = cv2.imencode(suffix, videos.moving_bars(1)[0])[1].tobytes()
 
@@ -48,7 +48,7 @@ def add_cover(film, target, codec="mjpeg", **tags):
         cover.disposition = Disposition.attached_pic
         return cover, [(0, 0, image)]
 
-    copy_film(film, target, add)
+    copy_video(video, target, add)
     assert find_covers(target) == ([image], 1)
     return image
 
@@ -65,9 +65,9 @@ def find_covers(path):
 @pytest.mark.parametrize("codec", ["mjpeg", "png"])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("target", ["out.mp4", "out.m4v", "out.mkv"])
-def test_cover(tmp_path, film, codec, suffix, target):
+def test_cover(tmp_path, video, codec, suffix, target):
     source, target = tmp_path / f"in.{suffix}", tmp_path / target
-    image = add_cover(film, source, codec)
+    image = add_cover(video, source, codec)
     assert write_copy(source, target) == []
     assert find_covers(target) == ([image], 1)
     assert contents(read(target, "audio")[0]) == contents(read(source, "audio")[0])
@@ -79,24 +79,24 @@ def test_cover(tmp_path, film, codec, suffix, target):
 
 
 @pytest.mark.parametrize("suffix", ["mov", "avi"])
-def test_cover_that_has_no_place(tmp_path, film, suffix):
+def test_cover_that_has_no_place(tmp_path, video, suffix):
     source, target = tmp_path / "in.mp4", tmp_path / f"out.{suffix}"
-    add_cover(film, source)
+    add_cover(video, source)
     assert write_copy(source, target) == [
         f"cover stream 2 (mjpeg) cannot be stored in .{suffix} and is left out"
     ]
     assert find_covers(target) == ([], 1)
 
 
-def test_tags_that_have_no_place_beside_a_cover(tmp_path, film):
+def test_tags_that_have_no_place_beside_a_cover(tmp_path, video):
     source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
-    add_cover(film, source, ARTIST="Me", MOOD="good")
+    add_cover(video, source, ARTIST="Me", MOOD="good")
     assert write_copy(source, target) == [
         "metadata MOOD cannot be stored in .mp4 and is left out for the cover"
     ]
     with av.open(str(target)) as container:
         assert container.metadata["artist"] == "Me"
-    copy_film(film, source, lambda o: (o.metadata.update(MOOD="good"), []))
+    copy_video(video, source, lambda o: (o.metadata.update(MOOD="good"), []))
     assert write_copy(source, tmp_path / "other.mp4") == []
     with av.open(str(tmp_path / "other.mp4")) as container:
         assert container.metadata["MOOD"] == "good"
@@ -133,9 +133,9 @@ def counters(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_only_what_is_near_a_part_is_read(tmp_path, long_film, near, counters, suffix):
+def test_only_what_is_near_a_part_is_read(tmp_path, long_video, near, counters, suffix):
     source, target = tmp_path / f"in.{suffix}", tmp_path / "out.mkv"
-    copy_film(long_film, source)
+    copy_video(long_video, source)
     with av.open(str(source)) as container:
         first = Fraction(container.start_time, av.time_base) + 10
     write_copy(source, target, origin=first, is_cut=True)
@@ -172,9 +172,9 @@ SUBTITLES = [
 
 
 @pytest.mark.parametrize("with_sound", [True, False])
-def test_subtitles_of_a_part(tmp_path, long_film, near, with_sound):
+def test_subtitles_of_a_part(tmp_path, long_video, near, with_sound):
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
-    copy_film(long_film, source, with_lines("subrip", SUBTITLES))
+    copy_video(long_video, source, with_lines("subrip", SUBTITLES))
     streams = (1, 2) if with_sound else (2,)
     origin = read(source, "subtitle")[0][0][0] + 10  # the file begins with the sound
     write_copy(source, target, streams=streams, origin=origin, is_cut=True)
@@ -188,10 +188,10 @@ def test_subtitles_of_a_part(tmp_path, long_film, near, with_sound):
     assert len(read(target, "audio")) == with_sound
 
 
-def test_subtitles_of_mp4(tmp_path, long_film, near):
+def test_subtitles_of_mp4(tmp_path, long_video, near):
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     lines = [(1000, 9500, b"\0\4long"), (10600, 200, b"\0\5short")]
-    copy_film(long_film, source, with_lines("mov_text", lines))
+    copy_video(long_video, source, with_lines("mov_text", lines))
     write_copy(source, target, origin=Fraction(10), is_cut=True)
     # MP4 fills gaps with empty subtitles.
     assert [p for p in read(target, "subtitle")[0] if p[2] != b"\0\0"] == [
@@ -201,10 +201,10 @@ def test_subtitles_of_mp4(tmp_path, long_film, near):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_sound_of_files_joined_of_two(tmp_path, film, suffix):
+def test_sound_of_files_joined_of_two(tmp_path, video, suffix):
     source, target = tmp_path / "in.ts", tmp_path / f"out.{suffix}"
     parts = [
-        copy_film(film, tmp_path / f"{x}.ts", output_ts_offset=x).read_bytes()
+        copy_video(video, tmp_path / f"{x}.ts", output_ts_offset=x).read_bytes()
         for x in ("0", "0.9", "20")
     ]
     source.write_bytes(parts[0] + parts[1])
@@ -222,9 +222,9 @@ def test_sound_of_files_joined_of_two(tmp_path, film, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_second_video_keeps_the_order_of_its_frames(tmp_path, film, suffix):
+def test_second_video_keeps_the_order_of_its_frames(tmp_path, video, suffix):
     source, target = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
-    with av.open(str(film)) as other:
+    with av.open(str(video)) as other:
         stream = other.streams.video[0]
         packets = [p for p in other.demux(stream) if p.size]
 
@@ -236,7 +236,7 @@ def test_second_video_keeps_the_order_of_its_frames(tmp_path, film, suffix):
             output.mux(packets)
             return None, []
 
-        copy_film(film, source, add)
+        copy_video(video, source, add)
     before = read(source, "video")[1]
     assert [time for time, _, _ in before] != sorted(time for time, _, _ in before)
     write_copy(source, target)
@@ -253,8 +253,8 @@ def add_telemetry(output):
     return stream, [(0, 500, b"GPS 1"), (500, 500, b"GPS 2")]
 
 
-def test_telemetry_beside_chapters(tmp_path, film):
-    source = copy_film(film, tmp_path / "in.mp4", add_telemetry)
+def test_telemetry_beside_chapters(tmp_path, video):
+    source = copy_video(video, tmp_path / "in.mp4", add_telemetry)
     assert [len(packets) for packets in read(source, "data")] == [2, 0]  # names
     for suffix in ("mp4", "mov"):
         assert write_copy(source, tmp_path / f"out.{suffix}") == []
