@@ -8,7 +8,7 @@ import av
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode
 from edvr_jax.media.write.mux import write_video
-from edvr_jax.media.write.segments import VideoParts
+from edvr_jax.media.write.segments import SegmentedVideo
 from edvr_jax.media.write.stream_copy import Original, choose_streams
 from tests import videos
 
@@ -23,7 +23,7 @@ def write_copy(source, target, seconds=1, **original):
     encoding = encode.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
     work = target.with_name(f"{target.name}.parts")
     work.mkdir()
-    parts = VideoParts(work, target, encoding, (48, 64), fps=FPS, time_base=1 / FPS)
+    parts = SegmentedVideo(work, target, encoding, (48, 64), fps=FPS, time_base=1 / FPS)
     count = round(seconds * FPS)
     for time, image in enumerate(videos.moving_bars(count)):
         parts.write(image, time=time)

@@ -18,7 +18,7 @@ from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.encode import Encoding
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.pipe import Pipe
-from edvr_jax.media.write.segments import FrameParts, VideoParts, of_parts
+from edvr_jax.media.write.segments import ImageFolder, SegmentedVideo, segment_encoding
 from edvr_jax.media.write.stream_copy import Original
 from edvr_jax.restore import pipeline
 from edvr_jax.restore.job_folder import WorkFolder
@@ -140,7 +140,7 @@ class Job:
 
     def _restore(
         self, remembered: dict[str, Any], progress: Progress
-    ) -> tuple[VideoParts | FrameParts, int, dict[str, float]]:
+    ) -> tuple[SegmentedVideo | ImageFolder, int, dict[str, float]]:
         """Restore what is missing; what came before, and seconds of each kind."""
         self._restorer.set_plans(
             self._source.size, remembered.get("plans"), self._remember
@@ -173,27 +173,27 @@ class Job:
     def _remember(self) -> None:
         self._work.remember({"plans": self._restorer.plans})
 
-    def _open_sink(self) -> VideoParts | FrameParts:
+    def _open_sink(self) -> SegmentedVideo | ImageFolder:
         if self._encoding is None:
-            return FrameParts(
+            return ImageFolder(
                 self._work.parts,
                 self._output,
                 self._source.names,
                 self._image_format,
                 is_high_bit_depth=self._source.dtype == np.uint16,
             )
-        return VideoParts(
+        return SegmentedVideo(
             self._work.parts,
             self._output,
-            of_parts(self._output, self._encoding),
+            segment_encoding(self._output, self._encoding),
             self._look.written_size,
             fps=self._source.fps,
             time_base=self._source.time_base,
         )
 
-    def _finish(self, sink: VideoParts | FrameParts, *, overwrite: bool) -> None:
+    def _finish(self, sink: SegmentedVideo | ImageFolder, *, overwrite: bool) -> None:
         """Give the output its name; the parts stay until it has it."""
-        if isinstance(sink, FrameParts):
+        if isinstance(sink, ImageFolder):
             finished = sink.folder
         else:
             finished = self._work.finished
@@ -204,11 +204,11 @@ class Job:
         self._discard(self._work.parts)
         self._discard(self._work.partial)
 
-    def _keep_partial(self, sink: VideoParts | FrameParts) -> Path | None:
+    def _keep_partial(self, sink: SegmentedVideo | ImageFolder) -> Path | None:
         """Write a video of what was restored so far; a folder's frames lie there."""
         if not sink.num_written:
             return None
-        if isinstance(sink, FrameParts):
+        if isinstance(sink, ImageFolder):
             return sink.folder if self._can_resume else self._give_up(sink)
         partial = self._work.partial
         if not self._has_times(sink):
@@ -219,13 +219,13 @@ class Job:
         self._move(self._work.finished, partial)
         return partial
 
-    def _has_times(self, sink: VideoParts | FrameParts) -> bool:
+    def _has_times(self, sink: SegmentedVideo | ImageFolder) -> bool:
         """The clip was read again to where an earlier job had come."""
         return sink.num_written <= len(self._source.times)
 
-    def _give_up(self, sink: VideoParts | FrameParts) -> Path:
+    def _give_up(self, sink: SegmentedVideo | ImageFolder) -> Path:
         """Keep what was restored of a clip whose rest cannot be read."""
-        if isinstance(sink, FrameParts):
+        if isinstance(sink, ImageFolder):
             self._move(sink.folder, self._work.partial)
         else:
             self._keep_partial(sink)
@@ -242,7 +242,7 @@ class Job:
 
     def _write_video(
         self,
-        parts: VideoParts,
+        parts: SegmentedVideo,
         path: Path,
         temporary: Path,
         original: Original | None,

@@ -28,7 +28,7 @@ _END = object()
 
 
 class _Sink(Protocol):
-    """Where frames go; see VideoParts."""
+    """Where frames go; see SegmentedVideo."""
 
     @property
     def dtype(self) -> np.dtype: ...

@@ -28,14 +28,14 @@ from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.containers import CONTAINERS, open_output
 from edvr_jax.media.write.encode import Encoding
-from edvr_jax.media.write.segments import VideoParts
+from edvr_jax.media.write.segments import SegmentedVideo
 from edvr_jax.media.write.stream_copy import Original
 
 
 def write_video(
     temporary: Path,
     path: Path,
-    parts: VideoParts,
+    parts: SegmentedVideo,
     encoding: Encoding,
     timeline: Timeline,
     original: Original | None = None,
@@ -96,7 +96,7 @@ def _timed(
 
 
 def _encode(
-    parts: VideoParts, stream: VideoStream, encoding: Encoding, timeline: Timeline
+    parts: SegmentedVideo, stream: VideoStream, encoding: Encoding, timeline: Timeline
 ) -> Iterator[Packet]:
     """Encode the frames of lossless parts."""
     frames = (

@@ -52,7 +52,7 @@ _IMAGE_OPTIONS = {
 _DEEP_FORMATS = (".png", ".tif", ".tiff")
 
 
-def of_parts(path: Path, encoding: Encoding) -> Encoding:
+def segment_encoding(path: Path, encoding: Encoding) -> Encoding:
     """Return how the parts of a file are encoded: losslessly if it is encoded last."""
     if not CONTAINERS[path.suffix.lower()].is_encoded_last:
         return encoding
@@ -66,7 +66,7 @@ def of_parts(path: Path, encoding: Encoding) -> Encoding:
     )
 
 
-class VideoParts:
+class SegmentedVideo:
     """A video stream that grows on disk.
 
     Attributes:
@@ -284,7 +284,7 @@ def _choose_muxer(encoding: Encoding) -> str:
     raise InputError(f"{codec} cannot be written in parts; choose another --codec")
 
 
-class FrameParts:
+class ImageFolder:
     """Images in a folder.
 
     Attributes:

@@ -21,7 +21,7 @@ from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.encode import Encoding, choose_encoding
 from edvr_jax.media.write.mux import write_video
-from edvr_jax.media.write.segments import FrameParts, VideoParts, of_parts
+from edvr_jax.media.write.segments import ImageFolder, SegmentedVideo, segment_encoding
 
 DEFAULT_FPS = Fraction(25)
 
@@ -130,9 +130,9 @@ class Writer:
         self.size = (0, 0)
         self._work, self._path, self._fps, self._crf = work, path, fps, crf
         self._encoding: Encoding | None = None
-        self._parts: VideoParts | FrameParts | None = None
+        self._parts: SegmentedVideo | ImageFolder | None = None
         if path.suffix.lower() not in CONTAINERS:
-            self._parts = FrameParts(work, path, names, ".png")
+            self._parts = ImageFolder(work, path, names, ".png")
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1].
@@ -156,10 +156,10 @@ class Writer:
                 time_base=1 / self._fps,
                 crf=self._crf,
             )
-            self._parts = VideoParts(
+            self._parts = SegmentedVideo(
                 self._work,
                 self._path,
-                of_parts(self._path, self._encoding),
+                segment_encoding(self._path, self._encoding),
                 self.size,
                 fps=self._fps,
                 time_base=1 / self._fps,
@@ -170,7 +170,7 @@ class Writer:
 
     def finish(self, temporary: Path) -> None:
         """Make the output of what was written."""
-        if not isinstance(self._parts, VideoParts) or self._encoding is None:
+        if not isinstance(self._parts, SegmentedVideo) or self._encoding is None:
             return
         self._parts.finish()
         count = self.num_frames

@@ -7,7 +7,7 @@ import pytest
 
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode
-from edvr_jax.media.write.segments import VideoParts
+from edvr_jax.media.write.segments import SegmentedVideo
 from tests import videos
 
 FPS = Fraction(25)
@@ -18,7 +18,7 @@ def write_parts(folder, frames, encoding):
     folder.mkdir()
     size = frames.shape[1:3]
     path = folder.with_suffix(".mkv")
-    parts = VideoParts(folder, path, encoding, size, fps=FPS, time_base=MS)
+    parts = SegmentedVideo(folder, path, encoding, size, fps=FPS, time_base=MS)
     for index, image in enumerate(frames):
         parts.write(image, time=40 * index)
     parts.finish()
