@@ -9,7 +9,7 @@ from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.segments import SegmentedVideo
-from edvr_jax.media.write.stream_copy import Original, choose_streams
+from edvr_jax.media.write.stream_copy import StreamCopy, choose_streams
 from tests import videos
 
 FPS = Fraction(25)
@@ -18,7 +18,7 @@ MS = Fraction(1, 1000)
 
 def write_copy(source, target, seconds=1, **original):
     """Write a video with the other streams of a source; return the notes."""
-    chosen, notes = choose_streams(target, Original(source))
+    chosen, notes = choose_streams(target, StreamCopy(source))
     original = dataclasses.replace(chosen, **original)
     encoding = encode.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
     work = target.with_name(f"{target.name}.parts")

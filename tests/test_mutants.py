@@ -181,7 +181,7 @@ def read_videos(rng, base, work):
         for _ in zip(range(100), clip, strict=False):
             pass
     else:
-        stream_copy.choose_streams(work / "out.mkv", stream_copy.Original(path))
+        stream_copy.choose_streams(work / "out.mkv", stream_copy.StreamCopy(path))
         with contextlib.closing(source.Source(path)) as opened:
             opened.check()
             for _ in zip(range(100), opened, strict=False):

@@ -177,7 +177,7 @@ class Restore:
         restorer: Restorer,
         look: Look,
         encoding: encode.Encoding | None,
-        original: stream_copy.Original | None,
+        original: stream_copy.StreamCopy | None,
         settings: dict[str, Any],
     ) -> job.Result:
         progress = functools.partial(restore_report.show_progress, restorer)
@@ -339,7 +339,7 @@ class Restore:
 
     def _original(
         self, source: Source, *, is_video: bool
-    ) -> stream_copy.Original | None:
+    ) -> stream_copy.StreamCopy | None:
         """What is copied beside the picture."""
         if self.streams == "video" or source.names or source.is_pipe:
             return None
@@ -349,7 +349,7 @@ class Restore:
             return None
         original, notes = stream_copy.choose_streams(
             self.output,
-            stream_copy.Original(
+            stream_copy.StreamCopy(
                 self.input, source.video_stream, source.origin, self._is_cut
             ),
         )

@@ -19,7 +19,7 @@ from edvr_jax.media.write.encode import Encoding
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.pipe import Pipe
 from edvr_jax.media.write.segments import ImageFolder, SegmentedVideo, segment_encoding
-from edvr_jax.media.write.stream_copy import Original
+from edvr_jax.media.write.stream_copy import StreamCopy
 from edvr_jax.restore import pipeline
 from edvr_jax.restore.job_folder import WorkFolder
 from edvr_jax.restore.pipeline import Progress
@@ -72,7 +72,7 @@ class Job:
         encoding: Encoding | None,
         *,
         image_format: str = ".png",
-        original: Original | None = None,
+        original: StreamCopy | None = None,
     ):
         """Describe a job; nothing is written yet.
 
@@ -245,7 +245,7 @@ class Job:
         parts: SegmentedVideo,
         path: Path,
         temporary: Path,
-        original: Original | None,
+        original: StreamCopy | None,
     ) -> None:
         assert self._encoding is not None
         timeline = self._source.timeline(parts.num_written)

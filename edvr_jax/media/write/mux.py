@@ -29,7 +29,7 @@ from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.containers import CONTAINERS, open_output
 from edvr_jax.media.write.encode import Encoding
 from edvr_jax.media.write.segments import SegmentedVideo
-from edvr_jax.media.write.stream_copy import Original
+from edvr_jax.media.write.stream_copy import StreamCopy
 
 
 def write_video(
@@ -38,7 +38,7 @@ def write_video(
     parts: SegmentedVideo,
     encoding: Encoding,
     timeline: Timeline,
-    original: Original | None = None,
+    original: StreamCopy | None = None,
 ) -> None:
     """Write a video file from restored parts and the other streams of the source.
 

@@ -22,7 +22,7 @@ _SKEW = 10  # seconds that a stream may lag in a file; FFmpeg's writers wait as 
 Span = tuple[Fraction, Fraction | None]
 
 
-class Copy:
+class StreamCopier:
     """A stream of the output that gets the packets of one of the original."""
 
     def __init__(self, path: Path, original: Stream, stream: Stream, span: Span):
@@ -102,7 +102,7 @@ class Copy:
 def copy_packets(
     path: Path,
     opened: tuple[InputContainer, VideoStream],
-    copies: dict[int, Copy],
+    copies: dict[int, StreamCopier],
     span: Span,
 ) -> Iterator[tuple[Fraction, Packet]]:
     """Yield the packets of copied streams with the times of the output."""

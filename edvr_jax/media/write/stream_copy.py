@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import decode
 from edvr_jax.media.write.containers import CONTAINERS, Container, open_output
-from edvr_jax.media.write.packets import Copy, Span, copy_packets, read_packets
+from edvr_jax.media.write.packets import Span, StreamCopier, copy_packets, read_packets
 
 # What describes the old file, not the film.
 _STALE = (
@@ -61,7 +61,7 @@ _COVERS = {"mp4": ("mjpeg", "png"), "matroska": tuple(_IMAGES)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Original:
+class StreamCopy:
     """A file whose other streams are copied.
 
     Attributes:
@@ -81,7 +81,7 @@ class Original:
     any_codec: bool = False
 
 
-def choose_streams(path: Path, original: Original) -> tuple[Original, list[str]]:
+def choose_streams(path: Path, original: StreamCopy) -> tuple[StreamCopy, list[str]]:
     """Find out what the output can hold, before hours of work.
 
     Args:
@@ -225,7 +225,7 @@ def add_copies(
     output: OutputContainer,
     restored: VideoStream,
     opened: tuple[InputContainer, VideoStream],
-    original: Original,
+    original: StreamCopy,
     seconds: Fraction,
     muxer: str,
 ) -> Iterator[tuple[Fraction, Packet]]:
@@ -264,7 +264,7 @@ def add_copies(
         copy.disposition = stream.disposition
         if stream.type == "video":  # else players would not show the restored one
             copy.disposition &= ~Disposition.default
-        copies[stream.index] = Copy(original.path, stream, copy, span)
+        copies[stream.index] = StreamCopier(original.path, stream, copy, span)
     packets = copy_packets(original.path, opened, copies, span)
     return itertools.chain(((Fraction(0), packet) for packet in covers), packets)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.write.stream_copy import Original, choose_streams
+from edvr_jax.media.write.stream_copy import StreamCopy, choose_streams
 from tests.copies import contents, copy_video, read, with_lines, write_copy
 
 
@@ -13,14 +13,14 @@ def test_advice_names_formats_that_hold_everything(tmp_path, video):
     source = copy_video(video, tmp_path / "in.ts")
     most = r"stored in \.webm; write \.mp4 or \.mov or \.mkv"
     with pytest.raises(InputError, match=rf"{most}, or leave all but"):
-        choose_streams(tmp_path / "out.webm", Original(source))
+        choose_streams(tmp_path / "out.webm", StreamCopy(source))
     with pytest.raises(InputError, match=rf"{most} or \.avi, or leave all but"):
-        choose_streams(tmp_path / "out.webm", Original(video))
+        choose_streams(tmp_path / "out.webm", StreamCopy(video))
     words = with_lines("mov_text", [(0, 500, b"\0\1a")])
     source = copy_video(video, tmp_path / "in.mp4", words)
     for suffix in ("mkv", "webm"):
         with pytest.raises(InputError, match=rf"\.{suffix}; write \.mp4 or \.mov, or"):
-            choose_streams(tmp_path / f"out.{suffix}", Original(source))
+            choose_streams(tmp_path / f"out.{suffix}", StreamCopy(source))
 
 
 # Codecs of the kind: what FFmpeg's writer of Matroska stores without a name in its
@@ -52,7 +52,7 @@ def test_sound_of_codecs_that_are_in_no_list(tmp_path, codec):
         num_samples = sum(frame.samples for frame in container.decode(audio=0))
     assert 40_000 < num_samples < 48_000
     with pytest.raises(InputError, match=r"in \.mp4; write .*\.mkv or \.avi, or leave"):
-        choose_streams(tmp_path / "out.mp4", Original(source))
+        choose_streams(tmp_path / "out.mp4", StreamCopy(source))
 
 
 def test_chapters_beside_sound_of_such_a_codec(tmp_path, video):
