@@ -32,7 +32,6 @@ from edvr_jax.media.read.images import width_x_height
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy
-from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.writer import check_output
 from edvr_jax.restore import job
 from edvr_jax.restore.compiled import Network, create_networks
@@ -54,7 +53,7 @@ class Restore:
         input: A video file (mp4, mkv, webm, mov, avi, gif, apng, y4m, ...), a folder
             with the frames of one clip (png, jpg, bmp, tif, webp) in natural order,
             or - for YUV4MPEG2 from a pipe.
-        output: A video file (mp4, m4v, mov, mkv, webm, avi, gif, y4m), a folder for
+        output: A video file (mp4, m4v, mov, mkv, webm, gif, y4m), a folder for
             images, or - for YUV4MPEG2 to a pipe.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a
             PyTorch layout. Several are applied one after the other; IN and OUT stand
@@ -284,7 +283,6 @@ class Restore:
             trim,
             fps=parse_rate(self.fps or "25"),
             pipe=sys.stdin.buffer if is_pipe(self.input) else None,
-            output_without_times=self._output_without_times(),
             video_stream=self.video_stream,
         )
         if self.video_stream is not None and source.names:
@@ -300,12 +298,6 @@ class Restore:
     @property
     def _is_cut(self) -> bool:
         return any(x is not None for x in (self.start, self.end, self.preview))
-
-    def _output_without_times(self) -> Path | None:
-        if is_pipe(self.output):
-            return Path("the output pipe")
-        container = CONTAINERS.get(self.output.suffix.lower())
-        return None if container is None or container.keeps_times else self.output
 
     def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> Look:
         height, width = source.size

@@ -271,7 +271,7 @@ def restore_to_pipe(
         Stopped: on Ctrl-C.
     """
     start = time.perf_counter()
-    sink = Pipe(file, encoding, look.written_size, source.fps)
+    sink = Pipe(file, encoding, look.written_size, source.fps, source.time_base)
     try:
         with pipeline.stoppable(restorer):
             stages = pipeline.restore_into(sink, source, restorer, look, progress)

@@ -218,7 +218,6 @@ def test_gif(tmp_path, same, capsys, before):
         ("out.mp4", {}, r"\.mp4 with libx264 \(yuv420p\) stores no transparency"),
         ("out.mov", {}, r"\.mov with libx264 \(yuv420p\)"),
         ("out.mkv", {}, r"\.mkv with libx264 \(yuv420p\)"),
-        ("out.avi", {}, r"\.avi with mpeg4"),
         ("out.y4m", {}, r"\.y4m with wrapped_avframe"),
         ("out.mp4", {"codec": "libvpx-vp9"}, r"\.mp4 with libvpx-vp9 \(yuv420p\)"),
         ("out.webm", {"pix_fmt": "yuv444p"}, r"\.webm with libvpx-vp9 \(yuv444p\)"),

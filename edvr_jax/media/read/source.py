@@ -10,12 +10,9 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from edvr_jax import progress
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import (
     alpha,
@@ -28,15 +25,12 @@ from edvr_jax.media.read import (
 )
 from edvr_jax.media.read.colors import Colors
 from edvr_jax.media.read.timeline import Timeline, Trim
-from edvr_jax.media.read.truncation import COUNTABLE, DecodeMonitor, announced_frames
+from edvr_jax.media.read.truncation import DecodeMonitor, announced_frames
 
 # Formats in which a seek finds the key frame before a time.
 _SEEKABLE = ("mp4", "matroska")
 _SEEK_MARGIN = 2  # seconds
 _MAX_JUMP = 1  # seconds back that a frame's time may lie; less is repaired
-_MAX_REORDER = 16  # frames between decoding and showing one, by H.264 and HEVC
-# Encoders such as MPEG-4 store a frame's duration in 16 bits.
-_MAX_RATE = 65535
 
 
 class Source:
@@ -75,7 +69,6 @@ class Source:
         *,
         fps: Fraction = Fraction(25),
         pipe: BinaryIO | None = None,
-        output_without_times: Path | None = None,
         video_stream: int | None = None,
     ):
         """Open a clip and read its first frame.
@@ -85,8 +78,6 @@ class Source:
             trim: What part of it is wanted; None is all.
             fps: Frames per second of a folder.
             pipe: What to read YUV4MPEG2 from, instead of the path.
-            output_without_times: An output whose format has only a frame rate; frames
-                are counted, and must be shown for equal times.
             video_stream: Number of a video's stream; None chooses it.
 
         Raises:
@@ -110,7 +101,6 @@ class Source:
         self.video_streams: list[str] = []
         self.monitor: DecodeMonitor | None = None
         self._trim = trim or Trim()
-        self._without_times = output_without_times
         self._exit = contextlib.ExitStack()
         if path.is_fifo():
             raise InputError(f"{path}: this is a pipe; give - and lead it to stdin")
@@ -138,12 +128,10 @@ class Source:
 
         Raises:
             InputError: if an image of a folder cannot be read or differs in size or
-                depth, or if the frames' times do not fit an output without times.
+                depth.
         """
         if self.names:
             images.check_all([self.path / name for name in self.names])
-        elif self._without_times is not None and not self.is_pipe:
-            self._check_rate()
 
     def look_ahead(self) -> None:
         """Find traits of later frames, at some places, if the video can be searched."""
@@ -224,8 +212,6 @@ class Source:
         if trim.start:
             seek_before(container, stream, self.origin - _SEEK_MARGIN)
         shown = self._timed(container, stream)
-        if self._without_times is not None:
-            shown = self._counted(shown, stream.time_base)
         is_first = True
         for frame, time, self.last_duration in shown:
             if is_first:
@@ -276,7 +262,7 @@ class Source:
             if self.end is not None and time * unit >= self.end:
                 return
             yield frame, time - offset, int(frame.duration or 0) or usual
-        if before is not None and self._without_times is None:
+        if before is not None:
             end = round(self.monitor.end / unit)
             self.last_duration = max(self.last_duration, end - before)
 
@@ -287,74 +273,6 @@ class Source:
                 f"{self.path}: at {float(time):.1f} s the times of the frames jump "
                 f"back by {float(seconds):.1f} s, as in files joined of several; write "
                 "it anew first, with ffmpeg -i IN -c copy OUT.mkv"
-            )
-
-    def _counted(
-        self, shown: Iterator[tuple[VideoFrame, int, int]], unit: Fraction
-    ) -> Iterator[tuple[VideoFrame, int, int]]:
-        """Count frames instead of timing them.
-
-        Raises:
-            InputError: if one is off by more than half of a frame.
-        """
-        step = self._step(unit)
-        self.time_base = (1 / self.fps).limit_denominator(_MAX_RATE)
-        self.fps = 1 / self.time_base
-        first = None
-        for index, (frame, time, _) in enumerate(shown):
-            if first is None:
-                first = time
-                self.origin += first * unit
-            self._check_turn(index, time - first, step)
-            yield frame, index, 1
-
-    def _check_rate(self) -> None:
-        """Check the times of all frames, if the packets tell them.
-
-        Raises:
-            InputError: as :meth:`_counted`.
-        """
-        start, end, max_frames = self._trim.start, self.end, self._trim.max_frames
-        most = None if max_frames is None else max_frames + _MAX_REORDER
-        times: list[int] = []
-        opened = decode.open_container(self.path, index=self.video_stream)
-        with opened as (container, stream):
-            unit, codec = stream.time_base, stream.codec_context.codec
-            is_told = codec.canonical_name in COUNTABLE
-            if container.format.name == "avi" or unit is None or not is_told:
-                return
-            for other in container.streams:
-                if other is not stream:
-                    other.discard = Discard.all
-            packets = progress.watch(
-                container.demux(stream), unit="packet", name="checking times"
-            )
-            # What is damaged is told when it is decoded.
-            with contextlib.suppress(FFmpegError):
-                for packet in packets:
-                    if not packet.size or packet.is_discard:
-                        continue
-                    if packet.pts is None:
-                        return
-                    if not start or packet.pts * unit >= self.origin:
-                        times.append(packet.pts)
-                    is_late = end is not None and (packet.dts or 0) * unit >= end
-                    if is_late or len(times) == most:
-                        break
-        known = sorted(time for time in times if end is None or time * unit < end)
-        step = self._step(unit)
-        for index, time in enumerate(known[:max_frames]):
-            self._check_turn(index, time - known[0], step)
-
-    def _step(self, unit: Fraction) -> Fraction:
-        return 1 / (self.fps * unit)
-
-    def _check_turn(self, index: int, time: int, step: Fraction) -> None:
-        if abs(time - index * step) > max(1, step / 2):
-            raise InputError(
-                f"{self._without_times}: this format has one frame rate, but frame "
-                f"{index} of {self.path} is not shown when its turn is; write .mp4 "
-                "or .mkv"
             )
 
     def _estimate(self, container: InputContainer, stream: VideoStream) -> int | None:

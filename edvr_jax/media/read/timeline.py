@@ -47,6 +47,19 @@ class Timeline:
         end = max(convert(self.end), times[-1] + 1)
         return Timeline(times, end, time_base, self.fps)
 
+    def at_fixed_rate(self) -> "Timeline":
+        """Return the same frames, each shown for ``1 / fps``, the first one at 0."""
+        count = len(self.times)
+        return Timeline(range(count), count, 1 / self.fps, self.fps)
+
+    def find_irregular(self) -> int | None:
+        """Return the first frame that a fixed rate shows half a frame off; or None."""
+        step = 1 / (self.fps * self.time_base)
+        for index, time in enumerate(self.times):
+            if abs(time - self.times[0] - index * step) > max(1, step / 2):
+                return index
+        return None
+
     def before(self, index: int, delay: int) -> int:
         """Return the time of the frame ``delay`` before one, also before the first."""
         if index >= delay:

@@ -19,8 +19,8 @@ class Container:
         codec: Encoder for 8 bits per channel, unless another is asked for.
         deep_codec: Encoder for more.
         options: For the muxer.
-        keeps_times: Every frame has a time of its own; else a constant rate is all.
-        keeps_colors: The matrix and range of colours are stored; else players guess.
+        is_raw: It stores a frame rate, but no times of frames, and no matrix and
+            range of the colors; players guess those from the size.
         clock: Unit of all times in seconds, if the format prescribes one.
         is_encoded_last: The stream cannot be put together from parts that were
             encoded one by one; they are kept lossless and encoded at the end.
@@ -30,8 +30,7 @@ class Container:
     codec: str = "libx264"
     deep_codec: str = "libx265"
     options: tuple[tuple[str, str], ...] = ()
-    keeps_times: bool = True
-    keeps_colors: bool = True
+    is_raw: bool = False
     clock: Fraction | None = None
     is_encoded_last: bool = False
 
@@ -43,7 +42,6 @@ CONTAINERS = {
     ".mov": Container("mov", options=_MP4_OPTIONS),
     ".mkv": Container("matroska"),
     ".webm": Container("webm", "libvpx-vp9", "libsvtav1"),
-    ".avi": Container("avi", "mpeg4", "ffv1", keeps_times=False, keeps_colors=False),
     ".gif": Container(
         "gif", "gif", "gif", clock=Fraction(1, 100), is_encoded_last=True
     ),
@@ -52,8 +50,7 @@ CONTAINERS = {
         "wrapped_avframe",
         "wrapped_avframe",
         options=(("strict", "-1"),),  # for more than 8 bits
-        keeps_times=False,
-        keeps_colors=False,
+        is_raw=True,
         is_encoded_last=True,
     ),
 }

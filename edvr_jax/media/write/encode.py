@@ -168,7 +168,7 @@ def choose_encoding(
         chosen[key] = f"{chosen[key]}:{value}" if is_added else value
     if VideoFormat(pix_fmt).is_rgb:
         colors = dataclasses.replace(colors, matrix=0, range=2)
-    elif not container.keeps_colors:
+    elif container.is_raw:
         colors = Colors(matrix=guess_matrix(*size))
     if pix_fmt.startswith(("gray", "ya")):
         colors = dataclasses.replace(colors, range=2)  # all that FFmpeg knows of gray

@@ -28,6 +28,7 @@ from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.containers import CONTAINERS, open_output
 from edvr_jax.media.write.encode import Encoding
+from edvr_jax.media.write.pipe import warn_of_variable_rate
 from edvr_jax.media.write.segments import SegmentedVideo
 from edvr_jax.media.write.stream_copy import StreamCopy
 
@@ -56,6 +57,9 @@ def write_video(
     container = CONTAINERS[path.suffix.lower()]
     if container.clock is not None:
         timeline = timeline.on_clock(container.clock)
+    if container.is_raw:
+        warn_of_variable_rate(str(path), timeline)
+        timeline = timeline.at_fixed_rate()
     with files.report_failure(path, FFmpegError), ExitStack() as stack:
         temporary.touch()  # tells what is wrong with a path better than FFmpeg
         any_codec = original is not None and original.any_codec

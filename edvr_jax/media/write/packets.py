@@ -35,8 +35,6 @@ class StreamCopier:
         self._next = self._first  # where a packet without a time goes
         may_repeat = stream.container.format.flags & Flags.ts_nonstrict.value
         self._least_step = 0 if may_repeat else 1
-        # AVI has no times: the picture would begin later instead.
-        self._may_lead = stream.container.format.name != "avi"
         self._earliest: int | None = None  # when the next is decoded, in the output
         self._held: list[Packet] = []
 
@@ -56,8 +54,7 @@ class StreamCopier:
             if not 0 <= lead <= _PREROLL:
                 return
         if self._last is None:
-            if self._may_lead or not is_early:
-                yield self._place(packet)
+            yield self._place(packet)
             return
         if self._stream.type == "subtitle":
             begin, end = max(start, self._first), min(self._next, self._last)

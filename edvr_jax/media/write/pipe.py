@@ -1,6 +1,7 @@
 """Write restored frames to a pipe, as they come."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO
@@ -9,9 +10,12 @@ import numpy as np
 from av.error import FFmpegError
 
 from edvr_jax.errors import OutputError
+from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode
 from edvr_jax.media.write.containers import CONTAINERS, open_output
 from edvr_jax.media.write.encode import Encoding
+
+_log = logging.getLogger(__name__)
 
 
 class Pipe:
@@ -20,7 +24,6 @@ class Pipe:
     Attributes:
         dtype: Type of the frames that are written.
         num_frames: 0: a pipe has none of an earlier job.
-        num_written: Frames written so far.
     """
 
     def __init__(
@@ -29,20 +32,25 @@ class Pipe:
         encoding: Encoding,
         size: tuple[int, int],
         fps: Fraction,
+        time_base: Fraction,
     ):
         self.dtype = encoding.dtype
         self.num_frames = 0
-        self.num_written = 0
-        self._encoding, self._fps = encoding, fps
+        self._encoding, self._fps, self._time_base = encoding, fps, time_base
+        self._times: list[int] = []
         with _report_pipe():
             self._container = open_output(file, CONTAINERS[".y4m"])
         self._stream = encode.add_stream(
             self._container, encoding, size, fps=fps, time_base=1 / fps
         )
 
+    @property
+    def num_written(self) -> int:
+        """Frames written so far."""
+        return len(self._times)
+
     def write(self, image: np.ndarray, *, time: int) -> None:
-        """Write a frame; the format has no times, only a rate."""
-        del time
+        """Write a frame, RGB, [H, W, 3], uint8 or uint16."""
         with _report_pipe():
             packets = encode.encode(
                 self._stream,
@@ -52,13 +60,15 @@ class Pipe:
                 time_base=1 / self._fps,
             )
             self._container.mux(packets)
-        self.num_written += 1
+        self._times.append(time)
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write the last packets; log a warning if the times need a variable rate."""
         with _report_pipe():
             self._container.mux(self._stream.encode(None))
             self._container.close()
+        timeline = Timeline(self._times, 0, self._time_base, self._fps)
+        warn_of_variable_rate("the output pipe", timeline)
 
     def close(self) -> None:
         """Let go of the pipe."""
@@ -75,3 +85,16 @@ def _report_pipe() -> Iterator[None]:
             f"the output pipe cannot be written: {error.strerror}; see what the "
             "program that reads it says"
         ) from None
+
+
+def warn_of_variable_rate(output: str, timeline: Timeline) -> None:
+    """Log a warning if frames of an output with one frame rate have other times."""
+    index = timeline.find_irregular()
+    if index is not None:
+        _log.warning(
+            "note: %s has one frame rate, %s per second: frame %d and others are not "
+            "shown at their times; .mp4 and .mkv keep them",
+            output,
+            f"{float(timeline.fps):.3f}".rstrip("0").rstrip("."),
+            index,
+        )

@@ -175,8 +175,8 @@ def _fits(stream: Stream, suffix: str) -> bool:
     if stream.disposition & Disposition.attached_pic:
         codecs = _COVERS.get(container.muxer, ())
         return _is_cover(stream) and _codec_name(stream) in codecs
-    if stream.type == "data" and (stream.name is None or container.muxer == "avi"):
-        return False  # what FFmpeg does not know fails later, AVI forgets what it is
+    if stream.type == "data" and stream.name is None:
+        return False  # unknown to FFmpeg, so writing its packets would fail
     if _writes_header(stream, container):
         return True
     # MOV writes others, too, but so that nothing reads them.

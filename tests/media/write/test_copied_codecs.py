@@ -10,12 +10,10 @@ from tests.copies import contents, copy_video, read, with_lines, write_copy
 
 
 def test_advice_names_formats_that_hold_everything(tmp_path, video):
-    source = copy_video(video, tmp_path / "in.ts")
+    source = video
     most = r"stored in \.webm; write \.mp4 or \.mov or \.mkv"
     with pytest.raises(InputError, match=rf"{most}, or leave all but"):
         choose_streams(tmp_path / "out.webm", StreamCopy(source))
-    with pytest.raises(InputError, match=rf"{most} or \.avi, or leave all but"):
-        choose_streams(tmp_path / "out.webm", StreamCopy(video))
     words = with_lines("mov_text", [(0, 500, b"\0\1a")])
     source = copy_video(video, tmp_path / "in.mp4", words)
     for suffix in ("mkv", "webm"):
@@ -51,7 +49,7 @@ def test_sound_of_codecs_that_are_in_no_list(tmp_path, codec):
     with av.open(str(target)) as container:
         num_samples = sum(frame.samples for frame in container.decode(audio=0))
     assert 40_000 < num_samples < 48_000
-    with pytest.raises(InputError, match=r"in \.mp4; write .*\.mkv or \.avi, or leave"):
+    with pytest.raises(InputError, match=r"in \.mp4; write .*\.mkv, or leave"):
         choose_streams(tmp_path / "out.mp4", StreamCopy(source))
 
 

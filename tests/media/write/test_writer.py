@@ -138,6 +138,7 @@ def test_folder_of_other_things_is_never_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("out.avi", r"cannot write \.avi; give a \.mp4"),
         ("out.flv", r"cannot write \.flv; give a \.mp4"),
         ("out.png", r"cannot write \.png"),
         ("nowhere/out.mp4", r"there is no folder .*nowhere; create it first"),
