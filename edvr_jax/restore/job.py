@@ -16,9 +16,10 @@ from edvr_jax import files
 from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.encode import Encoding
+from edvr_jax.media.write.image_folder import ImageFolder
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.pipe import Pipe
-from edvr_jax.media.write.segments import ImageFolder, SegmentedVideo, segment_encoding
+from edvr_jax.media.write.segments import SegmentedVideo, segment_encoding
 from edvr_jax.media.write.stream_copy import StreamCopy
 from edvr_jax.restore import pipeline
 from edvr_jax.restore.job_folder import WorkFolder
@@ -147,7 +148,7 @@ class Job:
         )
         self._remember()
         sink = self._open_sink()
-        first = sink.num_frames
+        first = sink.num_written
         try:
             stages = pipeline.restore_into(
                 sink, self._source, self._restorer, self._look, progress

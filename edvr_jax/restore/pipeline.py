@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import images
 from edvr_jax.media.read.source import Source
+from edvr_jax.media.write.sink import Sink
 from edvr_jax.restore import postprocess
 from edvr_jax.restore.postprocess import Look
 from edvr_jax.restore.restorer import Restorer
@@ -27,27 +28,8 @@ Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
 _END = object()
 
 
-class _Sink(Protocol):
-    """Where frames go; see SegmentedVideo."""
-
-    @property
-    def dtype(self) -> np.dtype: ...
-
-    @property
-    def num_frames(self) -> int: ...
-
-    @property
-    def num_written(self) -> int: ...
-
-    def write(self, image: np.ndarray, *, time: int) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def restore_into(
-    sink: _Sink, source: Source, restorer: Restorer, look: Look, progress: Progress
+    sink: Sink, source: Source, restorer: Restorer, look: Look, progress: Progress
 ) -> dict[str, float]:
     """Restore the frames that a sink does not have yet.
 
@@ -67,7 +49,7 @@ def restore_into(
     """
     decoding, waiting, restoring = _Stopwatch(), _Stopwatch(), _Stopwatch()
     given, encoding = _Stopwatch(), _Stopwatch()
-    first = sink.num_frames
+    first = sink.num_written
     inputs: collections.deque[np.ndarray] = collections.deque()
 
     damage: list[InputError] = []

@@ -253,7 +253,7 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
 
     options = {"start": "0.2", "preview": 16}
     monkeypatch.setattr(pipeline.postprocess, "add_alpha", stop)
-    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "MAX_FRAMES", 8)
     with pytest.raises(ResourceError):
         restore(source, target, same, **options)
     monkeypatch.setattr(pipeline.postprocess, "add_alpha", write)

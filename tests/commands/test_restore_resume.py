@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 # Small parts, many of which a short film has, and frames saved often.
 PRELUDE = """
-from edvr_jax.media.write import segments, spool
-segments._MAX_FRAMES = 8
-spool.INTERVAL = 0.1
+from edvr_jax.media.write import segments
+segments.MAX_FRAMES = 8
+segments.SAVE_INTERVAL = 0.1
 """
 NUM_FRAMES = 60
 REPORT_PEAK = """

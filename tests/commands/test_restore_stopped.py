@@ -18,7 +18,7 @@ from edvr_jax.commands import restore as restore_lib
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.write import segments, spool
+from edvr_jax.media.write import segments
 from edvr_jax.restore import tiles
 from tests import videos
 
@@ -30,8 +30,8 @@ NUM_FRAMES = 20
 @pytest.fixture(scope="module", autouse=True)
 def small_parts():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "_MAX_FRAMES", 8)
-        patch.setattr(spool, "INTERVAL", 0.0)
+        patch.setattr(segments, "MAX_FRAMES", 8)
+        patch.setattr(segments, "SAVE_INTERVAL", 0.0)
         yield
 
 

@@ -133,7 +133,7 @@ def test_resumed_job_reads_the_same_stream(tmp_path, same, monkeypatch, at_frame
     def fail():
         raise ResourceError("full disk")
 
-    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "MAX_FRAMES", 8)
     streams = (SMALL, 50, 12, DEFAULT), (LARGE, 200, 12, NONE)
     source = write_streams(tmp_path / "in.mkv", *streams)
     target = tmp_path / "out.mkv"
@@ -143,7 +143,7 @@ def test_resumed_job_reads_the_same_stream(tmp_path, same, monkeypatch, at_frame
     with pytest.raises(ResourceError):
         Restore(source, target, **options).run()
     monkeypatch.undo()
-    monkeypatch.setattr(segments, "_MAX_FRAMES", 8)
+    monkeypatch.setattr(segments, "MAX_FRAMES", 8)
     with pytest.raises(InputError, match="video_stream"):
         Restore(source, target, **options | {"video_stream": 0}, resume=True).run()
     Restore(source, target, **options, resume=True).run()

@@ -19,11 +19,10 @@ _log = logging.getLogger(__name__)
 
 
 class Pipe:
-    """Writes YUV4MPEG2 to a pipe as frames come.
+    """A :class:`Sink` that writes YUV4MPEG2 to a pipe.
 
     Attributes:
-        dtype: Type of the frames that are written.
-        num_frames: 0: a pipe has none of an earlier job.
+        dtype: Type of the frames.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Pipe:
         time_base: Fraction,
     ):
         self.dtype = encoding.dtype
-        self.num_frames = 0
         self._encoding, self._fps, self._time_base = encoding, fps, time_base
         self._times: list[int] = []
         with _report_pipe():
@@ -50,7 +48,7 @@ class Pipe:
         return len(self._times)
 
     def write(self, image: np.ndarray, *, time: int) -> None:
-        """Write a frame, RGB, [H, W, 3], uint8 or uint16."""
+        """Write a frame; see :class:`Sink`."""
         with _report_pipe():
             packets = encode.encode(
                 self._stream,

@@ -1,23 +1,20 @@
-"""What a job has restored so far, in parts that survive it.
+"""A video stream that is written in segments, so that a stopped job can be resumed.
 
-A video stream is encoded in parts of a fixed number of frames, each with an encoder of
-its own, and put together at the end: a job that was killed and resumed makes the parts
-that an undisturbed one makes. Frames of a folder are parts of one image each.
+Each segment has a fixed number of frames and an encoder of its own: a job that was
+killed and resumed makes the same segments as an undisturbed one.
 """
 
-import collections
 import contextlib
 import dataclasses
 import io
 import itertools
-import operator
-from collections.abc import Iterator, Sequence
+import time as clock
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
-import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
@@ -32,28 +29,18 @@ from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode
 from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.encode import Encoding
-from edvr_jax.media.write.spool import Spool
 
-# A part holds about so many pixels: what a kill may cost, against the key frame that
-# each part begins with.
-_PART_PIXELS = 2**26
-_MIN_FRAMES, _MAX_FRAMES = 8, 240
-_LONGEST_DELAY = 3600  # seconds from decoding a frame to showing it
-# NUT keeps every time and packet as it is; the few encoders that it does not know
-# write packets that MOV does not change either.
-# NUT drops the transparency of VP8 and VP9; Matroska rounds the times, which here only
-# order the frames.
-_MUXERS = {"nut": ".nut", "mov": ".mov", "matroska": ".mkv"}
-
-_IMAGE_OPTIONS = {
-    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
-    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
-}
-_DEEP_FORMATS = (".png", ".tif", ".tiff")
+# Every segment begins with a key frame, which costs bytes; a kill costs the frames
+# since the last segment that were not saved.
+_SEGMENT_PIXELS = 2**26
+_MIN_FRAMES = 8
+MAX_FRAMES = 240
+SAVE_INTERVAL = 5.0  # seconds between two saves of the frames of an unfinished segment
+_MAX_DELAY = 3600  # seconds from decoding a frame to showing it
 
 
 def segment_encoding(path: Path, encoding: Encoding) -> Encoding:
-    """Return how the parts of a file are encoded: losslessly if it is encoded last."""
+    """Return how the segments of a file are encoded: lossless if it is encoded last."""
     if not CONTAINERS[path.suffix.lower()].is_encoded_last:
         return encoding
     opaque = "gbrp16le" if encoding.is_high_bit_depth else "bgr0"
@@ -67,14 +54,10 @@ def segment_encoding(path: Path, encoding: Encoding) -> Encoding:
 
 
 class SegmentedVideo:
-    """A video stream that grows on disk.
+    """A :class:`Sink` that writes a video stream as files of some frames each.
 
     Attributes:
-        folder: Where the parts are.
-        encoding: How frames are encoded.
-        num_frames: Frames that need not be restored again after a kill, as of when the
-            parts were opened.
-        num_written: Frames written so far.
+        size: Height and width of the frames.
     """
 
     def __init__(
@@ -88,131 +71,89 @@ class SegmentedVideo:
         time_base: Fraction,
         is_resumable: bool = True,
     ):
-        """Find the finished parts in a folder, and remove an unfinished one.
+        """Find the finished segments of an earlier job, and its saved frames.
 
         Args:
-            folder: Exists.
-            path: The output, as the user knows it.
-            encoding: How frames are encoded.
+            folder: An existing folder for the segments.
+            path: The output that messages name.
+            encoding: How the segments are encoded, see :func:`segment_encoding`.
             size: Height and width of the frames.
             fps: Mean frames per second.
             time_base: Seconds of one unit of the frames' times.
-            is_resumable: Keep the frames of an unfinished part, too.
+            is_resumable: Save the frames of an unfinished segment, too.
         """
-        self.folder, self.encoding = folder.absolute(), encoding
-        self.size, self.fps, self.time_base = size, fps, time_base
-        self._path = path
-        self._length = max(
-            _MIN_FRAMES, min(_MAX_FRAMES, _PART_PIXELS // (size[0] * size[1]))
-        )
-        self._muxer = _choose_muxer(encoding)
+        self.size = size
+        self._folder, self._path, self._encoding = folder.absolute(), path, encoding
+        self._fps, self._time_base = fps, time_base
+        frames = _SEGMENT_PIXELS // (size[0] * size[1])
+        self._length = max(_MIN_FRAMES, min(MAX_FRAMES, frames))
+        self._suffix = _choose_suffix(encoding)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
-        self._num_in_part = 0
-        self._latest: int | None = None  # when the last packet is decoded
-        self._is_short = False
+        self._num_in_segment = 0
+        self._last_dts: int | None = None
+        self._pending: _PendingFrames | None = None
         with files.report_failure(path):
-            for part in (self._unfinished, self._short):
-                part.unlink(missing_ok=True)
-            self._num_parts = 0
-            while self._part(self._num_parts).exists():
-                self._num_parts += 1
-            self._spool = Spool(folder, self._num_parts) if is_resumable else None
-        for image, time in self._spool.load() if self._spool else ():
+            for name in ("unfinished", "short"):
+                self._file(name).unlink(missing_ok=True)
+            self._num_segments = 0
+            while self._numbered(self._num_segments).exists():
+                self._num_segments += 1
+            if is_resumable:
+                self._pending = _PendingFrames(self._folder, self._num_segments)
+        for image, time in self._pending.load() if self._pending else ():
             self._encode(image, time)
-        self.num_frames = self.num_written
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the frames that are written."""
-        return self.encoding.dtype
+        """Type of the frames."""
+        return self._encoding.dtype
 
     @property
     def num_written(self) -> int:
-        """Frames written so far, in an unfinished part too."""
-        return self._num_parts * self._length + self._num_in_part
+        """Number of frames written so far, in an unfinished segment too."""
+        return self._num_segments * self._length + self._num_in_segment
 
     def write(self, image: np.ndarray, *, time: int) -> None:
-        """Append a frame, RGB or RGBA, of the encoding's type, shown at a time.
-
-        Raises:
-            InputError: if the disk is full.
-        """
+        """Append a frame; see :class:`Sink`."""
         self._encode(image, time)
-        with files.report_failure(self._path):
-            if self._num_in_part < self._length:
-                if self._spool is not None:
-                    self._spool.add(image, time)
-                return
-            self._finish(self._part(self._num_parts))
-            self._num_parts += 1
-            self._num_in_part = 0
-            if self._spool is not None:
-                self._spool = Spool(self.folder, self._num_parts)
-
-    def _encode(self, image: np.ndarray, time: int) -> None:
         with files.report_failure(self._path, FFmpegError):
-            if self._container is None:
-                self._open()
-            assert self._container is not None
-            assert self._stream is not None
-            packets = encode.encode(
-                self._stream,
-                image,
-                colors=self.encoding.colors,
-                time=time,
-                time_base=self.time_base,
-            )
-            self._mux(packets)
-            self._num_in_part += 1
-
-    def _mux(self, packets: list[Packet]) -> None:
-        """Write packets; of one or two frames x265 tells no time of decoding."""
-        assert self._container is not None
-        for packet in packets:
-            if not self._has_times(packet):
-                packet.dts = packet.pts
-            self._latest = packet.dts
-            self._container.mux_one(packet)
-
-    def _has_times(self, packet: Packet) -> bool:
-        pts, dts = packet.pts, packet.dts
-        if pts is None or dts is None:
-            return False
-        is_later = self._latest is None or dts > self._latest
-        return is_later and 0 <= (pts - dts) * self.time_base <= _LONGEST_DELAY
+            if self._num_in_segment < self._length:
+                if self._pending is not None:
+                    self._pending.add(image, time)
+                return
+            self._end_segment(self._numbered(self._num_segments))
+            self._num_segments += 1
+            self._num_in_segment = 0
+            if self._pending is not None:
+                self._pending = _PendingFrames(self._folder, self._num_segments)
 
     def finish(self) -> None:
-        """End the last part, which may be short; nothing can be written after it."""
-        if self._num_in_part:
-            self._finish(self._short)
-            self._is_short = True
+        """End the last segment, which may be short; nothing can be written after it."""
+        if self._container is not None:
+            with files.report_failure(self._path, FFmpegError):
+                self._end_segment(self._file("short"))
 
     def close(self) -> None:
-        """Let go of an unfinished part."""
+        """Close an unfinished segment."""
         if self._container is not None:
             with contextlib.suppress(OSError, FFmpegError):
                 self._container.close()
             self._container = None
 
-    def paths(self) -> list[Path]:
-        """Return the files of the parts, in order."""
-        paths = [self._part(i) for i in range(self._num_parts)]
-        return [*paths, self._short] if self._is_short else paths
-
     def packets(self, timeline: Timeline) -> Iterator[Packet]:
-        """Yield the packets of all parts in the order in which they are decoded.
+        """Yield the packets of all segments in decoding order.
 
         Args:
             timeline: When each frame is shown.
         """
-        # These formats add up the steps of decoding to a stream's duration.
+        # These formats add up the steps between decoding times to get the duration.
         adds_up = CONTAINERS[self._path.suffix.lower()].muxer in ("mp4", "mov")
         ranks = (rank for rank, _ in self._ranked_packets())
         delay = max((index - rank for index, rank in enumerate(ranks)), default=0)
         for index, (rank, packet) in enumerate(self._ranked_packets()):
             packet.pts, packet.duration = timeline.span(rank)
-            # Decoding times rise and are not after the times shown.
+            # Decoding times must rise and not be later than the times shown.
             packet.dts = timeline.before(index, delay)
             if adds_up and index == len(timeline.times) - 1:
                 lag = timeline.times[0] - timeline.before(0, delay)
@@ -220,16 +161,16 @@ class SegmentedVideo:
             yield packet
 
     def images(self) -> Iterator[np.ndarray]:
-        """Decode the frames of all parts, RGB, [H, W, 3], or RGBA."""
-        for path in self.paths():
+        """Decode the frames of all segments, RGB, [H, W, 3], or RGBA, [H, W, 4]."""
+        for path in self._finished():
             with av.open(str(path)) as container:
                 for frame in container.decode(video=0):
-                    yield frame.to_ndarray(format=self.encoding.layout)
+                    yield frame.to_ndarray(format=self._encoding.layout)
 
     def _ranked_packets(self) -> Iterator[tuple[int, Packet]]:
-        """Yield packets with the index of the frame that each holds."""
+        """Yield each packet with the index of its frame in display order."""
         first = 0
-        for path in self.paths():
+        for path in self._finished():
             with av.open(str(path)) as container:
                 packets = [p for p in container.demux(video=0) if p.size]
                 order = sorted(range(len(packets)), key=lambda i: packets[i].pts or 0)
@@ -238,139 +179,121 @@ class SegmentedVideo:
                     yield ranks[index], packet
             first += len(packets)
 
-    def _part(self, index: int) -> Path:
-        return self.folder / f"{index:06}{_MUXERS[self._muxer]}"
+    def _finished(self) -> list[Path]:
+        paths = [self._numbered(i) for i in range(self._num_segments)]
+        return [path for path in (*paths, self._file("short")) if path.exists()]
 
-    @property
-    def _unfinished(self) -> Path:
-        return self.folder / f"unfinished{_MUXERS[self._muxer]}"
+    def _numbered(self, index: int) -> Path:
+        return self._file(f"{index:06}")
 
-    @property
-    def _short(self) -> Path:
-        return self.folder / f"short{_MUXERS[self._muxer]}"
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}{self._suffix}"
 
-    def _open(self) -> None:
-        self._latest = None
-        self._unfinished.touch()  # tells what is wrong with a path better than FFmpeg
-        self._container = cast(
-            OutputContainer, av.open(str(self._unfinished), "w", format=self._muxer)
-        )
-        self._stream = encode.add_stream(
-            self._container,
-            self.encoding,
+    def _encode(self, image: np.ndarray, time: int) -> None:
+        with files.report_failure(self._path, FFmpegError):
+            if self._container is None or self._stream is None:
+                self._container, self._stream = self._begin_segment()
+            packets = encode.encode(
+                self._stream,
+                image,
+                colors=self._encoding.colors,
+                time=time,
+                time_base=self._time_base,
+            )
+            self._mux(packets)
+            self._num_in_segment += 1
+
+    def _begin_segment(self) -> tuple[OutputContainer, VideoStream]:
+        path = self._file("unfinished")
+        path.touch()  # its error names the cause better than FFmpeg's
+        container = cast(OutputContainer, av.open(str(path), "w"))
+        stream = encode.add_stream(
+            container,
+            self._encoding,
             self.size,
-            fps=self.fps,
-            time_base=self.time_base,
+            fps=self._fps,
+            time_base=self._time_base,
         )
+        self._last_dts = None
+        return container, stream
 
-    def _finish(self, path: Path) -> None:
+    def _end_segment(self, path: Path) -> None:
         assert self._container is not None
         assert self._stream is not None
-        with files.report_failure(self._path, FFmpegError):
-            self._mux(self._stream.encode(None))
-            self._container.close()
-            self._container = None
-            files.put_in_place(self._unfinished, path)
+        self._mux(self._stream.encode(None))
+        self._container.close()
+        self._container = None
+        files.put_in_place(self._file("unfinished"), path)
+
+    def _mux(self, packets: list[Packet]) -> None:
+        assert self._container is not None
+        for packet in packets:
+            if not self._has_dts(packet):
+                # x265 sets no DTS in segments of one or two frames.
+                packet.dts = packet.pts
+            self._last_dts = packet.dts
+            self._container.mux_one(packet)
+
+    def _has_dts(self, packet: Packet) -> bool:
+        pts, dts = packet.pts, packet.dts
+        if pts is None or dts is None:
+            return False
+        is_later = self._last_dts is None or dts > self._last_dts
+        return is_later and 0 <= (pts - dts) * self._time_base <= _MAX_DELAY
 
 
-def _choose_muxer(encoding: Encoding) -> str:
-    codec = encoding.codec
-    if encoding.with_alpha and alpha.is_beside(codec):
-        return "matroska"
-    for muxer in ("nut", "mov"):
-        with av.open(io.BytesIO(), "w", format=muxer) as probe:
-            if codec in cast(OutputContainer, probe).supported_codecs:
-                return muxer
-    raise InputError(f"{codec} cannot be written in parts; choose another --codec")
+def _choose_suffix(encoding: Encoding) -> str:
+    """Choose a format for segments that changes neither packets nor their order."""
+    # NUT drops the transparency beside the packets of VP8 and VP9. Matroska rounds
+    # times, but in segments they only order the frames.
+    if encoding.with_alpha and alpha.is_beside(encoding.codec):
+        return ".mkv"
+    for suffix in (".nut", ".mov"):
+        with av.open(io.BytesIO(), "w", format=suffix[1:]) as probe:
+            if encoding.codec in cast(OutputContainer, probe).supported_codecs:
+                return suffix
+    raise InputError(
+        f"{encoding.codec} cannot be written in segments; choose another --codec"
+    )
 
 
-class ImageFolder:
-    """Images in a folder.
+class _PendingFrames:
+    """Restored frames kept on disk until the segment that contains them is finished.
 
-    Attributes:
-        folder: Where the images are.
-        dtype: Type of the frames that are written.
+    They are uncompressed; those of other segments are removed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        path: Path,
-        names: Sequence[str],
-        suffix: str,
-        *,
-        is_high_bit_depth: bool = False,
-    ):
-        """Find the images that are there.
+    def __init__(self, folder: Path, segment: int):
+        self._folder, self._prefix = folder, f"pending-{segment:06}"
+        for path in folder.glob("pending-*.npz"):
+            if path not in self._paths():
+                path.unlink()
+        self._unsaved: list[tuple[np.ndarray, int]] = []
+        self._num_saved = 0
+        self._saved_at = clock.monotonic()
 
-        Args:
-            folder: Exists.
-            path: The output, as the user knows it.
-            names: Names of the frames, their suffix does not matter; after the last of
-                them frames are numbered.
-            suffix: Format of the images: .png, .tif, .tiff, .webp or .jpg.
-            is_high_bit_depth: Write 16 bits if the format has them.
+    def load(self) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield the frames that an earlier job has saved, and their times."""
+        for path in self._paths():
+            with np.load(path) as arrays:
+                self._num_saved += len(arrays["times"])
+                yield from zip(arrays["images"], arrays["times"].tolist(), strict=True)
 
-        Raises:
-            InputError: if two frames would have one name.
-        """
-        self.folder = folder
-        is_high_bit_depth = is_high_bit_depth and suffix in _DEEP_FORMATS
-        self.dtype = np.dtype(np.uint16 if is_high_bit_depth else np.uint8)
-        self._path, self._suffix = path, suffix
-        self._names = [f"{Path(name).stem}{suffix}" for name in names]
-        name, count = max(
-            collections.Counter(self._names).items(),
-            key=operator.itemgetter(1),
-            default=("", 0),
-        )
-        if count > 1:
-            raise InputError(
-                f"{path}: two input frames would both become {name}; rename one"
-            )
-        for name in self._names:
-            files.check_name(path / name, folder / name)
-        self.num_frames = 0
-        while (folder / self._name(self.num_frames)).exists():
-            self.num_frames += 1
+    def add(self, image: np.ndarray, time: int) -> None:
+        """Keep a frame; all are saved when the last save is some seconds old."""
+        self._unsaved.append((image, time))
+        if clock.monotonic() - self._saved_at >= SAVE_INTERVAL:
+            self._save()
 
-    @property
-    def num_written(self) -> int:
-        """Frames written so far."""
-        return self.num_frames
+    def _save(self) -> None:
+        images, times = zip(*self._unsaved, strict=True)
+        path = self._folder / f"{self._prefix}-{self._num_saved:06}.npz"
+        temporary = self._folder / "unfinished.npz"
+        np.savez(temporary, images=np.stack(images), times=np.array(times, np.int64))
+        files.put_in_place(temporary, path)
+        self._num_saved += len(images)
+        self._unsaved = []
+        self._saved_at = clock.monotonic()
 
-    def write(self, image: np.ndarray, *, time: int) -> None:
-        """Add a frame, RGB, [H, W, 3], or RGBA, [H, W, 4], uint8 or uint16.
-
-        Raises:
-            InputError: if the disk is full.
-        """
-        del time
-        has_alpha = image.shape[2] == 4
-        order = cv2.COLOR_RGBA2BGRA if has_alpha else cv2.COLOR_RGB2BGR
-        bgr = cv2.cvtColor(image, order)
-        options = _IMAGE_OPTIONS.get(self._suffix, [])
-        is_encoded, data = cv2.imencode(self._suffix, bgr, options)
-        if not is_encoded:
-            height, width = image.shape[:2]
-            raise InputError(
-                f"{self._path}: {self._suffix} cannot store frames of {width}x{height};"
-                " give another --image-format"
-            )
-        target = self.folder / self._name(self.num_frames)
-        with files.report_failure(self._path):
-            temporary = target.with_name(f".unfinished{target.suffix}")
-            temporary.write_bytes(data.tobytes())
-            files.put_in_place(temporary, target)
-        self.num_frames += 1
-
-    def finish(self) -> None:
-        """Do nothing: every frame is on disk already."""
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""
-
-    def _name(self, index: int) -> str:
-        if index < len(self._names):
-            return self._names[index]
-        return f"{index:08d}{self._suffix}"
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._prefix}-*.npz"))

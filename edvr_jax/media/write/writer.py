@@ -20,8 +20,9 @@ from edvr_jax.media.read.images import IMAGE_SUFFIXES, to_uint8
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.encode import Encoding, choose_encoding
+from edvr_jax.media.write.image_folder import ImageFolder
 from edvr_jax.media.write.mux import write_video
-from edvr_jax.media.write.segments import ImageFolder, SegmentedVideo, segment_encoding
+from edvr_jax.media.write.segments import SegmentedVideo, segment_encoding
 
 DEFAULT_FPS = Fraction(25)
 
