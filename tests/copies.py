@@ -16,20 +16,21 @@ FPS = Fraction(25)
 MS = Fraction(1, 1000)
 
 
-def write_copy(source, target, seconds=1, **original):
+def write_copy(source, target, seconds=1, **changes):
     """Write a video with the other streams of a source; return the notes."""
-    chosen, notes = choose_streams(target, StreamCopy(source))
-    original = dataclasses.replace(chosen, **original)
-    encoding = encode.choose_encoding(target, (48, 64), fps=FPS, time_base=1 / FPS)
+    copied, notes = choose_streams(target, StreamCopy(source))
+    copied = dataclasses.replace(copied, **changes)
+    request = encode.EncodingRequest(target, (48, 64), FPS, 1 / FPS)
+    encoding = encode.choose_encoding(request)
     work = target.with_name(f"{target.name}.parts")
     work.mkdir()
-    parts = SegmentedVideo(work, target, encoding, (48, 64), fps=FPS, time_base=1 / FPS)
+    segments = SegmentedVideo(work, target, encoding)
     count = round(seconds * FPS)
     for time, image in enumerate(videos.moving_bars(count)):
-        parts.write(image, time=time)
-    parts.finish()
+        segments.write(image, time=time)
+    segments.finish()
     timeline = Timeline(range(count), count, 1 / FPS, FPS)
-    write_video(target, target, parts, encoding, timeline, original)
+    write_video(target, target, segments, timeline, copied)
     return notes
 
 

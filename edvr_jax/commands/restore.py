@@ -314,7 +314,7 @@ class Restore:
         return Look(size, self.compare)
 
     def _encoding(self, source: Source, look: Look) -> encode.Encoding:
-        return encode.choose_encoding(
+        request = encode.EncodingRequest(
             Path("pipe.y4m") if is_pipe(self.output) else self.output,
             look.written_size,
             fps=source.fps,
@@ -328,6 +328,7 @@ class Restore:
             colors=source.colors,
             pixel_aspect=source.pixel_aspect,
         )
+        return encode.choose_encoding(request)
 
     def _original(
         self, source: Source, *, is_video: bool
@@ -335,19 +336,15 @@ class Restore:
         """What is copied beside the picture."""
         if self.streams == "video" or source.names or source.is_pipe:
             return None
-        if not is_video or is_pipe(self.output):
-            for note in stream_copy.leave_out_all(self.input):
-                say(f"note: {note}")
-            return None
         original, notes = stream_copy.choose_streams(
-            self.output,
+            Path("pipe.y4m") if is_pipe(self.output) else self.output,
             stream_copy.StreamCopy(
                 self.input, source.video_stream, source.origin, self._is_cut
             ),
         )
         for note in notes:
             say(f"note: {note}")
-        return original
+        return original if is_video and not is_pipe(self.output) else None
 
     def _settings(
         self,

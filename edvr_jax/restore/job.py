@@ -19,7 +19,7 @@ from edvr_jax.media.write.encode import Encoding
 from edvr_jax.media.write.image_folder import ImageFolder
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.pipe import Pipe
-from edvr_jax.media.write.segments import SegmentedVideo, segment_encoding
+from edvr_jax.media.write.segments import SegmentedVideo
 from edvr_jax.media.write.stream_copy import StreamCopy
 from edvr_jax.restore import pipeline
 from edvr_jax.restore.job_folder import WorkFolder
@@ -183,14 +183,7 @@ class Job:
                 self._image_format,
                 is_high_bit_depth=self._source.dtype == np.uint16,
             )
-        return SegmentedVideo(
-            self._work.parts,
-            self._output,
-            segment_encoding(self._output, self._encoding),
-            self._look.written_size,
-            fps=self._source.fps,
-            time_base=self._source.time_base,
-        )
+        return SegmentedVideo(self._work.parts, self._output, self._encoding)
 
     def _finish(self, sink: SegmentedVideo | ImageFolder, *, overwrite: bool) -> None:
         """Give the output its name; the parts stay until it has it."""
@@ -248,10 +241,9 @@ class Job:
         temporary: Path,
         original: StreamCopy | None,
     ) -> None:
-        assert self._encoding is not None
         timeline = self._source.timeline(parts.num_written)
         try:
-            write_video(temporary, path, parts, self._encoding, timeline, original)
+            write_video(temporary, path, parts, timeline, original)
         except InputError:
             self._discard(temporary)  # the disk may be full
             raise
@@ -272,7 +264,7 @@ def restore_to_pipe(
         Stopped: on Ctrl-C.
     """
     start = time.perf_counter()
-    sink = Pipe(file, encoding, look.written_size, source.fps, source.time_base)
+    sink = Pipe(file, encoding, source.time_base)
     try:
         with pipeline.stoppable(restorer):
             stages = pipeline.restore_into(sink, source, restorer, look, progress)

@@ -247,7 +247,7 @@ def test_prores_keeps_colors(tmp_path, same):
 
 @pytest.mark.parametrize("before", [".mp4", ".mkv"])
 @pytest.mark.parametrize("after", [".mp4", ".mkv", ".mov"])
-def test_names_and_languages_of_sound(tmp_path, same, before, after):
+def test_names_and_languages_of_sound(tmp_path, same, capsys, before, after):
     source, target = tmp_path / f"in{before}", tmp_path / f"out{after}"
     videos.write_video(source, videos.moving_bars(2), sound_title="Director")
     run(source, target, same)
@@ -256,7 +256,10 @@ def test_names_and_languages_of_sound(tmp_path, same, before, after):
     # FFmpeg's reader calls the titles of MP4 and QuickTime names.
     assert tags["title" if after == ".mkv" else "name"] == "Director"
     assert "NAME" not in tags
-    assert tags["language"] == ("ger" if after == ".mov" else "deu")
+    # QuickTime numbers languages, and FFmpeg knows German's number by an older code.
+    assert tags.get("language") == (None if after == ".mov" else "deu")
+    notes = capsys.readouterr().err
+    assert ("deu may be left out; .mp4 and .mkv keep" in notes) == (after == ".mov")
 
 
 @pytest.mark.parametrize("name", ["out", "out.y4m", "out.gif"])
@@ -264,12 +267,9 @@ def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
     source = tmp_path / "in.mkv"
     videos.write_video(source, videos.moving_bars(2), subtitles=True)
     run(source, tmp_path / name, same)
-    told = capsys.readouterr().err
-    if name == "out":
-        note = f"note: the output is without the sound and subtitles of {source}"
-        assert note in told.splitlines()
-    else:
-        assert "audio stream 1 (aac) cannot be stored in" in told
+    notes = capsys.readouterr().err
+    assert "note: audio stream 1 (aac) cannot be stored in" in notes
+    assert "note: subtitle stream 2 (subrip) cannot be stored in" in notes
     run(source, tmp_path / f"again{name}", same, streams="video")
     assert "note" not in capsys.readouterr().err
 

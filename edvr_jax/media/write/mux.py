@@ -1,7 +1,4 @@
-"""Put a restored video stream together with the sound and all else of its source.
-
-Sound, subtitles, chapters and metadata are copied as they are, packet by packet.
-"""
+"""Write a video file from the restored stream and those copied from the source."""
 
 import heapq
 import itertools
@@ -13,7 +10,6 @@ from typing import cast
 
 import av
 import av.filter
-import numpy as np
 from av import error
 from av.error import FFmpegError
 from av.packet import Packet
@@ -23,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edvr_jax import files
-from edvr_jax.media.read import decode, yuv
+from edvr_jax.media.read import yuv
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.containers import CONTAINERS, open_output
@@ -36,56 +32,46 @@ from edvr_jax.media.write.stream_copy import StreamCopy
 def write_video(
     temporary: Path,
     path: Path,
-    parts: SegmentedVideo,
-    encoding: Encoding,
+    video: SegmentedVideo,
     timeline: Timeline,
-    original: StreamCopy | None = None,
+    copied: StreamCopy | None = None,
 ) -> None:
-    """Write a video file from restored parts and the other streams of the source.
+    """Write a video file.
 
     Args:
         temporary: The file to write.
-        path: Its name, as the user knows it.
-        parts: The restored frames.
-        encoding: How the file's frames are encoded.
-        timeline: When they are shown.
-        original: Where sound, subtitles, chapters and metadata are copied from.
+        path: The name that messages give it; its suffix names the container.
+        video: The restored stream, finished.
+        timeline: When its frames are shown.
+        copied: The source's other streams, chapters and metadata; None copies nothing.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: if the file cannot be written, or a copied stream not be read.
     """
-    container = CONTAINERS[path.suffix.lower()]
-    if container.clock is not None:
-        timeline = timeline.on_clock(container.clock)
+    container, encoding = CONTAINERS[path.suffix.lower()], video.encoding
     if container.is_raw:
         warn_of_variable_rate(str(path), timeline)
         timeline = timeline.at_fixed_rate()
+    timeline = timeline.on_clock(encoding.time_base)
     with files.report_failure(path, FFmpegError), ExitStack() as stack:
-        temporary.touch()  # tells what is wrong with a path better than FFmpeg
-        any_codec = original is not None and original.any_codec
+        temporary.touch()  # its error names the cause better than FFmpeg's
+        any_codec = copied is not None and copied.any_codec
         output = stack.enter_context(
             open_output(temporary, container, any_codec=any_codec)
         )
-        stream = encode.add_stream(
-            output,
-            encoding,
-            parts.size,
-            fps=timeline.fps,
-            time_base=timeline.time_base,
-        )
+        stream = encode.add_stream(output, encoding)
         others: Iterator[tuple[Fraction, Packet]] = iter(())
-        if original is not None:
-            opened = stack.enter_context(
-                decode.open_container(original.path, index=original.restored)
-            )
-            others = stream_copy.add_copies(
-                output, stream, opened, original, timeline.seconds, container.muxer
+        if copied is not None:
+            others = stack.enter_context(
+                stream_copy.add_copies(
+                    output, stream, copied, timeline.seconds, container
+                )
             )
         output.start_encoding()
-        if container.is_encoded_last:
-            packets = _encode(parts, stream, encoding, timeline)
+        if container.video_only:
+            packets = _encode(video, stream, timeline)
         else:
-            packets = parts.packets(timeline)
+            packets = video.packets(timeline)
         restored = (_timed(packet, stream, timeline) for packet in packets)
         for _, packet in heapq.merge(restored, others, key=lambda item: item[0]):
             output.mux_one(packet)
@@ -100,45 +86,37 @@ def _timed(
 
 
 def _encode(
-    parts: SegmentedVideo, stream: VideoStream, encoding: Encoding, timeline: Timeline
+    video: SegmentedVideo, stream: VideoStream, timeline: Timeline
 ) -> Iterator[Packet]:
-    """Encode the frames of lossless parts."""
-    frames = (
-        _to_frame(image, *timeline.span(index), timeline.time_base)
-        for index, image in enumerate(parts.images())
-    )
-    if encoding.codec == "gif":
-        frames = _with_palettes(frames, parts.size, encoding.layout, timeline.time_base)
+    """Encode the frames of lossless segments."""
+    frames = _timed_frames(video, timeline)
+    if video.encoding.codec == "gif":
+        frames = _add_palettes(frames, video.encoding)
     else:
-        frames = (
-            encode.to_yuv(frame, encoding.pix_fmt, encoding.colors) for frame in frames
-        )
+        frames = (encode.to_yuv(frame, video.encoding) for frame in frames)
     for frame in itertools.chain(frames, [None]):
         yield from stream.encode(frame)
 
 
-def _to_frame(
-    image: np.ndarray, time: int, duration: int, time_base: Fraction
-) -> VideoFrame:
-    frame = yuv.to_frame(image)
-    frame.pts, frame.duration, frame.time_base = time, duration, time_base
-    return frame
+def _timed_frames(video: SegmentedVideo, timeline: Timeline) -> Iterator[VideoFrame]:
+    for index, image in enumerate(video.images()):
+        frame = yuv.to_frame(image)
+        frame.time_base = timeline.time_base
+        frame.pts, frame.duration = timeline.span(index)
+        yield frame
 
 
-def _with_palettes(
-    frames: Iterable[VideoFrame],
-    size: tuple[int, int],
-    layout: str,
-    time_base: Fraction,
+def _add_palettes(
+    frames: Iterable[VideoFrame], encoding: Encoding
 ) -> Iterator[VideoFrame]:
-    """Give each frame its palette of 256 colors."""
+    """Give each frame a palette of 256 colors of its own."""
     graph = av.filter.Graph()
-    height, width = size
+    height, width = encoding.size
     source = graph.add_buffer(
         width=width,
         height=height,
-        format=VideoFormat(layout),
-        time_base=time_base,
+        format=VideoFormat(encoding.layout),
+        time_base=encoding.time_base,
     )
     split = graph.add("split")
     generate = graph.add("palettegen", "stats_mode=single")

@@ -29,18 +29,21 @@ class Pipe:
         self,
         file: BinaryIO,
         encoding: Encoding,
-        size: tuple[int, int],
-        fps: Fraction,
         time_base: Fraction,
     ):
+        """Write the header.
+
+        Args:
+            file: The pipe.
+            encoding: How the frames are encoded.
+            time_base: Seconds of one unit of the clip's times.
+        """
         self.dtype = encoding.dtype
-        self._encoding, self._fps, self._time_base = encoding, fps, time_base
+        self._encoding, self._time_base = encoding, time_base
         self._times: list[int] = []
         with _report_pipe():
             self._container = open_output(file, CONTAINERS[".y4m"])
-        self._stream = encode.add_stream(
-            self._container, encoding, size, fps=fps, time_base=1 / fps
-        )
+        self._stream = encode.add_stream(self._container, encoding)
 
     @property
     def num_written(self) -> int:
@@ -51,11 +54,7 @@ class Pipe:
         """Write a frame; see :class:`Sink`."""
         with _report_pipe():
             packets = encode.encode(
-                self._stream,
-                image,
-                colors=self._encoding.colors,
-                time=self.num_written,
-                time_base=1 / self._fps,
+                self._stream, image, self._encoding, time=self.num_written
             )
             self._container.mux(packets)
         self._times.append(time)
@@ -65,7 +64,7 @@ class Pipe:
         with _report_pipe():
             self._container.mux(self._stream.encode(None))
             self._container.close()
-        timeline = Timeline(self._times, 0, self._time_base, self._fps)
+        timeline = Timeline(self._times, 0, self._time_base, self._encoding.fps)
         warn_of_variable_rate("the output pipe", timeline)
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import io
 import itertools
 import time as clock
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -39,55 +38,33 @@ SAVE_INTERVAL = 5.0  # seconds between two saves of the frames of an unfinished 
 _MAX_DELAY = 3600  # seconds from decoding a frame to showing it
 
 
-def segment_encoding(path: Path, encoding: Encoding) -> Encoding:
-    """Return how the segments of a file are encoded: lossless if it is encoded last."""
-    if not CONTAINERS[path.suffix.lower()].is_encoded_last:
-        return encoding
-    opaque = "gbrp16le" if encoding.is_high_bit_depth else "bgr0"
-    return dataclasses.replace(
-        encoding,
-        codec="ffv1",
-        pix_fmt="bgra" if encoding.with_alpha else opaque,
-        options=(),
-        colors=Colors(matrix=0, range=2),
-    )
-
-
 class SegmentedVideo:
     """A :class:`Sink` that writes a video stream as files of some frames each.
 
     Attributes:
-        size: Height and width of the frames.
+        encoding: How the frames are encoded in the output.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        path: Path,
-        encoding: Encoding,
-        size: tuple[int, int],
-        *,
-        fps: Fraction,
-        time_base: Fraction,
-        is_resumable: bool = True,
+        self, folder: Path, path: Path, encoding: Encoding, *, is_resumable: bool = True
     ):
         """Find the finished segments of an earlier job, and its saved frames.
 
         Args:
             folder: An existing folder for the segments.
             path: The output that messages name.
-            encoding: How the segments are encoded, see :func:`segment_encoding`.
-            size: Height and width of the frames.
-            fps: Mean frames per second.
-            time_base: Seconds of one unit of the frames' times.
+            encoding: How the frames are encoded in the output.
             is_resumable: Save the frames of an unfinished segment, too.
         """
-        self.size = size
-        self._folder, self._path, self._encoding = folder.absolute(), path, encoding
-        self._fps, self._time_base = fps, time_base
-        frames = _SEGMENT_PIXELS // (size[0] * size[1])
+        self.encoding = encoding
+        self._folder, self._path = folder.absolute(), path
+        container = CONTAINERS[path.suffix.lower()]
+        self._segment = _make_lossless(encoding) if container.video_only else encoding
+        # These formats add up the steps between decoding times to get the duration.
+        self._adds_up = container.muxer in ("mp4", "mov")
+        frames = _SEGMENT_PIXELS // (encoding.size[0] * encoding.size[1])
         self._length = max(_MIN_FRAMES, min(MAX_FRAMES, frames))
-        self._suffix = _choose_suffix(encoding)
+        self._suffix = _choose_suffix(self._segment)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._num_in_segment = 0
@@ -107,7 +84,7 @@ class SegmentedVideo:
     @property
     def dtype(self) -> np.dtype:
         """Type of the frames."""
-        return self._encoding.dtype
+        return self._segment.dtype
 
     @property
     def num_written(self) -> int:
@@ -147,15 +124,13 @@ class SegmentedVideo:
         Args:
             timeline: When each frame is shown.
         """
-        # These formats add up the steps between decoding times to get the duration.
-        adds_up = CONTAINERS[self._path.suffix.lower()].muxer in ("mp4", "mov")
         ranks = (rank for rank, _ in self._ranked_packets())
         delay = max((index - rank for index, rank in enumerate(ranks)), default=0)
         for index, (rank, packet) in enumerate(self._ranked_packets()):
             packet.pts, packet.duration = timeline.span(rank)
             # Decoding times must rise and not be later than the times shown.
             packet.dts = timeline.before(index, delay)
-            if adds_up and index == len(timeline.times) - 1:
+            if self._adds_up and index == len(timeline.times) - 1:
                 lag = timeline.times[0] - timeline.before(0, delay)
                 packet.duration = max(1, timeline.end - packet.dts - lag)
             yield packet
@@ -165,7 +140,7 @@ class SegmentedVideo:
         for path in self._finished():
             with av.open(str(path)) as container:
                 for frame in container.decode(video=0):
-                    yield frame.to_ndarray(format=self._encoding.layout)
+                    yield frame.to_ndarray(format=self._segment.layout)
 
     def _ranked_packets(self) -> Iterator[tuple[int, Packet]]:
         """Yield each packet with the index of its frame in display order."""
@@ -193,13 +168,7 @@ class SegmentedVideo:
         with files.report_failure(self._path, FFmpegError):
             if self._container is None or self._stream is None:
                 self._container, self._stream = self._begin_segment()
-            packets = encode.encode(
-                self._stream,
-                image,
-                colors=self._encoding.colors,
-                time=time,
-                time_base=self._time_base,
-            )
+            packets = encode.encode(self._stream, image, self._segment, time=time)
             self._mux(packets)
             self._num_in_segment += 1
 
@@ -207,15 +176,8 @@ class SegmentedVideo:
         path = self._file("unfinished")
         path.touch()  # its error names the cause better than FFmpeg's
         container = cast(OutputContainer, av.open(str(path), "w"))
-        stream = encode.add_stream(
-            container,
-            self._encoding,
-            self.size,
-            fps=self._fps,
-            time_base=self._time_base,
-        )
         self._last_dts = None
-        return container, stream
+        return container, encode.add_stream(container, self._segment)
 
     def _end_segment(self, path: Path) -> None:
         assert self._container is not None
@@ -239,7 +201,18 @@ class SegmentedVideo:
         if pts is None or dts is None:
             return False
         is_later = self._last_dts is None or dts > self._last_dts
-        return is_later and 0 <= (pts - dts) * self._time_base <= _MAX_DELAY
+        return is_later and 0 <= (pts - dts) * self._segment.time_base <= _MAX_DELAY
+
+
+def _make_lossless(encoding: Encoding) -> Encoding:
+    opaque = "gbrp16le" if encoding.is_high_bit_depth else "bgr0"
+    return dataclasses.replace(
+        encoding,
+        codec="ffv1",
+        pix_fmt="bgra" if encoding.with_alpha else opaque,
+        options=(),
+        colors=Colors(matrix=0, range=2),
+    )
 
 
 def _choose_suffix(encoding: Encoding) -> str:

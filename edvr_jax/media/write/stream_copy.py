@@ -1,9 +1,10 @@
-"""Copy the streams of a video file that are not its picture, as they are.
+"""Copy what a video file holds beside the stream that is restored.
 
-Sound, subtitles, covers, attachments, chapters and metadata: packet by packet, nothing
-is decoded.
+Sound, subtitles, other video streams, attached pictures, attachments, chapters and
+metadata are copied packet by packet; nothing is decoded.
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -24,40 +25,27 @@ from edvr_jax.media.read import decode
 from edvr_jax.media.write.containers import CONTAINERS, Container, open_output
 from edvr_jax.media.write.packets import Span, StreamCopier, copy_packets, read_packets
 
-# What describes the old file, not the film.
+# Tags that describe the old file, not the content.
 _STALE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "rotate"),
     *("duration", "handler_name", "vendor_id", "timecode", "alpha_mode"),
 )
 _STALE_PREFIXES = ("_statistics", "bps", "number_of_", "duration")
 _NEEDED = ("audio", "subtitle")
-# QuickTime numbers languages, and FFmpeg knows some of the numbers by older codes only.
-_MOV_LANGUAGES = {
-    **{"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi"},
-    **{"sqi": "alb", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur"},
-    **{
-        "nob": "nor",
-        "nno": "nor",
-        "msa": "may",
-        "fas": "per",
-        "swe": "sve",
-        "mkd": "mac",
-        "cym": "wel",
-    },
-    **{"eus": "baq", "fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk"},
-}
-
-# Formats that hold nothing but a picture.
-_SILENT = (".gif", ".y4m")
-_WITH_CHAPTERS = ("mp4", "mov", "matroska", "webm")
-# Pictures that are covers: FFmpeg's name of the codec, file name and type in Matroska.
+# Attached pictures by FFmpeg's name of the codec: file name and type in Matroska.
 _IMAGES = {
     "mjpeg": ("cover.jpg", "image/jpeg"),
     "png": ("cover.png", "image/png"),
     "gif": ("cover.gif", "image/gif"),
     "tiff": ("cover.tif", "image/tiff"),
 }
-_COVERS = {"mp4": ("mjpeg", "png"), "matroska": tuple(_IMAGES)}
+# Tags that MP4 stores beside attached pictures.
+_MP4_TAGS = (
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment"),
+    *("genre", "copyright", "grouping", "lyrics", "description", "synopsis", "show"),
+    *("episode_id", "network", "keywords", "track", "disc", "compilation"),
+)
+_PICTURE_CODECS = {"mp4": ("mjpeg", "png"), "matroska": tuple(_IMAGES)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +53,12 @@ class StreamCopy:
     """A file whose other streams are copied.
 
     Attributes:
-        path: A video file.
+        path: The video file.
         restored: Number of the stream that is restored; None is the usual one.
-        origin: Seconds on its clock at which the output begins.
-        is_cut: Only what is shown with the restored frames is copied, not all.
+        origin: Seconds on the file's clock at which the output begins.
+        is_cut: Copy only what is within the times of the restored frames.
         streams: Numbers of the streams to copy.
-        any_codec: One of them must be written by ``open_output(any_codec=True)``.
+        any_codec: One of them needs ``open_output(any_codec=True)``.
     """
 
     path: Path
@@ -81,113 +69,126 @@ class StreamCopy:
     any_codec: bool = False
 
 
-def choose_streams(path: Path, original: StreamCopy) -> tuple[StreamCopy, list[str]]:
-    """Find out what the output can hold, before hours of work.
+def choose_streams(path: Path, copied: StreamCopy) -> tuple[StreamCopy, list[str]]:
+    """Choose the streams that the output can store, before hours of work.
 
     Args:
-        path: The output.
-        original: The video file.
+        path: The output, a video or a folder of images.
+        copied: The video file.
 
     Returns:
-        It with the streams that can be copied, and a note for all else.
+        The file with the numbers of these streams, and a note for all that is left out.
 
     Raises:
         InputError: if sound or subtitles do not fit into a format that has some.
     """
-    suffix, chosen, notes = path.suffix.lower(), [], []
-    container, any_codec = CONTAINERS[suffix], False
-    left_out = f"cannot be stored in {suffix} and is left out"
-    opened = decode.open_container(original.path, index=original.restored)
+    container = CONTAINERS.get(path.suffix.lower())
+    place = "a folder of images" if container is None else path.suffix.lower()
+    video_only = container is None or container.video_only
+    chosen, notes, any_codec = [], [], False
+    opened = decode.open_container(copied.path, index=copied.restored)
     with opened as (source, restored):
         for stream in source.streams:
             if stream is restored or _is_chapter_text(stream):
                 continue
-            if _fits(stream, suffix):
+            is_fitting = _fits(stream, container)
+            if not is_fitting and _fits(stream, container, any_codec=True):
+                is_fitting = any_codec = True
+            if is_fitting:
                 chosen.append(stream.index)
-                is_known = _is_cover(stream) or _writes_header(stream, container)
-                any_codec |= not is_known
                 continue
-            kind = "cover" if _is_cover(stream) else stream.type
+            kind = "attached picture" if _is_attached_picture(stream) else stream.type
             name = f"{kind} stream {stream.index} ({_codec_name(stream)})"
-            if stream.type in _NEEDED and suffix not in _SILENT:
+            if stream.type in _NEEDED and not video_only:
                 raise InputError(
-                    f"{path}: {name} of {original.path} cannot be stored in "
-                    f"{suffix}; {_advise(source.streams)}leave all but the "
-                    "picture out with --streams video"
+                    f"{path}: {name} of {copied.path} cannot be stored in {place}; "
+                    f"{_advise(source.streams)}leave all but the restored stream out "
+                    "with --streams video"
                 )
-            notes.append(f"{name} {left_out}")
-        muxer = container.muxer
-        if source.chapters() and (any_codec or muxer not in _WITH_CHAPTERS):
-            beside = f"cannot be stored in {suffix} beside this sound"
-            notes.append(f"the list of chapters {beside if any_codec else left_out}")
-        if muxer == "mp4" and any(_is_cover(source.streams[i]) for i in chosen):
-            lost = _tags_beside_cover(source.metadata)
-            notes += [f"metadata {tag} {left_out} for the cover" for tag in lost]
-    return (
-        dataclasses.replace(original, streams=tuple(chosen), any_codec=any_codec),
-        notes,
-    )
-
-
-def leave_out_all(source_path: Path) -> list[str]:
-    """Return a note of what an output leaves out that holds the picture alone.
-
-    Args:
-        source_path: The video file.
-    """
-    with decode.open_container(source_path) as (original, _):
-        streams = original.streams
-        kinds = {"sound": streams.audio, "subtitles": streams.subtitles}
-        found = [kind for kind, members in kinds.items() if members]
-    if not found:
-        return []
-    return [f"the output is without the {' and '.join(found)} of {source_path}"]
+            notes.append(f"{name} cannot be stored in {place} and is left out")
+        copied = dataclasses.replace(copied, streams=tuple(chosen), any_codec=any_codec)
+        if source.chapters() and (any_codec or video_only):
+            beside = " beside this sound" if any_codec else ""
+            notes.append(f"chapters cannot be stored in {place}{beside}")
+        if container is not None:
+            notes += _list_losses(container, copied, source)
+    return copied, notes
 
 
 def _advise(streams: Iterable[Stream]) -> str:
-    """Name all formats that store the sound and subtitles."""
+    """Name the formats that store all sound and subtitles."""
     needed = [stream for stream in streams if stream.type in _NEEDED]
-    first_names = {x: suffix for suffix, x in reversed(CONTAINERS.items())}
     fitting = [
         suffix
-        for suffix in reversed(first_names.values())
-        if all(_fits(stream, suffix) for stream in needed)
+        for suffix, container in CONTAINERS.items()
+        if suffix != ".m4v"  # the same as .mp4
+        and all(
+            _fits(stream, container) or _fits(stream, container, any_codec=True)
+            for stream in needed
+        )
     ]
     return f"write {' or '.join(fitting)}, or " if fitting else ""
 
 
+def _list_losses(
+    container: Container, copied: StreamCopy, source: InputContainer
+) -> list[str]:
+    """Note what FFmpeg leaves out of what is copied."""
+    notes, streams = [], [source.streams[index] for index in copied.streams]
+    tags = sorted(
+        tag for tag in _lasting(source.metadata) if tag.lower() not in _MP4_TAGS
+    )
+    if container.muxer == "mp4" and tags and any(map(_is_attached_picture, streams)):
+        notes.append(
+            f"metadata {', '.join(tags)} cannot be stored in .mp4 beside an attached "
+            "picture and is left out"
+        )
+    languages = {stream.metadata.get("language", "und") for stream in streams}
+    languages -= {"und", "eng"}
+    if container.muxer == "mov" and languages:
+        notes.append(
+            ".mov has no number for some languages of streams, so that "
+            f"{', '.join(sorted(languages))} may be left out; .mp4 and .mkv keep them"
+        )
+    begins_later = copied.origin * av.time_base > (source.start_time or 0)
+    has_text = any(stream.type == "subtitle" for stream in streams)
+    if copied.is_cut and begins_later and has_text:
+        notes.append("subtitles that begin before the first frame are left out")
+    return notes
+
+
 def _is_chapter_text(stream: Stream) -> bool:
-    """Tell the names of chapters in MP4, of which FFmpeg reads no packet."""
+    """Report whether it is the chapters' names in MP4, whose packets are not read."""
     return stream.type == "data" and stream.discard == Discard.all
 
 
-def _is_cover(stream: Stream) -> bool:
-    """Tell covers from the pictures of chapters, which FFmpeg cannot write."""
+def _is_attached_picture(stream: Stream) -> bool:
+    """Report whether it is one; the thumbnails of chapters cannot be written."""
     kinds = Disposition.attached_pic | Disposition.timed_thumbnails
     return stream.disposition & kinds == Disposition.attached_pic
 
 
-def _fits(stream: Stream, suffix: str) -> bool:
-    """Report whether a format stores this stream beside a video stream."""
-    container = CONTAINERS[suffix]
-    if suffix in _SILENT:
+def _fits(
+    stream: Stream, container: Container | None, *, any_codec: bool = False
+) -> bool:
+    """Report whether a format stores this stream beside a video stream.
+
+    With ``any_codec``, whether it does so by ``open_output(any_codec=True)``.
+    """
+    if container is None or container.video_only:
         return False
     if stream.disposition & Disposition.attached_pic:
-        codecs = _COVERS.get(container.muxer, ())
-        return _is_cover(stream) and _codec_name(stream) in codecs
+        codecs = _PICTURE_CODECS.get(container.muxer, ())
+        return _is_attached_picture(stream) and _codec_name(stream) in codecs
     if stream.type == "data" and stream.name is None:
         return False  # unknown to FFmpeg, so writing its packets would fail
-    if _writes_header(stream, container):
-        return True
-    # MOV writes others, too, but so that nothing reads them.
-    return container.muxer == "matroska" and _writes_header(
-        stream, container, any_codec=True
-    )
+    # MOV writes any codec, too, but in a way that no program reads.
+    if any_codec and container.muxer != "matroska":
+        return False
+    return _writes_header(stream, container, any_codec=any_codec)
 
 
-def _writes_header(
-    stream: Stream, container: Container, *, any_codec: bool = False
-) -> bool:
+def _writes_header(stream: Stream, container: Container, *, any_codec: bool) -> bool:
     target = Path(os.devnull) if any_codec else io.BytesIO()
     container = dataclasses.replace(container, options=())
     try:
@@ -207,66 +208,52 @@ def _codec_name(stream: Stream) -> str:
     return getattr(stream, "name", None) or "unknown"  # PyAV raises for some
 
 
-def _tags_beside_cover(metadata: dict[str, str]) -> list[str]:
-    """Name the tags that an MP4 file with a cover does not hold."""
-    data, tags = io.BytesIO(), _lasting(metadata)
-    container = dataclasses.replace(CONTAINERS[".mp4"], options=())
-    with open_output(data, container) as output:
-        output.add_mux_stream("mjpeg", width=64, height=64, time_base=Fraction(1, 25))
-        output.metadata.update(tags)
-        output.start_encoding()
-    data.seek(0)
-    with av.open(data) as written:
-        kept = {key.lower() for key in written.metadata}
-    return sorted(key for key in tags if key.lower() not in kept)
-
-
+@contextlib.contextmanager
 def add_copies(
     output: OutputContainer,
     restored: VideoStream,
-    opened: tuple[InputContainer, VideoStream],
-    original: StreamCopy,
+    copied: StreamCopy,
     seconds: Fraction,
-    muxer: str,
-) -> Iterator[tuple[Fraction, Packet]]:
+    container: Container,
+) -> Iterator[Iterator[tuple[Fraction, Packet]]]:
     """Add the other streams, chapters and metadata to a file.
 
     Args:
         output: The file; its header is not written yet.
-        restored: Its picture, which gets the metadata of the original's.
-        opened: The original, and the stream that was restored.
-        original: What is copied.
+        restored: Its restored stream, which gets the metadata of the source's.
+        copied: What is copied.
         seconds: How long the restored frames are shown.
-        muxer: FFmpeg's name of the file's format.
+        container: The file's format.
 
-    Returns:
-        The packets to write, each with its time in seconds. To read them raises an
-        InputError if the original is damaged.
+    Yields:
+        The packets to write, each with its time in seconds. Reading them raises an
+        InputError if the source is damaged.
     """
-    container, video_stream = opened
-    output.metadata.update(_lasting(container.metadata))
-    restored.metadata.update(_stream_tags(muxer, video_stream))
-    restored.disposition = video_stream.disposition | Disposition.default
-    first = original.origin
-    span = first, first + seconds if original.is_cut else None
-    if muxer in _WITH_CHAPTERS and not original.any_codec:
-        _copy_chapters(output, container, span)
-    chosen = [s for s in container.streams if s.index in original.streams]
-    indices = [stream.index for stream in chosen if _is_cover(stream)]
-    images = _read_covers(original.path, indices) if indices else {}
-    covers, copies = [], {}
-    for stream in chosen:
-        if stream.index in images:
-            covers += _add_cover(output, muxer, stream, images[stream.index])
-            continue
-        copy = output.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(_stream_tags(muxer, stream))
-        copy.disposition = stream.disposition
-        if stream.type == "video":  # else players would not show the restored one
-            copy.disposition &= ~Disposition.default
-        copies[stream.index] = StreamCopier(original.path, stream, copy, span)
-    packets = copy_packets(original.path, opened, copies, span)
-    return itertools.chain(((Fraction(0), packet) for packet in covers), packets)
+    with decode.open_container(copied.path, index=copied.restored) as opened:
+        source, video_stream = opened
+        output.metadata.update(_lasting(source.metadata))
+        restored.metadata.update(_stream_tags(video_stream))
+        restored.disposition = video_stream.disposition | Disposition.default
+        first = copied.origin
+        span = first, first + seconds if copied.is_cut else None
+        if not (copied.any_codec or container.video_only):
+            _copy_chapters(output, source, span)
+        chosen = [s for s in source.streams if s.index in copied.streams]
+        pictures, copiers = [], {}
+        images = _read_pictures(copied.path, chosen)
+        for stream in chosen:
+            if stream.index in images:
+                image = images[stream.index]
+                pictures += _add_picture(output, container, stream, image)
+                continue
+            copy = output.add_stream_from_template(stream, opaque=True)
+            copy.metadata.update(_stream_tags(stream))
+            copy.disposition = stream.disposition
+            if stream.type == "video":  # else players would not show the restored one
+                copy.disposition &= ~Disposition.default
+            copiers[stream.index] = StreamCopier(copied.path, stream, copy, span)
+        packets = copy_packets(copied.path, opened, copiers, span)
+        yield itertools.chain(((Fraction(0), packet) for packet in pictures), packets)
 
 
 def _lasting(metadata: dict[str, str]) -> dict[str, str]:
@@ -277,22 +264,17 @@ def _lasting(metadata: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _stream_tags(muxer: str, stream: Stream) -> dict[str, str]:
-    """Return a stream's tags by the names and values that the output's format takes."""
+def _stream_tags(stream: Stream) -> dict[str, str]:
     tags = _lasting(stream.metadata)
     if "mp4" in stream.container.format.name and "name" in tags:
-        tags.setdefault("title", tags.pop("name"))  # as FFmpeg's reader calls it
-    if muxer == "mov" and "language" in tags:
-        tags["language"] = _MOV_LANGUAGES.get(tags["language"], tags["language"])
+        tags.setdefault("title", tags.pop("name"))  # FFmpeg's reader renames titles
     return tags
 
 
-def _copy_chapters(
-    output: OutputContainer, container: InputContainer, span: Span
-) -> None:
+def _copy_chapters(output: OutputContainer, source: InputContainer, span: Span) -> None:
     chapters = []
     first, last = span
-    for chapter in container.chapters():
+    for chapter in source.chapters():
         unit = chapter["time_base"] or Fraction(1, 1000)
         start, end = chapter["start"] * unit, chapter["end"] * unit
         if end <= first or (last is not None and start >= last):
@@ -304,25 +286,28 @@ def _copy_chapters(
     output.set_chapters(chapters)
 
 
-def _read_covers(path: Path, indices: list[int]) -> dict[int, bytes]:
-    """Return the images of some streams, which FFmpeg gives before all else."""
+def _read_pictures(path: Path, streams: list[Stream]) -> dict[int, bytes]:
+    """Return the attached pictures, which FFmpeg reads before all other packets."""
+    indices = [stream.index for stream in streams if _is_attached_picture(stream)]
+    if not indices:
+        return {}
     with decode.open_container(path) as (container, _):
         packets = read_packets(path, container, [container.streams[i] for i in indices])
-        covers = itertools.islice(packets, len(indices))
-        return {packet.stream.index: bytes(packet) for packet, _ in covers}
+        pictures = itertools.islice(packets, len(indices))
+        return {packet.stream.index: bytes(packet) for packet, _ in pictures}
 
 
-def _add_cover(
-    output: OutputContainer, muxer: str, stream: Stream, image: bytes
+def _add_picture(
+    output: OutputContainer, container: Container, stream: Stream, image: bytes
 ) -> list[Packet]:
-    """Add a cover; return the packets that it needs."""
+    """Add an attached picture; return the packets to write for it."""
     tags = _lasting(stream.metadata)
-    if muxer == "matroska":
+    if container.muxer == "matroska":
         name, kind = _IMAGES[_codec_name(stream)]
         name, kind = tags.get("filename", name), tags.get("mimetype", kind)
         output.add_attachment(name, kind, image).metadata.update(tags)
         return []
-    # MP4 stores either covers or tags of any name.
+    # MP4 stores either attached pictures or tags of any name.
     flags = output.container_options.get("movflags", "")
     output.container_options["movflags"] = f"{flags}-use_metadata_tags"
     copy = output.add_stream_from_template(stream, opaque=True)

@@ -1,7 +1,7 @@
-"""Write a clip as a video file (PyAV) or as a folder of PNG frames.
+"""Write a clip as a video file or as a folder of PNG frames.
 
-The output appears under its name only when it is complete: it grows under a
-temporary name beside it, which is removed if anything goes wrong.
+The output appears under its name only when it is complete. Until then it has a
+temporary name beside it, which is removed after an error.
 """
 
 import contextlib
@@ -19,10 +19,11 @@ from edvr_jax.media.read.clip_reader import VIDEO_SUFFIXES
 from edvr_jax.media.read.images import IMAGE_SUFFIXES, to_uint8
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write.containers import CONTAINERS
-from edvr_jax.media.write.encode import Encoding, choose_encoding
+from edvr_jax.media.write.encode import EncodingRequest, choose_encoding
 from edvr_jax.media.write.image_folder import ImageFolder
 from edvr_jax.media.write.mux import write_video
-from edvr_jax.media.write.segments import SegmentedVideo, segment_encoding
+from edvr_jax.media.write.segments import SegmentedVideo
+from edvr_jax.media.write.sink import Sink
 
 DEFAULT_FPS = Fraction(25)
 
@@ -36,15 +37,15 @@ def open_writer(
     crf: int | None = None,
     overwrite: bool = False,
 ) -> Iterator["Writer"]:
-    """Open a clip for writing; it is complete, or not there, after the ``with``.
+    """Open a clip for writing; after the ``with`` it is complete or does not exist.
 
     Args:
         path: A video file (.mp4, .mkv, .webm, ...), or else a folder for PNG frames.
         fps: Frames per second of a video, kept exactly; None is 25.
-        names: File names for a folder's frames (their suffix becomes .png); without
-            them, and after the last of them, frames are numbered from 00000000.png.
+        names: File names of a folder's frames (their suffix becomes .png); further
+            frames are numbered, from 00000000.png.
         crf: Quality of a video, 0 is best; None is 17 where the encoder has it.
-        overwrite: Replace what is there; of folders, only one of images.
+        overwrite: Replace an existing output; of folders, only one of images.
 
     Yields:
         A writer; call its ``write(frame)`` for every frame.
@@ -52,30 +53,27 @@ def open_writer(
     Raises:
         InputError: if the output exists, cannot be written, or got no frame.
     """
-    path, fps = Path(path), fps or DEFAULT_FPS
+    path = Path(path)
     is_video = check_output(path, overwrite=overwrite)
-    with files.replacing(path) as temporary:
+    with files.replacing(path) as temporary, contextlib.ExitStack() as stack:
         work = temporary.with_suffix(".parts") if is_video else temporary
         with files.report_failure(path):
             work.mkdir()
-        writer = Writer(work, path, fps, names, crf)
-        try:
-            yield writer
-            if not writer.num_frames:
-                raise InputError(f"{path}: there are no frames to write")
-            writer.finish(temporary)
-        finally:
-            writer.close()
-            if is_video:
-                shutil.rmtree(work, ignore_errors=True)
+        if is_video:
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
+        sink = None if is_video else ImageFolder(work, path, names, ".png")
+        writer = Writer(path, work, sink, fps or DEFAULT_FPS, crf)
+        stack.callback(writer.close)
+        yield writer
+        writer.finish(temporary)
 
 
 def check_output(path: Path, *, overwrite: bool) -> bool:
-    """Tell whether ``path`` shall be a video; refuse what cannot be written there.
+    """Check that an output can be written; return whether it is a video.
 
     Raises:
-        InputError: if something is there that may not be replaced, if the suffix is
-            that of another kind of file, or if there is no such parent folder.
+        InputError: if something exists there that may not be replaced, if the suffix
+            is that of another kind of file, or if there is no such parent folder.
     """
     if path.name in ("", ".."):
         raise InputError(f"{path}: give the output by its name")
@@ -112,28 +110,20 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
 
 
 class Writer:
-    """Takes the frames of a clip.
+    """Takes the frames of a clip; see :func:`open_writer`.
 
     Attributes:
-        num_frames: Frames written so far.
+        num_frames: Number of frames written so far.
         size: Height and width of the frames; (0, 0) before the first.
     """
 
     def __init__(
-        self,
-        work: Path,
-        path: Path,
-        fps: Fraction,
-        names: Sequence[str],
-        crf: int | None,
+        self, path: Path, work: Path, sink: Sink | None, fps: Fraction, crf: int | None
     ):
         self.num_frames = 0
         self.size = (0, 0)
-        self._work, self._path, self._fps, self._crf = work, path, fps, crf
-        self._encoding: Encoding | None = None
-        self._parts: SegmentedVideo | ImageFolder | None = None
-        if path.suffix.lower() not in CONTAINERS:
-            self._parts = ImageFolder(work, path, names, ".png")
+        self._path, self._work, self._fps, self._crf = path, work, fps, crf
+        self._sink = sink  # None is a video whose size is not known yet
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, RGB, [H, W, 3], uint8 or float in [0, 1].
@@ -149,36 +139,31 @@ class Writer:
                 f"frame {self.num_frames} is {image.shape[:2]}, not {self.size}"
             )
         self.size = (image.shape[0], image.shape[1])
-        if self._parts is None:
-            self._encoding = choose_encoding(
-                self._path,
-                self.size,
-                fps=self._fps,
-                time_base=1 / self._fps,
-                crf=self._crf,
+        if self._sink is None:
+            request = EncodingRequest(
+                self._path, self.size, self._fps, 1 / self._fps, crf=self._crf
             )
-            self._parts = SegmentedVideo(
-                self._work,
-                self._path,
-                segment_encoding(self._path, self._encoding),
-                self.size,
-                fps=self._fps,
-                time_base=1 / self._fps,
-                is_resumable=False,
+            self._sink = SegmentedVideo(
+                self._work, self._path, choose_encoding(request), is_resumable=False
             )
-        self._parts.write(image, time=self.num_frames)
+        self._sink.write(image, time=self.num_frames)
         self.num_frames += 1
 
     def finish(self, temporary: Path) -> None:
-        """Make the output of what was written."""
-        if not isinstance(self._parts, SegmentedVideo) or self._encoding is None:
-            return
-        self._parts.finish()
-        count = self.num_frames
-        timeline = Timeline(range(count), count, 1 / self._fps, self._fps)
-        write_video(temporary, self._path, self._parts, self._encoding, timeline)
+        """Write the video of what was written.
+
+        Raises:
+            InputError: if there was no frame.
+        """
+        if not self.num_frames:
+            raise InputError(f"{self._path}: there are no frames to write")
+        if isinstance(self._sink, SegmentedVideo):
+            self._sink.finish()
+            count = self.num_frames
+            timeline = Timeline(range(count), count, 1 / self._fps, self._fps)
+            write_video(temporary, self._path, self._sink, timeline)
 
     def close(self) -> None:
-        """Let go of the files."""
-        if self._parts is not None:
-            self._parts.close()
+        """Close the files."""
+        if self._sink is not None:
+            self._sink.close()

@@ -193,12 +193,13 @@ def test_gray_is_full_range_unless_it_is_tagged():
     assert frame_rgb.to_rgb(frame).max() == 235
     frame.color_range = ColorRange.MPEG
     assert frame_rgb.to_rgb(frame).min() == 255
+    fps = Fraction(25)
     limited = {"codec": "ffv1", "colors": Colors(range=1)}
-    limited |= {"fps": Fraction(25), "time_base": Fraction(1, 25)}
     for pix_fmt, wanted in (("gray", 2), ("gray10le", 2), ("ya8", 2), ("yuv420p", 1)):
-        made = encode.choose_encoding(
-            Path("a.mkv"), (16, 16), pix_fmt=pix_fmt, **limited
+        request = encode.EncodingRequest(
+            Path("a.mkv"), (16, 16), fps, 1 / fps, pix_fmt=pix_fmt, **limited
         )
+        made = encode.choose_encoding(request)
         assert made.colors.range == wanted
 
 

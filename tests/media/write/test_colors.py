@@ -45,24 +45,20 @@ def write(path, frames, pix_fmt, color_range):
 
 def restore(source, target, pix_fmt):
     """Write a clip's frames as they are."""
-    times = {"fps": FPS, "time_base": 1 / FPS}
     with (
         contextlib.closing(Source(source)) as clip,
         av.open(str(target), "w") as container,
     ):
-        encoding = encode.choose_encoding(
-            target, SIZE, codec="ffv1", pix_fmt=pix_fmt, colors=clip.colors, **times
+        request = encode.EncodingRequest(
+            *(target, SIZE, FPS, 1 / FPS),
+            codec="ffv1",
+            pix_fmt=pix_fmt,
+            colors=clip.colors,
         )
-        stream = encode.add_stream(container, encoding, SIZE, **times)
+        encoding = encode.choose_encoding(request)
+        stream = encode.add_stream(container, encoding)
         for index, image in enumerate(clip):
-            packets = encode.encode(
-                stream,
-                image,
-                colors=encoding.colors,
-                time=index,
-                time_base=1 / FPS,
-            )
-            container.mux(packets)
+            container.mux(encode.encode(stream, image, encoding, time=index))
         container.mux(stream.encode(None))
 
 

@@ -10,10 +10,9 @@ from tests.copies import contents, copy_video, read, with_lines, write_copy
 
 
 def test_advice_names_formats_that_hold_everything(tmp_path, video):
-    source = video
     most = r"stored in \.webm; write \.mp4 or \.mov or \.mkv"
     with pytest.raises(InputError, match=rf"{most}, or leave all but"):
-        choose_streams(tmp_path / "out.webm", StreamCopy(source))
+        choose_streams(tmp_path / "out.webm", StreamCopy(video))
     words = with_lines("mov_text", [(0, 500, b"\0\1a")])
     source = copy_video(video, tmp_path / "in.mp4", words)
     for suffix in ("mkv", "webm"):
@@ -67,6 +66,6 @@ def test_chapters_beside_sound_of_such_a_codec(tmp_path, video):
         frame.sample_rate = 8000
         output.mux([*sound.encode(frame), *sound.encode(None)])
     assert write_copy(source, target) == [
-        "the list of chapters cannot be stored in .mkv beside this sound"
+        "chapters cannot be stored in .mkv beside this sound"
     ]
     assert len(read(target, "audio")[0]) > 0

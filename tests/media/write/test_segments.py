@@ -1,4 +1,4 @@
-"""Parts of a video: every frame comes back, whatever the encoder tells of its times."""
+"""Segments of a video: every frame comes back, whatever DTS the encoder sets."""
 
 from fractions import Fraction
 
@@ -14,24 +14,22 @@ FPS = Fraction(25)
 MS = Fraction(1, 1000)
 
 
-def write_parts(folder, frames, encoding):
+def write_segments(folder, frames, encoding):
     folder.mkdir()
-    size = frames.shape[1:3]
-    path = folder.with_suffix(".mkv")
-    parts = SegmentedVideo(folder, path, encoding, size, fps=FPS, time_base=MS)
+    segments = SegmentedVideo(folder, folder.with_suffix(".mkv"), encoding)
     for index, image in enumerate(frames):
-        parts.write(image, time=40 * index)
-    parts.finish()
-    return parts
+        segments.write(image, time=40 * index)
+    segments.finish()
+    return segments
 
 
-@pytest.mark.parametrize("told", [[10**14] * 2, [-(10**14)] * 2, [-80, -80], [0, -5]])
-def test_times_of_decoding_that_cannot_be(tmp_path, monkeypatch, told):
-    """X265 leaves them unset for one or two frames: whatever was in the memory."""
+@pytest.mark.parametrize("dts", [[10**14] * 2, [-(10**14)] * 2, [-80, -80], [0, -5]])
+def test_impossible_dts(tmp_path, monkeypatch, dts):
+    """X265 sets none for one or two frames; it is what the memory held before."""
     frames = videos.moving_bars(2)
     rgb = encode.Colors(matrix=0, range=2)
-    lossless = encode.Encoding("ffv1", "bgr0", (), rgb, Fraction(1))
-    real, left = encode.encode, list(told)
+    lossless = encode.Encoding((48, 64), FPS, MS, "ffv1", "bgr0", (), rgb)
+    real, left = encode.encode, list(dts)
 
     def encode_badly(*arguments, **options):
         packets = real(*arguments, **options)
@@ -40,24 +38,25 @@ def test_times_of_decoding_that_cannot_be(tmp_path, monkeypatch, told):
         return packets
 
     monkeypatch.setattr(encode, "encode", encode_badly)
-    parts = write_parts(tmp_path / "parts", frames, lossless)
+    segments = write_segments(tmp_path / "segments", frames, lossless)
     assert not left
-    np.testing.assert_array_equal(list(parts.images()), frames)
+    np.testing.assert_array_equal(list(segments.images()), frames)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 11])
 def test_few_frames_by_x265(tmp_path, count):
     frames = videos.moving_bars(count).astype(np.uint16) * 256
-    encoding = encode.choose_encoding(
-        tmp_path / "out.mkv", (48, 64), fps=FPS, time_base=MS, is_high_bit_depth=True
+    request = encode.EncodingRequest(
+        tmp_path / "out.mkv", (48, 64), FPS, MS, is_high_bit_depth=True
     )
+    encoding = encode.choose_encoding(request)
     assert encoding.codec == "libx265"
-    parts = write_parts(tmp_path / "parts", frames, encoding)
-    restored = np.stack(list(parts.images())).astype(float)
+    segments = write_segments(tmp_path / "segments", frames, encoding)
+    restored = np.stack(list(segments.images())).astype(float)
     assert np.abs(restored - frames).mean() < 257 * 4
     times = range(0, 40 * count, 40)
     timeline = Timeline(times, 40 * count, MS, FPS)
-    packets = list(parts.packets(timeline))
+    packets = list(segments.packets(timeline))
     assert sorted(packet.pts for packet in packets) == list(times)
     lags = [packet.pts - packet.dts for packet in packets]
     assert min(lags) >= 0
