@@ -122,7 +122,8 @@ def mask(path: Path) -> bytes:
     data = path.read_bytes()
     if path.suffix in (".mkv", ".webm"):
         for head, size in RANDOM_ELEMENTS.items():
-            data = re.sub(re.escape(head) + b".{%d}" % size, head, data, flags=re.S)
+            pattern = re.escape(head) + b".{%d}" % size
+            data = re.sub(pattern, head, data, flags=re.DOTALL)
     return data
 
 
