@@ -80,7 +80,7 @@ def write_video(
         sound = container.add_stream("aac", RATE, layout="mono") if with_sound else None
         text = _subtitles(path) if subtitles else None
         words = text and container.add_stream_from_template(text.streams[0])
-        container.metadata["title"] = "My film"
+        container.metadata["title"] = "My video"
         if sound is not None:
             sound.metadata["language"] = "deu"
             if sound_title:

@@ -73,7 +73,7 @@ def test_attached_picture(tmp_path, video, codec, suffix, target):
     assert find_pictures(target) == ([image], 1)
     assert contents(read(target, "audio")[0]) == contents(read(source, "audio")[0])
     with av.open(str(target)) as container:
-        assert container.metadata["title"] == "My film"
+        assert container.metadata["title"] == "My video"
     part = target.with_stem("part")
     write_copy(source, part, 0.4, origin=Fraction(1, 2), is_cut=True)
     assert find_pictures(part) == ([image], 1)

@@ -15,7 +15,7 @@ FPS = Fraction(24000, 1001)
 
 
 def make_frames(num_frames, height=24, width=32):
-    """Smooth colours: chroma halved by 4:2:0 comes back."""
+    """Smooth colors: chroma halved by 4:2:0 comes back."""
     y, x, t = np.meshgrid(
         np.arange(height), np.arange(width), np.arange(num_frames), indexing="ij"
     )
