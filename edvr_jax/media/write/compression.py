@@ -1,6 +1,6 @@
 """Lossy video compression of frames in memory, by FFmpeg's encoders.
 
-One thread and fixed presets: the same frames give the same bytes each time.
+With one thread and fixed presets, equal frames always give equal bytes.
 """
 
 import dataclasses
@@ -19,17 +19,8 @@ from edvr_jax.media.read.yuv import SWSCALE_FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
-class _Format:
-    """How a codec is encoded and decoded, and how its quality scale relates to x264's.
-
-    Attributes:
-        encoder: FFmpeg's encoder.
-        decoder: FFmpeg's decoder.
-        options: Options of the encoder besides the quality.
-        factor: Quality number per step of crf.
-        offset: Quality number for crf 0.
-        worst: Largest quality number.
-    """
+class _Settings:
+    """How a codec is encoded and decoded; its quality is ``factor * crf + offset``."""
 
     encoder: str
     decoder: str
@@ -43,7 +34,7 @@ def x264_params() -> str:
     """Return parameters with which x264 gives the same bytes for the same frames.
 
     On processors with AVX-512 its choice of quality by block (mbtree) reads memory that
-    nobody wrote, so results differ now and then; not so with the code for AVX2.
+    was never written, so results differ now and then; its code for AVX2 does not.
     """
     try:
         has_avx512 = "avx512f" in Path("/proc/cpuinfo").read_text()
@@ -52,13 +43,13 @@ def x264_params() -> str:
     return "asm=avx2" if has_avx512 else ""
 
 
-# The offsets and factors make the quality of the others that of x264, to a few dB, on
+# The factors and offsets give each codec about the quality of x264, to a few dB, on
 # windows of natural video.
-_FORMATS: Mapping[Codec, _Format] = {
-    "h264": _Format(
+_SETTINGS: Mapping[Codec, _Settings] = {
+    "h264": _Settings(
         "libx264", "h264", {"preset": "medium", "x264-params": x264_params()}
     ),
-    "h265": _Format(
+    "h265": _Settings(
         "libx265",
         "hevc",
         {
@@ -67,7 +58,7 @@ _FORMATS: Mapping[Codec, _Format] = {
         },
         offset=-2.0,
     ),
-    "vp9": _Format(
+    "vp9": _Settings(
         "libvpx-vp9",
         "vp9",
         {"b": "0", "deadline": "realtime", "cpu-used": "8"},
@@ -84,20 +75,20 @@ def compress(
 
     Args:
         frames: RGB frames of one size, [H, W, 3] uint8.
-        crf: Quality on the scale of x264, 0 (best) to 51; other codecs take about the
+        crf: Quality on the scale of x264, 0 (best) to 51; other codecs get about the
             same quality.
         codec: The codec.
 
     Yields:
-        As many frames, decoded again.
+        The decoded frames, as many, [H, W, 3] uint8.
     """
-    settings, encoder, decoder = _FORMATS[codec], None, None
+    encoder = decoder = None
     height = width = 0
     for index, image in enumerate(frames):
         if encoder is None or decoder is None:
             height, width = image.shape[:2]
             encoder = _open_encoder(height + height % 2, width + width % 2, crf, codec)
-            decoder = av.CodecContext.create(settings.decoder, "r")
+            decoder = av.CodecContext.create(_SETTINGS[codec].decoder, "r")
             decoder.thread_count = 1
         even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(even, format="rgb24").reformat(
@@ -107,16 +98,16 @@ def compress(
         )
         frame.pts = index
         for packet in encoder.encode(frame):
-            yield from _decoded(decoder, packet, height, width)
+            yield from _decode(decoder, packet, height, width)
     if encoder is not None:
         for packet in [*encoder.encode(None), None]:
-            yield from _decoded(decoder, packet, height, width)
+            yield from _decode(decoder, packet, height, width)
 
 
 def _open_encoder(
     height: int, width: int, crf: float, codec: Codec
 ) -> VideoCodecContext:
-    settings = _FORMATS[codec]
+    settings = _SETTINGS[codec]
     encoder = av.CodecContext.create(settings.encoder, "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.height, encoder.width = height, width
@@ -130,7 +121,7 @@ def _open_encoder(
     return encoder
 
 
-def _decoded(decoder, packet, height: int, width: int) -> Iterator[np.ndarray]:
+def _decode(decoder, packet, height: int, width: int) -> Iterator[np.ndarray]:
     for frame in decoder.decode(packet):
         image = frame.to_ndarray(
             format="rgb24",

@@ -1,4 +1,4 @@
-"""Write restored frames to a pipe, as they come."""
+"""Write restored frames to a pipe."""
 
 import contextlib
 import logging
@@ -25,12 +25,7 @@ class Pipe:
         dtype: Type of the frames.
     """
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        encoding: Encoding,
-        time_base: Fraction,
-    ):
+    def __init__(self, file: BinaryIO, encoding: Encoding, time_base: Fraction):
         """Write the header.
 
         Args:
@@ -68,7 +63,7 @@ class Pipe:
         warn_of_variable_rate("the output pipe", timeline)
 
     def close(self) -> None:
-        """Let go of the pipe."""
+        """Close the pipe."""
         with contextlib.suppress(OSError, FFmpegError):
             self._container.close()
 
@@ -85,13 +80,12 @@ def _report_pipe() -> Iterator[None]:
 
 
 def warn_of_variable_rate(output: str, timeline: Timeline) -> None:
-    """Log a warning if frames of an output with one frame rate have other times."""
+    """Log a warning if an output with one frame rate cannot keep the times."""
     index = timeline.find_irregular()
     if index is not None:
         _log.warning(
-            "note: %s has one frame rate, %s per second: frame %d and others are not "
-            "shown at their times; .mp4 and .mkv keep them",
+            "%s has one frame rate, so frame %d and others are not shown at their "
+            "times; .mp4 and .mkv keep them",
             output,
-            f"{float(timeline.fps):.3f}".rstrip("0").rstrip("."),
             index,
         )
