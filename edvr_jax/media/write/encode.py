@@ -304,12 +304,11 @@ def encode(
     """
     frame = yuv.to_frame(image)
     frame.pts, frame.time_base = time, encoding.time_base
-    return stream.encode(to_yuv(frame, encoding))
+    return stream.encode(to_yuv(frame, encoding.pix_fmt, encoding.colors))
 
 
-def to_yuv(frame: VideoFrame, encoding: Encoding) -> VideoFrame:
-    """Convert a frame of :func:`yuv.to_frame` to the pixel format of an encoding."""
-    pix_fmt, colors = encoding.pix_fmt, encoding.colors
+def to_yuv(frame: VideoFrame, pix_fmt: str, colors: Colors) -> VideoFrame:
+    """Convert a frame of :func:`yuv.to_frame` to a pixel format."""
     target = VideoFormat(pix_fmt)
     if target.is_rgb:
         return frame.reformat(format=pix_fmt, interpolation=SWSCALE_FLAGS)

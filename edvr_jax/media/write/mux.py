@@ -93,7 +93,8 @@ def _encode(
     if video.encoding.codec == "gif":
         frames = _add_palettes(frames, video.encoding)
     else:
-        frames = (encode.to_yuv(frame, video.encoding) for frame in frames)
+        pix_fmt, colors = video.encoding.pix_fmt, video.encoding.colors
+        frames = (encode.to_yuv(frame, pix_fmt, colors) for frame in frames)
     for frame in itertools.chain(frames, [None]):
         yield from stream.encode(frame)
 
