@@ -269,7 +269,7 @@ def test_sound_that_is_left_out_is_told(tmp_path, same, capsys, name):
     run(source, tmp_path / name, same)
     notes = capsys.readouterr().err
     assert "note: audio stream 1 (aac) cannot be stored in" in notes
-    assert "note: subtitle stream 2 (subrip) cannot be stored in" in notes
+    assert "note: subtitle stream 2 (srt) cannot be stored in" in notes
     run(source, tmp_path / f"again{name}", same, streams="video")
     assert "note" not in capsys.readouterr().err
 
