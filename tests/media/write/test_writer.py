@@ -10,6 +10,7 @@ import pytest
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.write.writer import open_writer
+from tests.messages import refused
 
 FPS = Fraction(24000, 1001)
 
@@ -91,7 +92,7 @@ def test_folder_is_exact_and_keeps_names(tmp_path):
 
 
 def test_equal_names_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"both become a\.png"):
+    with refused("a.png"):
         write(tmp_path / "out", make_frames(2), names=["a.jpg", "a.png"])
     assert list(tmp_path.iterdir()) == []
 
@@ -118,7 +119,7 @@ def test_failure_leaves_the_old_output_and_nothing_else(tmp_path, name, error):
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
 def test_overwrite(tmp_path, name):
     write(tmp_path / name, make_frames(3))
-    with pytest.raises(InputError, match=r"exists already; pass --overwrite"):
+    with refused(tmp_path / name, "--overwrite"):
         write(tmp_path / name, make_frames(1))
     write(tmp_path / name, make_frames(1, 48, 48), overwrite=True)
     clip = open_clip(tmp_path / name)
@@ -130,49 +131,49 @@ def test_folder_of_other_things_is_never_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", make_frames(1))  # an empty folder may be filled
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="other things than frames"):
+    with refused(tmp_path / "out"):
         write(tmp_path / "out", make_frames(1), overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "facts"),
     [
-        ("out.avi", r"cannot write \.avi; give a \.mp4"),
-        ("out.flv", r"cannot write \.flv; give a \.mp4"),
-        ("out.png", r"cannot write \.png"),
-        ("nowhere/out.mp4", r"there is no folder .*nowhere; create it first"),
-        ("file/out.mp4", r"there is no folder"),
-        ("file", r"this is a file"),
-        ("folder.mp4", r"this is a folder"),
-        ("..", r"\.\.: give the output by its name"),
+        ("out.avi", (" .avi;", ".mp4", ".mkv", "folder")),
+        ("out.flv", (" .flv;", ".mp4", ".mkv", "folder")),
+        ("out.png", (" .png;", ".mp4", ".mkv", "folder")),
+        ("nowhere/out.mp4", ("no folder", "nowhere")),
+        ("file/out.mp4", ("no folder",)),
+        ("file", ("is a file",)),
+        ("folder.mp4", ("is a folder",)),
+        ("..", ("name",)),
     ],
 )
-def test_impossible_outputs(tmp_path, name, message):
+def test_impossible_outputs(tmp_path, name, facts):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(InputError, match=message):
+    with refused(tmp_path / name, *facts):
         write(tmp_path / name, make_frames(1))
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
 def test_unwritable_folder(name):
-    with pytest.raises(InputError, match=rf"/proc/{name}: cannot be written: "):
+    with refused(f"/proc/{name}", "cannot be written"):
         write(Path("/proc") / name, make_frames(1))
 
 
 def test_no_frames_and_bad_crf(tmp_path):
-    with pytest.raises(InputError, match="there are no frames to write"):
+    with refused(tmp_path / "out.mp4", "no frames"):
         write(tmp_path / "out.mp4", [])
-    with pytest.raises(InputError, match=r"crf of libx264 must be in 0\.\.51, got 99"):
+    with refused("crf", "libx264", "0..51", 99):
         write(tmp_path / "out.mp4", make_frames(1), crf=99)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_of_another_size_or_shape(tmp_path):
     frames = [make_frames(1)[0], make_frames(1, 48, 48)[0]]
-    with pytest.raises(ValueError, match=r"frame 1 is \(48, 48\), not \(24, 32\)"):
+    with refused("frame 1", (48, 48), (24, 32), error=ValueError):
         write(tmp_path / "out", frames)
-    with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
+    with refused("[H, W, 3]", (24, 32, 1), error=ValueError):
         write(tmp_path / "out", [np.zeros((24, 32, 1), np.uint8)])
