@@ -21,7 +21,7 @@ import edvr_jax
 from edvr_jax import weights
 from edvr_jax.config import Config
 from edvr_jax.evaluate import metrics
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 from edvr_jax.models import EDVR, Cascade
 from edvr_jax.ops import conv, deform_conv2d, pixel_shuffle, resize_bilinear
 from edvr_jax.restore.compiled import Network
@@ -142,4 +142,4 @@ def measure(gt: np.ndarray) -> None:
     restored = resize_bilinear(gt[None], 1)[0]
     assert_type(metrics.psnr(restored, gt, channel="y"), float)
     assert_type(metrics.ssim(gt, restored, crop_border=1), float)
-    assert_type(images.to_uint8(restored), np.ndarray)
+    assert_type(pixels.to_uint8(restored), np.ndarray)

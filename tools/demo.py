@@ -20,7 +20,7 @@ from edvr_jax import weights
 from edvr_jax.data.imresize import imresize
 from edvr_jax.evaluate.metrics import psnr, ssim
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.write.writer import open_writer
 from edvr_jax.restore.restorer import restore_frames
 

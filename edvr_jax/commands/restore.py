@@ -28,7 +28,7 @@ from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.errors import InputError
 from edvr_jax.files import places_beside
-from edvr_jax.media.read.images import width_x_height
+from edvr_jax.media.read.pixels import width_x_height
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy

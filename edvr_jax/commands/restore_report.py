@@ -8,7 +8,7 @@ from typing import Any
 
 from edvr_jax import progress
 from edvr_jax.commands.paths import PIPE, is_pipe
-from edvr_jax.media.read import images, traits
+from edvr_jax.media.read import images, pixels, traits
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.truncation import DecodeMonitor
 from edvr_jax.media.write.encode import Encoding
@@ -60,8 +60,8 @@ def announce(
         quality = "" if crf is None else f", crf {crf}"
         what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
     say(
-        f"{source.path}: {count}{images.width_x_height(source.size)} -> "
-        f"{images.width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
+        f"{source.path}: {count}{pixels.width_x_height(source.size)} -> "
+        f"{pixels.width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
     )
 
 
@@ -143,7 +143,7 @@ def note_end(source: Source, noted: Set[str]) -> None:
         say(
             f"note: {source.path}: the picture changes at {source.changes[0]}"
             f"{f', and {again} more times' if again else ''}; all frames became "
-            f"{images.kind(source.size, source.dtype)}"
+            f"{pixels.describe(source.size, source.dtype)}"
         )
     for warning in source.monitor.warnings() if source.monitor else ():
         say(f"note: {source.path} {warning}")
@@ -234,7 +234,7 @@ def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
 def summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
     """Say what was written."""
     speed = result.seconds / max(1, result.num_restored)
-    sizes = map(images.width_x_height, (source.size, look.written_size))
+    sizes = map(pixels.width_x_height, (source.size, look.written_size))
     return (
         f"{target}: {count_frames(result.num_frames)}, {' -> '.join(sizes)}, "
         f"{speed:.2f} s per frame"

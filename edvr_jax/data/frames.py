@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edvr_jax.media.read import images
+from edvr_jax.media.read import images, pixels
 
 
 class Frames(Protocol):
@@ -68,7 +68,7 @@ class FrameFiles:
         """
         path = self.folder / self.names[index]
         frame = images.read_image(path)
-        images.check_size(frame.shape, self.size, path)
+        pixels.check_size(frame.shape, self.size, path)
         return frame
 
 

@@ -17,7 +17,7 @@ from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
 from edvr_jax.data.datasets.layout import Layout
 from edvr_jax.errors import InputError, first_line
-from edvr_jax.media.read import clip_reader, images
+from edvr_jax.media.read import clip_reader, images, pixels
 
 _INFO = "dataset_info.json"
 
@@ -53,7 +53,7 @@ class RecordFrames:
         data = self.split.read(self.first + index)
         name = f"{self.split.folder}: {self.split.stream} {self.clip}, frame {index}"
         frame = images.decode_image(data, name)
-        images.check_size(frame.shape, self.size, name)
+        pixels.check_size(frame.shape, self.size, name)
         return frame
 
 

@@ -22,7 +22,7 @@ from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, list_some
 from edvr_jax.evaluate import metrics
 from edvr_jax.evaluate.protocols import EvalClip, Protocol
-from edvr_jax.media.read import clip_pairs, images
+from edvr_jax.media.read import clip_pairs, pixels
 from edvr_jax.restore import restorer
 
 Scores = dict[str, float]
@@ -162,7 +162,7 @@ def evaluate_clip(
     for (truth, degraded), image in zip(both, restored, strict=True):
         if not np.isfinite(image).all():
             raise InputError(f"{name}: the network's output is not finite")
-        output = images.to_uint8(image)
+        output = pixels.to_uint8(image)
         if scale == 1:
             baseline = {"input": score(truth, degraded, protocol.crop_border)}
         else:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 
 Channel = Literal["rgb", "y"]
 
@@ -123,12 +123,12 @@ def _prepare(
         )
     a, b = np.atleast_3d(a), np.atleast_3d(b)
     for name, image in (("image a", a), ("image b", b)):
-        images.check_range(image, name, hint=' (RGB with channel="y" for luma)')
+        pixels.check_range(image, name, hint=' (RGB with channel="y" for luma)')
     if channel not in ("rgb", "y"):
         raise InputError(f"channel must be rgb or y, got {channel!r}")
     if channel == "y" and a.shape[2] != 3:
         raise InputError(f"channel y needs RGB images, got {a.shape[2]} channels")
-    a, b = (crop_border(images.to_uint8(image), width) for image in (a, b))
+    a, b = (crop_border(pixels.to_uint8(image), width) for image in (a, b))
     if channel == "y":
         return rgb_to_y(a), rgb_to_y(b)
     return a.astype(np.float64), b.astype(np.float64)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.sink import Sink
 from edvr_jax.restore import postprocess
@@ -66,7 +66,7 @@ def restore_into(
 
     def write() -> Iterator[int]:
         for image in given.watch(restored):
-            image = images.resize(image, look.size)
+            image = pixels.resize(image, look.size)
             if look.compare:
                 image = postprocess.compare(inputs.popleft(), image, look.compare)
             elif look.with_alpha:

@@ -6,7 +6,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 
 Compare = Literal["side", "split"]
 
@@ -42,7 +42,7 @@ def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         RGBA, [H, W, 4], of the image's type.
     """
-    alpha = images.to_dtype(images.resize(alpha, image.shape[:2]), image.dtype)
+    alpha = pixels.to_levels(pixels.resize(alpha, image.shape[:2]), image.dtype)
     return np.dstack([image, alpha])
 
 
@@ -56,7 +56,7 @@ def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
             of one and the right half of the other, with a line between, [H, W, 3].
     """
     height, width = after.shape[:2]
-    before = images.to_dtype(before, after.dtype)
+    before = pixels.to_levels(before, after.dtype)
     before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
     if how == "side":
         return np.concatenate([before, after], axis=1)

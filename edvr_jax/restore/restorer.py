@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from edvr_jax.config import ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import images, scenes
+from edvr_jax.media.read import pixels, scenes
 from edvr_jax.restore import tiles
 from edvr_jax.restore.compiled import Network, create_networks, to_levels
 from edvr_jax.restore.tiled_network import Stage
@@ -364,6 +364,6 @@ def _check_frames(
                 f"frame {index} is {frame.dtype}; give uint8, uint16, or float in "
                 "[0, 1]"
             )
-        images.check_range(frame, f"frame {index}")
+        pixels.check_range(frame, f"frame {index}")
         # A copy: who gives the frames may use their memory again.
         yield np.array(frame, np.float32 if is_float else frame.dtype)

@@ -20,7 +20,7 @@ from edvr_jax.data.imresize import imresize
 from edvr_jax.data.windows import Centers, Sample, read_window
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, metrics, protocols
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 from edvr_jax.models import create_model
 from edvr_jax.train import alignment, parallel
 
@@ -140,7 +140,7 @@ def _score(
             clip.name,
             {
                 method: [
-                    {"psnr_y": metrics.psnr(images.to_uint8(a), b, channel="y")}
+                    {"psnr_y": metrics.psnr(pixels.to_uint8(a), b, channel="y")}
                     for a, b in zip(found[index], truths[index], strict=True)
                 ]
                 for method, found in restored.items()
@@ -252,7 +252,7 @@ def _protocol_crop(
 
 
 def _side_by_side(*parts: np.ndarray) -> np.ndarray:
-    return np.concatenate([images.to_uint8(part) for part in parts], axis=1)
+    return np.concatenate([pixels.to_uint8(part) for part in parts], axis=1)
 
 
 def _samples(clip: Clip, config: Config) -> list[Pair]:

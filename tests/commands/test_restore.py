@@ -13,7 +13,7 @@ from edvr_jax import progress, weights
 from edvr_jax.commands import restore
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.write.writer import open_writer
 from edvr_jax.restore.restorer import restore_frames
 from tests.videos import write_folder, write_video

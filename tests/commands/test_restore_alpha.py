@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import ResourceError
 from edvr_jax.media.read import decode, frame_rgb
-from edvr_jax.media.read.images import resize
+from edvr_jax.media.read.pixels import resize
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write import segments
 from edvr_jax.restore import pipeline

@@ -15,7 +15,7 @@ from edvr_jax import cli, weights
 from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.read.source import Source
 from edvr_jax.restore.restorer import restore_frames
 from tests import videos

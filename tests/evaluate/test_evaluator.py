@@ -15,7 +15,7 @@ from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, metrics
 from edvr_jax.evaluate.evaluator import ClipScores, describe_infinite, mean_over_clips
 from edvr_jax.evaluate.protocols import Protocol
-from edvr_jax.media.read import images
+from edvr_jax.media.read import pixels
 from edvr_jax.restore import restorer
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -181,7 +181,7 @@ def test_real_network(clip, tiny_config, random_params, run):
     lq = [resize(image[:48, :64], 1 / 4) for image in clip]
     restored = restorer.restore_frames(tiny_config, params, lq, padding="replicate")
     expected = [
-        metrics.psnr(image[:48, :64], images.to_uint8(output))
+        metrics.psnr(image[:48, :64], pixels.to_uint8(output))
         for image, output in zip(clip, restored, strict=True)
     ]
     scores = run(clip, params=params, padding="replicate")

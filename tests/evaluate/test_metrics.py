@@ -8,7 +8,7 @@ import pytest
 
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate.metrics import crop_border, psnr, rgb_to_y, ssim
-from edvr_jax.media.read.images import to_uint8
+from edvr_jax.media.read.pixels import to_uint8
 
 
 @pytest.fixture(scope="module")

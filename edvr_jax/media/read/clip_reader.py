@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import decode, frame_rgb, images
+from edvr_jax.media.read import decode, frame_rgb, images, pixels
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".apng", ".y4m"),
@@ -60,7 +60,7 @@ class ClipReader:
                 (f"frame {index}", frame_rgb.to_rgb(frame)) for index, frame in frames
             )
         for name, frame in named:
-            images.check_size(frame.shape, self.size, f"{self.path}: {name}")
+            pixels.check_size(frame.shape, self.size, f"{self.path}: {name}")
             yield frame
 
 

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
 
 from edvr_jax import files, progress
 from edvr_jax.errors import InputError
+from edvr_jax.media.read import pixels
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIL_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-MAX_OVERSHOOT = 0.25  # beyond [0, 1], by sharp edges of a restored image
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -223,8 +222,8 @@ def check_all(paths: Sequence[Path]) -> None:
         others = zip(paths[1:], measured, strict=True)
         name = f"checking {paths[0].parent.name}"
         for path, found in progress.watch(others, total=len(paths) - 1, name=name):
-            check_size(found[0], size[:2], path)
-            check_depth(found[1], depth, path)
+            pixels.check_size(found[0], size[:2], path)
+            pixels.check_depth(found[1], depth, path)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -250,125 +249,3 @@ def _check_single(path: Path) -> None:
             f"ImageMagick's magick {path.name} -coalesce frames/%05d.png, and give "
             "that folder"
         )
-
-
-def check_size(shape: tuple[int, ...], size: tuple[int, ...], name: str | Path) -> None:
-    """Check that a frame has the size of the first one.
-
-    Args:
-        shape: Of the frame, [H, W, 3].
-        size: Height and width of the first frame.
-        name: The frame's name in the message.
-
-    Raises:
-        InputError: if it has another size.
-    """
-    if shape[:2] != size:
-        raise InputError(
-            f"{name} is {width_x_height(shape)} but the first frame is "
-            f"{width_x_height(size)}; all frames of a clip must have one size: resize "
-            "the others (of a video, ffmpeg -i IN OUT does)"
-        )
-
-
-def check_depth(depth: np.dtype, first: np.dtype, name: str | Path) -> None:
-    """Check that a frame has the type of the first one.
-
-    Raises:
-        InputError: if it has another type.
-    """
-    if depth != first:
-        raise InputError(
-            f"{name} is {depth} but the first frame is {first}; all frames of a clip "
-            "must have one depth"
-        )
-
-
-def check_range(image: np.ndarray, name: str, *, hint: str = "") -> None:
-    """Check that the values of a float image are in [0, 1].
-
-    Clipping would hide an image of another range, such as [-1, 1] or 0..255. A small
-    overshoot (``MAX_OVERSHOOT``) is allowed.
-
-    Raises:
-        InputError: if they are not, or one is NaN.
-    """
-    if not np.issubdtype(image.dtype, np.floating) or not image.size:
-        return
-    low, high = float(image.min()), float(image.max())  # NaN if there is one
-    if not (low >= -MAX_OVERSHOOT and high <= 1 + MAX_OVERSHOOT):
-        raise InputError(
-            f"{name} must have values in [0, 1], but they are from {low:.4g} to "
-            f"{high:.4g}; scale them, or pass 8-bit images as uint8{hint}"
-        )
-
-
-def width_x_height(size: tuple[int, ...]) -> str:
-    """Write a size, height before width, as people do."""
-    return f"{size[1]}x{size[0]}"
-
-
-def kind(size: tuple[int, ...], dtype: np.dtype) -> str:
-    """Describe the size and depth of frames."""
-    depth = "8 bits" if dtype == np.uint8 else "more than 8 bits"
-    return f"{width_x_height(size)} with {depth}"
-
-
-def fit(image: np.ndarray, size: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Convert to a depth, uint8 or uint16, and a size, see :func:`resize`."""
-    return resize(to_dtype(image, dtype), size)
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize by Lanczos' filter, wide enough not to alias when it shrinks.
-
-    Args:
-        image: [H, W, 3] or [H, W], uint8 or uint16.
-        size: New height and width.
-    """
-    if image.shape[:2] == size:
-        return image
-    new = (size[1], size[0])
-    if image.dtype == np.uint8:
-        return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
-    channels = [
-        Image.fromarray(channel.astype(np.float32)).resize(
-            new, Image.Resampling.LANCZOS
-        )
-        for channel in np.moveaxis(np.atleast_3d(image), -1, 0)
-    ]
-    resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
-    resized = resized.reshape(*size, *image.shape[2:])
-    largest = np.iinfo(image.dtype).max
-    return np.rint(np.clip(resized, 0, largest)).astype(image.dtype)
-
-
-def to_dtype(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert between uint8 and uint16: 255 is 65535, and so on, rounded."""
-    if image.dtype == dtype:
-        return image
-    if dtype == np.uint8:
-        return np.rint(image / 257).astype(np.uint8)
-    return image.astype(np.uint16) * 257
-
-
-def to_uint8(image: ArrayLike) -> np.ndarray:
-    """Clip and round an image to 8 bit.
-
-    Args:
-        image: uint8, returned unchanged, or float; values beyond [0, 1], by which a
-            network may overshoot, are clipped.
-
-    Returns:
-        The image as uint8.
-
-    Raises:
-        InputError: for another type.
-    """
-    image = np.asarray(image)
-    if image.dtype == np.uint8:
-        return image
-    if not np.issubdtype(image.dtype, np.floating):
-        raise InputError(f"image must be uint8 or float in [0, 1], got {image.dtype}")
-    scaled = np.clip(image, 0, 1) * image.dtype.type(255)
-    return np.rint(scaled).astype(np.uint8)

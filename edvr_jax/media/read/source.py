@@ -20,6 +20,7 @@ from edvr_jax.media.read import (
     decode,
     frame_rgb,
     images,
+    pixels,
     traits,
     video_streams,
 )
@@ -166,13 +167,16 @@ class Source:
             found = frame.shape[:2], frame.dtype
             if self.names:
                 name = self.path / self.names[index]
-                images.check_size(frame.shape, self.size, name)
-                images.check_depth(frame.dtype, self.dtype, name)
+                pixels.check_size(frame.shape, self.size, name)
+                pixels.check_depth(frame.dtype, self.dtype, name)
             elif found != before:
-                seconds, kind = self.times[index] * self.time_base, images.kind(*found)
+                seconds, kind = (
+                    self.times[index] * self.time_base,
+                    pixels.describe(*found),
+                )
                 self.changes.append(f"frame {index} ({float(seconds):.2f} s) to {kind}")
             before = found
-            yield images.fit(frame, self.size, self.dtype)
+            yield pixels.resize(pixels.to_levels(frame, self.dtype), self.size)
 
     def _open_folder(self, fps: Fraction) -> Iterator[np.ndarray]:
         self.fps, self.time_base = fps, 1 / fps

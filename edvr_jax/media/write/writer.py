@@ -16,7 +16,8 @@ from edvr_jax import files
 from edvr_jax.errors import InputError
 from edvr_jax.files import places_beside
 from edvr_jax.media.read.clip_reader import VIDEO_SUFFIXES
-from edvr_jax.media.read.images import IMAGE_SUFFIXES, to_uint8
+from edvr_jax.media.read.images import IMAGE_SUFFIXES
+from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.read.timeline import Timeline
 from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.encode import EncodingRequest, choose_encoding
