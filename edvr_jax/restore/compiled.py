@@ -6,12 +6,11 @@ window of them, so a stream computes each frame's features once.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from edvr_jax.config import ModelConfig, NetworkConfig
@@ -112,27 +111,3 @@ def reconstruct(
     levels = tuple(jnp.stack(level) for level in zip(*frames_of_windows, strict=True))
     restored = model.apply({"params": params}, levels, frames, method="reconstruct")
     return cast(jax.Array, restored).astype(jnp.float32)
-
-
-def to_levels(image: Any, dtype: Any) -> Any:
-    """Clip an image to [0, 1] and round it to the levels of an integer type.
-
-    Args:
-        image: float in [0, 1]; a NumPy or a JAX array.
-        dtype: uint8 or uint16; a floating type leaves the image as it is.
-
-    Returns:
-        An array of the same library.
-    """
-    if not np.issubdtype(dtype, np.integer):
-        return image
-    xp = np if isinstance(image, np.ndarray) else jnp
-    return xp.rint(xp.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
-
-
-def to_float(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Stack images, uint8, uint16 or float, and scale integers to [0, 1], float32."""
-    stacked = np.stack(images)
-    if np.issubdtype(stacked.dtype, np.integer):
-        return stacked.astype(np.float32) / np.iinfo(stacked.dtype).max
-    return stacked.astype(np.float32)

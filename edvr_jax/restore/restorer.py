@@ -21,7 +21,7 @@ from edvr_jax.config import ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import pixels, scenes
 from edvr_jax.restore import tiles
-from edvr_jax.restore.compiled import Network, create_networks, to_levels
+from edvr_jax.restore.compiled import Network, create_networks
 from edvr_jax.restore.tiled_network import Stage
 from edvr_jax.restore.windows import PADDING_MODES
 
@@ -296,7 +296,7 @@ def _mean(flips: Sequence[np.ndarray | None], dtype: np.dtype) -> np.ndarray | N
     found = [image for image in flips if image is not None]
     if not found:
         return None
-    return to_levels(sum(found) / np.float32(len(found)), dtype)
+    return pixels.to_levels(sum(found) / np.float32(len(found)), dtype)
 
 
 @dataclasses.dataclass

@@ -18,12 +18,13 @@ import numpy as np
 
 from edvr_jax.config import ModelConfig
 from edvr_jax.errors import ResourceError
+from edvr_jax.media.read import pixels
 from edvr_jax.restore import tiles
-from edvr_jax.restore.compiled import Network, Pyramid, to_float, to_levels
+from edvr_jax.restore.compiled import Network, Pyramid
 from edvr_jax.restore.tiles import Plan, Tile
 from edvr_jax.restore.windows import iter_windows
 
-_to_levels = jax.jit(to_levels, static_argnames="dtype")
+_to_levels = jax.jit(pixels.to_levels, static_argnames="dtype")
 
 # Called with the configuration and the frames' size.
 Planner = Callable[[ModelConfig, tuple[int, int]], Plan]
@@ -328,7 +329,7 @@ class _Pass:
 
         def cut(frames):
             images = [frame.cut(plan, tile, config.size_multiple) for frame in frames]
-            return jax.device_put(to_float(images), device)
+            return jax.device_put(pixels.to_float(np.stack(images)), device)
 
         new = [
             frame

@@ -12,14 +12,15 @@ MAX_OVERSHOOT = 0.25  # beyond [0, 1], by sharp edges of a restored image
 
 
 def to_float(image: Any) -> Any:
-    """Scale uint8 or uint16 levels to float32 in [0, 1]; return floats unchanged.
+    """Convert uint8, uint16, or float in [0, 1] to float32 in [0, 1].
 
     Args:
         image: A NumPy or JAX array of any shape.
     """
+    scaled = image.astype(np.float32)
     if np.issubdtype(image.dtype, np.integer):
-        return image.astype(np.float32) / np.iinfo(image.dtype).max
-    return image
+        scaled = scaled / np.iinfo(image.dtype).max
+    return scaled
 
 
 def to_levels(image: Any, dtype: Any) -> Any:
@@ -34,8 +35,10 @@ def to_levels(image: Any, dtype: Any) -> Any:
     """
     if image.dtype == dtype or not np.issubdtype(dtype, np.integer):
         return image
+    if np.issubdtype(image.dtype, np.integer):
+        image = to_float(image)
     xp = image.__array_namespace__()
-    scaled = xp.clip(to_float(image), 0, 1) * np.float32(np.iinfo(dtype).max)
+    scaled = xp.clip(image, 0, 1) * np.float32(np.iinfo(dtype).max)
     return xp.rint(scaled).astype(dtype)
 
 
