@@ -182,7 +182,7 @@ def read_videos(rng, base, work):
             pass
     else:
         stream_copy.choose_streams(work / "out.mkv", stream_copy.StreamCopy(path))
-        with contextlib.closing(source.Source(path)) as opened:
+        with contextlib.closing(source.open_source(path)) as opened:
             opened.check()
             for _ in zip(range(100), opened, strict=False):
                 pass

@@ -29,7 +29,7 @@ from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.errors import InputError
 from edvr_jax.files import places_beside
 from edvr_jax.media.read.pixels import width_x_height
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import Source, open_source
 from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.writer import check_output
@@ -278,7 +278,7 @@ class Restore:
             None if self.end is None else parse_seconds(self.end, "end"),
             self.preview,
         )
-        source = Source(
+        source = open_source(
             Path("the input pipe") if is_pipe(self.input) else self.input,
             trim,
             fps=parse_rate(self.fps or "25"),

@@ -19,7 +19,7 @@ from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import ResourceError
 from edvr_jax.media.read import decode, frame_rgb
 from edvr_jax.media.read.pixels import resize
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from edvr_jax.media.write import segments
 from edvr_jax.restore import pipeline
 from tests import videos
@@ -68,7 +68,7 @@ def restore(source, target, weights_path, **options):
 
 
 def read_alpha(path):
-    return [image[..., 3] for image in Source(path)]
+    return [image[..., 3] for image in open_source(path)]
 
 
 def notes(capsys):
@@ -159,13 +159,13 @@ def test_kinds_of_images(tmp_path, same, capsys):
         ]
     )
     assert wanted.min((1, 2)).tolist() == [255, 0, 0, 0, 0, 0]
-    frames = list(Source(source))
+    frames = list(open_source(source))
     np.testing.assert_array_equal(frames[4][..., 0], levels)  # also where transparent
     np.testing.assert_array_equal(frames[5][..., 0], np.rot90(levels, 2))
     restore(source, target, same)
     assert not notes(capsys)
     np.testing.assert_array_equal(read_alpha(target), wanted)
-    for before, after in zip(frames, Source(target), strict=True):
+    for before, after in zip(frames, open_source(target), strict=True):
         assert np.abs(before.astype(int) - after).max() < 16
 
 
@@ -233,7 +233,7 @@ def test_one_note_where_it_is_left_out(tmp_path, same, capsys, output, options, 
     (note,) = notes(capsys)
     assert re.search(what, note)
     assert "in.webm" in note
-    assert not Source(target).has_alpha
+    assert not open_source(target).has_alpha
     if target.is_file():
         with av.open(str(target)) as container:
             assert "alpha_mode" not in container.streams.video[0].metadata
@@ -266,5 +266,5 @@ def test_decoder_of_transparency_keeps_the_colors(tmp_path):
     source = tmp_path / "in.webm"
     write_video(source, moving_disc(1), "libvpx-vp9", "yuva420p")
     plain = [frame_rgb.to_rgb(frame) for frame in decode.decode(source)]
-    (image,) = Source(source)
+    (image,) = open_source(source)
     np.testing.assert_array_equal(image[..., :3], plain[0])

@@ -14,7 +14,7 @@ from edvr_jax.commands.restore import Restore
 from edvr_jax.commands.values import parse_rate
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from tests import videos
 from tests.messages import check_message
 
@@ -51,7 +51,7 @@ def test_times_that_a_fixed_rate_cannot_keep_are_a_warning(tmp_path, same, caplo
     times = [0, 40, 80, 120, 160, 1500, 1540, 1580, 1620, 1660, 1700]
     videos.write_video(source, videos.moving_bars(11), times=times)
     run(source, target, same)
-    assert len(list(Source(target))) == 11
+    assert len(list(open_source(target))) == 11
     (message,) = caplog.messages
     check_message(message, target, "frame 5 ", ".mp4", ".mkv")
 
@@ -64,7 +64,7 @@ def test_colors_that_a_format_does_not_store(tmp_path, same, levels):
     colors = (6, levels, 6, 6)
     videos.write_video(source, frames, colors=colors, with_sound=False)
     run(source, target, same, scale=4.0)
-    small = [cv2.resize(x, None, fx=0.25, fy=0.25) for x in Source(target)]
+    small = [cv2.resize(x, None, fx=0.25, fy=0.25) for x in open_source(target)]
     # Not the mean, as the bars have hard edges; 4 and more by the wrong matrix.
     assert np.median(np.abs(np.stack(small) - frames.astype(float))) < 2
 
@@ -226,7 +226,7 @@ def test_more_than_eight_bits_into_every_format(tmp_path, same, name, pix_fmt):
     run(source, target, same)
     after = videos.describe(target)
     assert after["pix_fmt"] == pix_fmt
-    restored = [image[..., :3].astype(float) for image in Source(target)]
+    restored = [image[..., :3].astype(float) for image in open_source(target)]
     if target.suffix == ".gif":  # 8 bits
         restored = [257 * image for image in restored]
     assert len(restored) == 2
@@ -297,7 +297,7 @@ def test_avi_with_frames_that_are_decoded_in_another_order(tmp_path, same):
     times = videos.describe(tmp_path / "out.mp4")["times"]
     np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-3)
     run(source, tmp_path / "out.y4m", same)
-    assert len(list(Source(tmp_path / "out.y4m"))) == 14
+    assert len(list(open_source(tmp_path / "out.y4m"))) == 14
 
 
 def test_damaged_times_are_left_to_the_decoder(tmp_path, same):

@@ -10,7 +10,7 @@ import pytest
 
 from edvr_jax.commands.restore import Restore
 from edvr_jax.media.read import traits
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -73,7 +73,7 @@ def test_change_of_size_or_depth_in_mid_stream(
         "times; all frames became 64x48 with 8 bits"
     )
     assert note in capsys.readouterr().err.splitlines()
-    restored = np.stack(list(Source(target))).astype(float)
+    restored = np.stack(list(open_source(target))).astype(float)
     difference = np.abs(restored - np.concatenate([frames] * 3)).mean((1, 2, 3))
     assert len(restored) == 15
     # Measured: 4.6 for the frames that kept their size (4:2:0), 5.0 for the others.
@@ -189,10 +189,10 @@ def test_mastering_metadata_is_kept_or_noted(tmp_path, same, capsys, name, optio
     frames = videos.moving_bars(4).astype(np.uint16) * 257
     deep = {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": x265}
     videos.write_video(source, frames, colors=(9, 1, 9, 16), with_sound=False, **deep)
-    assert Source(source).colors.hdr == MASTERING
+    assert open_source(source).colors.hdr == MASTERING
     run(source, target, same, **options)
     before, _ = notes(capsys)
-    assert Source(target).colors.hdr == ("" if before else MASTERING)
+    assert open_source(target).colors.hdr == ("" if before else MASTERING)
     left_out = "HDR metadata (mastering display, light level) is left out"
     is_kept = name in ("out.mp4", "out.mkv") and "codec" not in options
     assert [line.startswith(left_out) for line in before] == [True] * (not is_kept)

@@ -16,7 +16,7 @@ from edvr_jax.commands.restore import Restore
 from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.pixels import to_uint8
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from edvr_jax.restore.restorer import restore_frames
 from tests import videos
 
@@ -32,7 +32,7 @@ def run(source, target, weights_path, **options):
 
 
 def mean_difference(path, expected):
-    frames = [frame[..., :3].astype(float) for frame in Source(path)]
+    frames = [frame[..., :3].astype(float) for frame in open_source(path)]
     return np.abs(np.stack(frames) - expected).mean()
 
 
@@ -91,7 +91,7 @@ def test_ten_bits_stay_ten_bits(tmp_path, same):
     after = videos.describe(target)
     assert (after["codec"], after["pix_fmt"]) == ("hevc", "yuv444p10le")
     assert after["colors"] == UHD
-    decoded = np.stack(list(Source(source))).astype(float)
+    decoded = np.stack(list(open_source(source))).astype(float)
     assert decoded.dtype != np.uint8
     # Less than a level of 8 bits; measured 0.4 of one.
     assert mean_difference(target, decoded) < 257 * 0.7
@@ -161,7 +161,7 @@ def test_part_of_a_film_with_its_sound(tmp_path, same):
     ("options", "message"),
     [
         ({"start": "9"}, "no frame is between this start and end"),
-        ({"start": "1", "end": "0.5"}, "the end must lie after the start"),
+        ({"start": "1", "end": "0.5"}, "the end must be after the start"),
         ({"start": "soon"}, "start must be seconds or H:MM:SS.*'soon'"),
         ({"preview": 0}, "at least one frame is needed"),
         ({"scale": 0.0}, "scale must be in 1/16..64"),

@@ -1,6 +1,6 @@
-"""The transparency (alpha) of video frames: which store it, how it is read and written.
+"""Transparency (alpha) of video frames: which formats store it, reading and writing.
 
-It is a channel beside the colors, which are not multiplied by it, of full range.
+Alpha is a channel of full range; the colors are not multiplied by it.
 """
 
 import logging
@@ -16,34 +16,29 @@ from av.video.stream import VideoStream
 
 from edvr_jax.media.read import planes
 
-# Stored beside the packets, which only Matroska and WebM keep, and not read by FFmpeg's
-# own decoders.
+# These store alpha as side data of packets, which only Matroska and WebM keep and
+# FFmpeg's own decoders do not read.
 _BESIDE = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _WITH_BESIDE = ("matroska", "webm")
-# Encoders of these take pixel formats with alpha, but drop it.
+# Encoders of these accept pixel formats with alpha, but drop it.
 _OPAQUE = ("h264", "hevc", "av1", "mjpeg")
 _log = logging.getLogger(__name__)
 
 
 def is_in(frame: VideoFrame) -> bool:
-    """Report whether a frame's pixel format, or its palette, has transparency."""
+    """Return whether a frame's pixel format, or its palette, has transparency."""
     if frame.format.name == "pal8":
         return bool(read(frame, np.dtype(np.uint8)).min() < 255)
     return _has_channel(frame.format)
 
 
 def is_beside(codec: str) -> bool:
-    """Report whether an encoder stores transparency beside its packets."""
+    """Return whether an encoder stores transparency as side data of packets."""
     return Codec(codec, "w").canonical_name in _BESIDE
 
 
 def list_formats(codec: Codec, muxer: str) -> list[str]:
-    """List the pixel formats in which a file keeps transparency.
-
-    Args:
-        codec: The encoder.
-        muxer: FFmpeg's name of the file's format.
-    """
+    """List the pixel formats in which an encoder and a muxer keep transparency."""
     name = codec.canonical_name
     if name == "gif":
         return ["pal8"]
@@ -51,23 +46,21 @@ def list_formats(codec: Codec, muxer: str) -> list[str]:
         return []
     formats = [f for f in codec.video_formats or () if len(f.components) == 4]
     found = [f.name for f in formats if _has_channel(f)]
-    # What else libvpx lists it does not open.
+    # libvpx lists more formats than it opens.
     return [f for f in found if name not in _BESIDE or f == "yuva420p"]
 
 
 def create_decoder(path: Path, stream: VideoStream) -> VideoCodecContext | None:
-    """Create the decoder that a stream needs for its transparency; None is the usual.
+    """Create the decoder that a stream's transparency needs; None is the default one.
 
-    Args:
-        path: The file's name in a warning.
-        stream: A video stream.
+    If FFmpeg was built without it, a warning with the path is logged.
     """
     context = stream.codec_context
     name = _BESIDE.get(context.codec.canonical_name)
     if name is None or stream.metadata.get("alpha_mode") != "1":
         return None
     if name not in av.codecs_available:
-        _log.warning("%s: FFmpeg lacks %s here to read its transparency", path, name)
+        _log.warning("%s: FFmpeg lacks %s to read its transparency", path, name)
         return None
     decoder = av.CodecContext.create(name, "r")
     assert isinstance(decoder, VideoCodecContext)
@@ -79,7 +72,7 @@ def create_decoder(path: Path, stream: VideoStream) -> VideoCodecContext | None:
 def read(frame: VideoFrame, dtype: np.dtype) -> np.ndarray:
     """Return the alpha of a decoded frame, [H, W] uint8 or uint16; opaque without one.
 
-    A plane is read as it is: swscale is off by up to 1 of 255 for some formats.
+    A plane is read directly: swscale is off by up to 1 of 255 for some formats.
     """
     largest = np.iinfo(dtype).max
     if frame.format.name != "pal8" and not _has_channel(frame.format):

@@ -1,4 +1,4 @@
-"""Two clips that belong together: ground truth and what is compared with it."""
+"""Pairs of clips: ground truth and the clip that is compared with it."""
 
 import itertools
 import logging
@@ -17,7 +17,7 @@ _DIGITS = re.compile(r"\d+")
 
 
 def clip_name(path: Path) -> str:
-    """Name a clip by its folder, or by its file without suffix."""
+    """Return a clip's name: that of its folder, or of its file without suffix."""
     return path.stem if path.is_file() else path.resolve().name
 
 
@@ -26,13 +26,13 @@ def select_clips(folder: Path, names: Sequence[str] = ()) -> list[Path]:
 
     Args:
         folder: A folder of clips, or one clip.
-        names: Clips to take; empty takes all.
+        names: Names of the clips; empty is all.
 
     Returns:
         Paths in natural order, or in the order of ``names``.
 
     Raises:
-        InputError: if a name is not there, or stands for two clips.
+        InputError: if a name is missing or ambiguous.
     """
     clips = _clips_by_name(folder)
     for name in names:
@@ -50,52 +50,44 @@ def match_clips(
 
     Args:
         gt: Ground truth: a clip or a folder of clips.
-        other: What belongs to it: likewise.
-        names: Take only these clips of the ground truth; empty takes all.
+        other: The clip or folder of clips to compare with it.
+        names: Names of the ground truth's clips; empty is all.
         is_exact: Also refuse clips of ``other`` without ground truth.
 
     Returns:
         Paths of each pair, in the order of :func:`select_clips`.
 
     Raises:
-        InputError: if a clip has no partner, or the frames of two folders are named
-            alike but are not the same ones.
+        InputError: if a clip or a frame has no partner, see :func:`check_frame_names`.
     """
-    couples = _match_names(gt, other, names, is_exact=is_exact)
-    check_frame_names(couples)
-    return couples
-
-
-def _match_names(
-    gt: Path, other: Path, names: Sequence[str], *, is_exact: bool
-) -> list[tuple[Path, Path]]:
     chosen = {clip_name(path): path for path in select_clips(gt, names)}
     partners = _clips_by_name(other)
-    if len(chosen) == len(partners) == 1 and (
-        gt in chosen.values() or other in partners.values()
-    ):
-        return list(zip(chosen.values(), partners.values(), strict=True))
+    has_clip = gt in chosen.values() or other in partners.values()
+    if has_clip and len(chosen) == len(partners) == 1:
+        partners = dict(zip(chosen, partners.values(), strict=True))
     missing = [name for name in chosen if name not in partners]
     if missing:
         raise InputError(f"{other}: no clip named {list_some(missing)}, as in {gt}")
     extra = [name for name in partners if name not in chosen]
     if is_exact and extra:
         raise InputError(f"{gt}: no clip named {list_some(extra)}, as in {other}")
-    return [(path, partners[name]) for name, path in chosen.items()]
+    couples = [(path, partners[name]) for name, path in chosen.items()]
+    check_frame_names(couples)
+    return couples
 
 
 def check_frame_names(couples: Iterable[tuple[Path, Path]]) -> None:
-    """Check that frames which are paired by their order belong together.
+    """Check that the frames of paired folders belong together.
 
-    Two folders whose frames are named alike must have the same names, up to leading
-    zeros and suffixes; others are paired by order. That, and gaps in a numbering, are
-    logged once for all clips.
+    If the frames of two folders are named alike, both must have the same names, up to
+    leading zeros and suffixes; others are paired by order. One warning for all clips
+    lists those, another one gaps in the numbers.
 
     Args:
-        couples: Ground truth and other clip; videos are paired by order.
+        couples: Paths of ground truth and other clip; videos are not checked.
 
     Raises:
-        InputError: if one of two folders lacks a frame.
+        InputError: if a folder lacks a frame of the other one.
     """
     by_order, numbered = [], []
     for couple in couples:
@@ -116,7 +108,7 @@ def check_frame_names(couples: Iterable[tuple[Path, Path]]) -> None:
 
 
 def note_gaps(clips: Iterable[Path]) -> None:
-    """Log which folders leave out numbers of their frames, in one line."""
+    """Log one warning with the folders whose frame numbers have gaps."""
     notes = []
     for path in clips:
         names = [p.name for p in images.list_images(path)] if path.is_dir() else []
@@ -128,13 +120,13 @@ def note_gaps(clips: Iterable[Path]) -> None:
 
 
 def _is_named_alike(gt: Path, other: Path) -> bool:
-    """Report whether frames belong together by name; if so, check that none lacks."""
+    """Return whether frames are paired by name; if so, check that none is missing."""
     stems = [{p.stem: p.name for p in images.list_images(f)} for f in (gt, other)]
     shared = stems[0].keys() & stems[1].keys()
     keys = [{_key(stem): name for stem, name in found.items()} for found in stems]
     schemes = {_DIGITS.sub("#", stem) for found in stems for stem in found}
     is_clear = all(len(k) == len(s) for k, s in zip(keys, stems, strict=True))
-    if not (len(schemes) == 1 and is_clear):  # names, not numbers of one scheme
+    if not (len(schemes) == 1 and is_clear):  # not only the numbers differ
         if not shared:
             return False
         keys = stems
@@ -157,32 +149,26 @@ def _key(stem: str) -> tuple[int, ...]:
 def join_frames(
     gt: Iterable[np.ndarray], other: Iterable[np.ndarray], *, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Walk two clips side by side.
+    """Yield the frames of two clips in pairs.
 
     Args:
         gt: Frames of the ground truth.
         other: Frames of the other clip.
         name: The pair's name in error messages.
 
-    Yields:
-        One frame of each.
-
     Raises:
-        InputError: if one clip ends before the other.
+        InputError: if the clips differ in length.
     """
-    gt, other = iter(gt), iter(other)
-    for count in itertools.count():
-        frames = next(gt, None), next(other, None)
-        if frames[0] is not None and frames[1] is not None:
-            yield frames[0], frames[1]
-            continue
-        if frames[0] is None and frames[1] is None:
-            return
-        longer = count + 1 + sum(1 for _ in (other if frames[0] is None else gt))
-        counts = (count, longer) if frames[0] is None else (longer, count)
+    num_gt = num_other = 0
+    for a, b in itertools.zip_longest(gt, other):
+        num_gt += a is not None
+        num_other += b is not None
+        if num_gt == num_other:
+            yield a, b
+    if num_gt != num_other:
         raise InputError(
-            f"{name}: the ground truth has {counts[0]} frames but the other clip has "
-            f"{counts[1]}; both must have as many"
+            f"{name}: the ground truth has {num_gt} frames but the other clip has "
+            f"{num_other}; both must have the same number"
         )
 
 

@@ -46,19 +46,17 @@ class ClipReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield uint8 RGB frames, [H, W, 3]: all that the decoder delivers.
 
-        A warning is logged, once, if the container announced more.
+        If the container announced more, a warning is logged, once.
 
         Raises:
             InputError: if a frame has another size, an image is corrupt, or a video
-                cannot be read past damage; the frames before it were yielded.
+                cannot be read past an error; the frames before it were yielded.
         """
         if self.frame_paths:
             named = ((path.name, images.read_image(path)) for path in self.frame_paths)
         else:
-            frames = enumerate(decode.decode(self.path))
-            named = (
-                (f"frame {index}", frame_rgb.to_rgb(frame)) for index, frame in frames
-            )
+            frames = map(frame_rgb.to_rgb, decode.decode(self.path))
+            named = ((f"frame {index}", frame) for index, frame in enumerate(frames))
         for name, frame in named:
             pixels.check_size(frame.shape, self.size, f"{self.path}: {name}")
             yield frame
@@ -72,23 +70,30 @@ def open_clip(path: str | Path) -> ClipReader:
             order (frame2.png before frame10.png).
 
     Raises:
-        InputError: if there is nothing there that can be read as a clip.
+        InputError: if there is no clip that can be read.
     """
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path)
-    return _open_video(path)
+        paths = tuple(images.list_frames(path))
+        size = images.read_image(paths[0]).shape[:2]
+        return ClipReader(path, size, num_frames=len(paths), frame_paths=paths)
+    with decode.open_container(path) as (container, stream):
+        fps = decode.frame_rate(stream)
+        num_frames = decode.count_frames(container, stream)
+    for first in decode.decode(path):
+        return ClipReader(path, frame_rgb.to_rgb(first).shape[:2], fps, num_frames)
+    raise InputError(f"{path}: the video has no frames; is the file complete?")
 
 
 def list_clips(folder: str | Path) -> list[Path]:
     """List the clips of a folder for :func:`open_clip`, in natural order.
 
     Args:
-        folder: A folder of video files and of folders of frames; or itself a folder
-            of frames or a video file, which then is the only clip.
+        folder: A folder of video files and folders of frames; or a single clip, which
+            is then the only item.
 
     Raises:
-        InputError: if the folder does not exist or holds no clip.
+        InputError: if the folder does not exist or has no clips.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -108,27 +113,3 @@ def _is_clip(path: Path) -> bool:
     if path.is_dir():
         return bool(images.list_images(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _open_folder(path: Path) -> ClipReader:
-    frame_paths = tuple(images.list_images(path))
-    if not frame_paths:
-        entries = images.list_visible(path)
-        what = "no images in this folder" if entries else "this folder is empty"
-        raise InputError(
-            f"{path}: {what}; it must hold the frames of one clip as "
-            f"{', '.join(s[1:] for s in images.IMAGE_SUFFIXES)}"
-        )
-    size = images.read_image(frame_paths[0]).shape[:2]
-    return ClipReader(path, size, num_frames=len(frame_paths), frame_paths=frame_paths)
-
-
-def _open_video(path: Path) -> ClipReader:
-    with decode.open_container(path) as (container, stream):
-        fps, num_frames = (
-            decode.frame_rate(stream),
-            decode.count_frames(container, stream),
-        )
-    for first in decode.decode(path):
-        return ClipReader(path, frame_rgb.to_rgb(first).shape[:2], fps, num_frames)
-    raise InputError(f"{path}: the video has no frames; is the file complete?")

@@ -2,19 +2,22 @@
 
 import dataclasses
 
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from edvr_jax.media.read import frame_rgb, traits
 
 
 @dataclasses.dataclass(frozen=True)
 class Colors:
-    """How RGB is meant and stored as YUV, by FFmpeg's numbers.
+    """What RGB means and how it is stored as YUV, by the numbers of ITU-T H.273.
 
     Attributes:
-        matrix: RGB to YUV.
-        range: Levels 16 to 235 (1, MPEG) or all (2, JPEG).
-        primaries: What red, green and blue are.
+        matrix: From RGB to YUV.
+        range: FFmpeg's number: 1 is limited (levels 16 to 235), 2 is full.
+        primaries: The colors of red, green and blue.
         transfer: From light to levels.
-        hdr: Metadata of the mastering display and the light, as x265 takes it.
+        hdr: Metadata of the mastering display and the light level, as x265 takes it.
     """
 
     matrix: int = int(Colorspace.ITU709)
@@ -22,3 +25,17 @@ class Colors:
     primaries: int = int(ColorPrimaries.BT709)
     transfer: int = int(ColorTrc.BT709)
     hdr: str = ""
+
+
+def of_frame(frame: VideoFrame) -> Colors:
+    """Return how a decoded frame stores colors; the default for RGB."""
+    matrix = frame_rgb.matrix_of(frame)
+    if matrix is None:
+        return Colors()
+    return Colors(
+        matrix=matrix,
+        range=int(frame_rgb.range_of(frame)),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        hdr=traits.mastering(frame),
+    )

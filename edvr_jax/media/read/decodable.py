@@ -10,24 +10,19 @@ from av.video.stream import VideoStream
 
 from edvr_jax.errors import InputError
 
-# What swscale knows of ITU-T H.273, and names of what it does not.
+# Matrices of ITU-T H.273 that swscale converts, and names of others.
 _MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
 _OTHER_MATRICES = {3: "reserved", 8: "YCgCo", 10: "BT.2020-CL", 14: "ICtCp"}
 _ENCRYPTED = ("encv", "drmi")  # names of codecs: MPEG's common encryption, iTunes
 _PACKET = 188  # bytes of a packet of MPEG-TS
-_NUM_SAMPLES = 5000  # packets that are looked at
+_NUM_SAMPLES = 5000  # packets to examine
 
 
 def check(path: Path, container: InputContainer, stream: VideoStream) -> None:
-    """Check the headers of a video.
-
-    Args:
-        path: The file's name in the message.
-        container: The open file.
-        stream: Its video stream.
+    """Check by its headers that a video can be decoded; the path names it.
 
     Raises:
-        InputError: if it is encrypted, or if there is no decoder for its codec.
+        InputError: if it is encrypted, or there is no decoder for its codec.
     """
     tag = "" if stream.codec_context else _codec_tag(container, stream)
     is_encrypted = tag in _ENCRYPTED or "enc_key_id" in stream.metadata
@@ -50,21 +45,21 @@ def encrypted(path: Path) -> InputError:
 
 
 def check_matrix(path: Path, matrix: int | None) -> None:
-    """Check FFmpeg's number of a matrix of YUV; None is RGB.
+    """Check the number of a YUV matrix (ITU-T H.273); None is RGB.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if it cannot be converted.
     """
     if matrix is not None and matrix not in _MATRICES:
         raise InputError(
-            f"{path}: its colours are stored by matrix {matrix} "
-            f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be read; "
-            "convert it to BT.709 first, with FFmpeg's filter zscale"
+            f"{path}: its color matrix is {matrix} "
+            f"({_OTHER_MATRICES.get(matrix, 'unknown')}), which cannot be converted to "
+            "RGB; convert it to BT.709 first, with FFmpeg's filter zscale"
         )
 
 
 def is_scrambled(path: Path, container: InputContainer) -> bool:
-    """Report whether packets of MPEG-TS, as received by DVB, are encrypted."""
+    """Return whether packets of MPEG-TS, as received by DVB, are encrypted."""
     if container.format.name != "mpegts":
         return False
     with path.open("rb") as file:
@@ -74,10 +69,10 @@ def is_scrambled(path: Path, container: InputContainer) -> bool:
 
 
 def _codec_tag(container: InputContainer, stream: VideoStream) -> str:
-    """Return a file's name of a codec; empty if FFmpeg does not show it."""
+    """Return the name that a file gives a codec; empty if FFmpeg does not show it."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
-    # PyAV has nothing else for unknown codecs.
+    # PyAV shows the name of an unknown codec nowhere else.
     text = container.dumps_format()  # pyright: ignore
     av.logging.set_level(level)
     line = rf"#0:{stream.index}\b.*: Video: (?:none \((\S+) /|none|(\w+))"

@@ -1,4 +1,4 @@
-"""Decode video files (PyAV), frame by frame."""
+"""Decode video files with PyAV, frame by frame."""
 
 import contextlib
 import functools
@@ -24,6 +24,7 @@ from edvr_jax.media.read.truncation import (
 )
 
 _PIPE = "yuv4mpegpipe"
+_SEEKABLE = ("mp4", "matroska")  # where seeking finds the key frame before a time
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ def frame_rate(stream: VideoStream) -> Fraction:
 
 
 def count_frames(container: InputContainer, stream: VideoStream) -> int | None:
-    """Return how many frames a video announces, by its list or its seconds, or None."""
+    """Return how many frames a video announces, by a list or a duration, or None."""
     num_frames = announced_frames(container, stream)
     if num_frames is not None:
         return num_frames
@@ -56,14 +57,14 @@ def open_container(
 
     Args:
         path: The file, or its name in messages.
-        file: What to read instead: a pipe with YUV4MPEG2.
-        index: Number of the video stream; by default as :func:`video_streams.choose`.
+        file: Read YUV4MPEG2 from this pipe instead.
+        index: Number of the video stream; None chooses, see :mod:`video_streams`.
 
     Yields:
         The container and the video stream.
 
     Raises:
-        InputError: if it is no video, or has no such stream.
+        InputError: if it is not a video that can be decoded, or has no such stream.
     """
     if file is None and not path.exists():
         raise InputError(f"{path}: no such file or folder; check the path")
@@ -84,17 +85,17 @@ def open_container(
         ) from None
     with container:
         if container.format.name.endswith(("_pipe", "image2")):
-            images.check_frames(path)
+            images.refuse_image(path)
         stream = video_streams.choose(path, container, index)
         decodable.check(path, container, stream)
-        # Threads change what comes of a damaged file: PyAV loses frames with threads
+        # Threads change the result for damaged files: PyAV loses frames with threads
         # for frames, and FFmpeg conceals nothing with threads for slices.
         stream.thread_type = "NONE"
         yield container, stream
 
 
 class _CountedPipe:
-    """Counts the bytes that are read from a pipe."""
+    """A pipe that counts the bytes read from it."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -106,13 +107,16 @@ class _CountedPipe:
         return data
 
 
-def _num_bytes(container: InputContainer) -> int:
-    file = getattr(container.file, "file", None)
-    return file.num_bytes if isinstance(file, _CountedPipe) else container.size
+def seek_before(container: InputContainer, stream: VideoStream, time: Fraction) -> None:
+    """Seek to the key frame before a time on the file's clock, if the format can."""
+    beginning = Fraction(container.start_time or 0, av.time_base)
+    is_seekable = any(name in container.format.name for name in _SEEKABLE)
+    if is_seekable and time > beginning and stream.time_base:
+        container.seek(int(time / stream.time_base), stream=stream)
 
 
 def decode(path: Path) -> Iterator[VideoFrame]:
-    """Decode a video file from its first frame; log what seems to be missing.
+    """Decode a video file from its first frame; log once if frames seem to be missing.
 
     Raises:
         InputError: as :func:`decode_stream`.
@@ -136,18 +140,18 @@ def decode_stream(
     monitor: DecodeMonitor,
     decoder: VideoCodecContext | None = None,
 ) -> Iterator[VideoFrame]:
-    """Decode an open video from where it is.
+    """Decode an open video from its current position.
 
     Args:
         path: The file's name in messages.
         container: The open file.
         stream: Its video stream.
-        monitor: Counts what is read, and what the decoder left out or guessed.
+        monitor: Counts packets and frames.
         decoder: See :func:`alpha.create_decoder`; None is the stream's.
 
     Raises:
-        InputError: if it cannot be read past damage or has colours that cannot be read;
-            the frames before were yielded.
+        InputError: if an error cannot be read past, or the colors cannot be converted;
+            the frames before it were yielded.
     """
     refused: FFmpegError | None = None
     try:
@@ -155,7 +159,7 @@ def decode_stream(
             monitor.add_packet(packet)
             is_last = not packet.size and packet.pts is None and packet.dts is None
             if not packet.size and not is_last:
-                continue  # the frame before is shown longer
+                continue  # repeats the frame before
             if packet.has_sidedata("encryption_info"):
                 raise decodable.encrypted(path)
             try:
@@ -171,7 +175,7 @@ def decode_stream(
                 monitor.add_frame(frame)
                 yield frame
             if is_last:
-                break  # PyAV fails behind it if streams appeared in mid file
+                break  # PyAV fails after it if streams appeared in mid file
         if not monitor.num_frames and decodable.is_scrambled(path, container):
             raise decodable.encrypted(path)
         if refused is not None and not monitor.num_frames:
@@ -181,4 +185,6 @@ def decode_stream(
             f"{path}: the video is damaged ({error.strerror}): {monitor.describe()}; "
             "repair or cut the file"
         ) from None
-    monitor.finish(_num_bytes(container))
+    pipe = getattr(container.file, "file", None)
+    is_pipe = isinstance(pipe, _CountedPipe)
+    monitor.finish(pipe.num_bytes if is_pipe else container.size)

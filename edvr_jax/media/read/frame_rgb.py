@@ -1,9 +1,8 @@
-"""Decoded frames as RGB.
+"""Convert decoded frames to RGB.
 
-Frames are upright: the turn and the mirroring that phones store beside the picture are
-applied. YUV becomes RGB by the matrix and range that the file is tagged with; an
-untagged file is taken as BT.709 if it is high definition, else as BT.601, as players
-do.
+Frames are upright: the rotation and mirroring that phones store as metadata are
+applied. YUV becomes RGB by the tagged matrix and range; an untagged file is taken as
+BT.709 if it is high definition, else as BT.601, as players do.
 """
 
 import math
@@ -22,12 +21,12 @@ _UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 def side_data(frame: VideoFrame) -> dict[str, Any]:
-    """Return what a frame carries beside its picture, by FFmpeg's names.
+    """Return the side data of a frame by FFmpeg's names.
 
-    Nothing if PyAV does not know one of the kinds, such as the EXIF of a JPEG.
+    Empty if PyAV does not know one of the kinds, such as the EXIF of a JPEG.
     """
     try:
-        # frame.side_data would keep the frame alive: each would hold the other.
+        # frame.side_data would keep the frame alive by a reference cycle.
         return {item.type.name: item for item in SideDataContainer(frame)}  # pyright: ignore
     except ValueError:
         return {}
@@ -36,19 +35,19 @@ def side_data(frame: VideoFrame) -> dict[str, Any]:
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
     """Return how to show a decoded frame, by its display matrix.
 
-    It takes (x, y), y pointing down, to (a x + c y, b x + d y), and is stored as
+    It maps (x, y), y pointing down, to (a x + c y, b x + d y), and is stored as
     (a, b, u), (c, d, v), (x, y, w). Source: FFmpeg, libavutil/display.h.
 
     Returns:
-        Quarter turns counterclockwise, 0 to 3, the nearest; and whether left and right
-        change places before.
+        The number of quarter turns counterclockwise, 0 to 3, and whether the frame is
+        first mirrored left to right.
     """
     matrix = side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return round(frame.rotation / 90) % 4, False
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     is_mirrored = a * d < b * c
-    # Where the x axis goes: it is (1, 0), or (-1, 0) once mirrored.
+    # The direction of the x axis, which is (1, 0), or (-1, 0) once mirrored.
     angle = math.atan2(b, -a) if is_mirrored else math.atan2(-b, a)
     return round(angle / (math.pi / 2)) % 4, is_mirrored
 
@@ -63,6 +62,9 @@ def to_rgb(
         keep_bit_depth: Return a frame of more than 8 bits as uint16, 0 to 65535; else
             every frame is uint8.
         with_alpha: Add the alpha, [H, W, 4]; the colors are not multiplied by it.
+
+    Returns:
+        A contiguous array.
     """
     is_high_bit_depth = keep_bit_depth and bit_depth(frame.format) > 8
     matrix = matrix_of(frame)
@@ -83,7 +85,7 @@ def to_rgb(
 
 
 def range_of(frame: VideoFrame) -> ColorRange:
-    """Return the range of a frame's levels; untagged, gray is full and YUV limited."""
+    """Return the range of a frame; if untagged, gray is full and YUV limited."""
     name, tag = frame.format.name, frame.color_range
     if name.startswith("yuvj") or tag == ColorRange.JPEG:
         return ColorRange.JPEG
@@ -93,7 +95,7 @@ def range_of(frame: VideoFrame) -> ColorRange:
 
 
 def matrix_of(frame: VideoFrame) -> int | None:
-    """Return FFmpeg's number of a frame's YUV matrix; None if it is RGB."""
+    """Return the number of a frame's YUV matrix (ITU-T H.273); None if it is RGB."""
     if frame.format.is_rgb:
         return None
     unusable = [_UNSPECIFIED_COLORSPACE]
@@ -105,6 +107,6 @@ def matrix_of(frame: VideoFrame) -> int | None:
 
 
 def guess_matrix(height: int, width: int) -> int:
-    """Return FFmpeg's number of the matrix that players take for an untagged file."""
+    """Return the number of the matrix that players use for an untagged file."""
     is_hd = width >= 1280 or height > 576
     return int(Colorspace.ITU709 if is_hd else Colorspace.SMPTE170M)

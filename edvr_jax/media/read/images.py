@@ -1,4 +1,4 @@
-"""Read image files (OpenCV): the frames of clips that are folders."""
+"""Image files as frames: list those of a folder, decode and check them."""
 
 import contextlib
 import io
@@ -25,13 +25,13 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that orders frame2.png before frame10.png."""
+    """Return a sort key that orders frame2.png before frame10.png."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(0, int(p)) if p.isdigit() else (1, p) for p in parts]
 
 
 def list_visible(folder: Path) -> list[Path]:
-    """List what a folder holds in natural order, without hidden entries.
+    """List the entries of a folder in natural order, without hidden ones.
 
     Raises:
         InputError: if the folder cannot be listed.
@@ -52,15 +52,32 @@ def list_images(folder: Path) -> list[Path]:
     return [p for p in list_visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
 
 
+def list_frames(folder: Path) -> list[Path]:
+    """List the images of a folder that is a clip, at least one.
+
+    Raises:
+        InputError: if the folder has no images or cannot be listed.
+    """
+    paths = list_images(folder)
+    if not paths:
+        is_empty = not list_visible(folder)
+        problem = "this folder is empty" if is_empty else "no images in this folder"
+        raise InputError(
+            f"{folder}: {problem}; it must hold the frames of one clip as "
+            f"{', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)}"
+        )
+    return paths
+
+
 def find_gaps(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Find neighboring frames whose numbers are far apart for their folder.
+    """Find neighboring frames whose numbers are unusually far apart for their folder.
 
     Args:
         names: File names in natural order.
 
     Returns:
-        Names before and after each gap; none for names that are not numbered, or that
-        are those of several takes.
+        The names before and after each gap; nothing if the names are not numbered, or
+        not in one sequence.
     """
     parts = [re.fullmatch(r"(.*?)(\d+)\D*", Path(name).stem) for name in names]
     steps = [
@@ -76,11 +93,7 @@ def find_gaps(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def has_alpha(path: Path) -> bool:
-    """Report whether an image has transparency, by its header; broken ones have none.
-
-    Args:
-        path: The image file.
-    """
+    """Return whether an image has transparency, by its header; not if it is broken."""
     with contextlib.suppress(*_PIL_ERRORS), Image.open(path) as image:
         return image.has_transparency_data
     return False
@@ -89,16 +102,11 @@ def has_alpha(path: Path) -> bool:
 def read_image(
     path: Path, *, keep_bit_depth: bool = False, with_alpha: bool = False
 ) -> np.ndarray:
-    """Read one image as RGB, [H, W, 3].
-
-    Args:
-        path: The image file.
-        keep_bit_depth: Give an image of 16 bits as uint16; else all are uint8.
-        with_alpha: See :func:`decode_image`.
+    """Read an image as RGB, [H, W, 3], or RGBA; see :func:`decode_image`.
 
     Raises:
-        InputError: if the file is missing, is an animation, is no complete image or has
-            pixels that are neither of 8 nor of 16 bits.
+        InputError: if the file cannot be read, is not a complete image of 8 or 16 bits,
+            or is an animation.
     """
     with files.report_unreadable(path):
         data = path.read_bytes()
@@ -106,7 +114,7 @@ def read_image(
         data, path, keep_bit_depth=keep_bit_depth, with_alpha=with_alpha
     )
     if path.suffix.lower() in (".png", ".webp"):  # a second page of TIFF is a thumbnail
-        _check_single(path)
+        _refuse_animation(path)
     return image
 
 
@@ -121,31 +129,26 @@ def decode_image(
 
     Args:
         data: Content of the file.
-        name: The file's name in the message.
-        keep_bit_depth: Give an image of 16 bits as uint16; else all are uint8.
+        name: The file's name in messages.
+        keep_bit_depth: Return an image of 16 bits as uint16; else all are uint8.
         with_alpha: Add the alpha, [H, W, 4], opaque for an image without one; the
             colors are not multiplied by it.
 
     Raises:
-        InputError: if it is no complete image, or has pixels that are neither of 8 nor
-            of 16 bits.
+        InputError: if it is not a complete image of 8 or 16 bits.
     """
     order = cv2.IMREAD_COLOR if keep_bit_depth else cv2.IMREAD_COLOR_RGB
-    image = _decode(data, order | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise InputError(f"{name}: not a complete image with 8 or 16 bits; replace it")
+    image = _decode(data, order | cv2.IMREAD_ANYDEPTH, name)
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"{name}: its pixels are {image.dtype}; save this frame with 8 or 16 bits "
             "for each of red, green and blue"
         )
     if keep_bit_depth:
-        # Asked for RGB, OpenCV 5.0 does not set the pixels of a TIFF of 16 bits.
+        # IMREAD_COLOR_RGB leaves the pixels of a 16-bit TIFF unset in OpenCV 5.0.
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     elif image.dtype == np.uint16:
-        image = _decode(data, order)
-        if image is None:
-            raise InputError(f"{name}: not a complete image; replace it")
+        image = _decode(data, order, name)
     return _with_alpha(image, data, name) if with_alpha else image
 
 
@@ -160,23 +163,24 @@ def _with_alpha(image: np.ndarray, data: bytes, name: str | Path) -> np.ndarray:
                 return np.asarray(ImageOps.exif_transpose(opened).convert("RGBA"))
     except _PIL_ERRORS as error:
         raise InputError(f"{name}: not a complete image ({error})") from None
-    deep = _decode(data, cv2.IMREAD_UNCHANGED)
-    assert deep is not None
-    return cv2.cvtColor(deep, cv2.COLOR_BGRA2RGBA)
+    image = _decode(data, cv2.IMREAD_UNCHANGED, name)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
 
 
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    if not data or (data.startswith(_PNG) and not _is_whole_png(data)):
-        return None
-    with contextlib.suppress(cv2.error):
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None
+def _decode(data: bytes, flags: int, name: str | Path) -> np.ndarray:
+    image = None
+    if data and not (data.startswith(_PNG) and not _is_whole_png(data)):
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise InputError(f"{name}: not a complete image with 8 or 16 bits; replace it")
+    return image
 
 
 def _is_whole_png(data: bytes) -> bool:
-    """Report whether the parts of a PNG file are there to its end.
+    """Return whether all chunks of a PNG file are there.
 
-    For a part that claims 4 GiB, OpenCV would take that memory first.
+    OpenCV allocates what a chunk claims to hold, up to 4 GiB, before it reads.
     """
     position = len(_PNG)
     while position + 12 <= len(data):  # length, name, content, checksum
@@ -191,57 +195,50 @@ def read_size(path: Path) -> tuple[int, int]:
     """Read height and width of an image; of a PNG file only its header.
 
     Raises:
-        InputError: if the file is missing or is no complete image.
+        InputError: if the file cannot be read or is not a complete image.
     """
     with files.report_unreadable(path), path.open("rb") as file:
         header = file.read(24)
     if header.startswith(_PNG) and len(header) == 24:
         width, height = struct.unpack(">II", header[16:])
         return height, width
-    height, width, _ = read_image(path).shape
-    return height, width
+    return read_image(path).shape[:2]
 
 
 def check_all(paths: Sequence[Path]) -> None:
-    """Check that all images can be decoded and have one size and depth.
+    """Check that all images, one or more, can be decoded and are alike.
 
     Raises:
-        InputError: if one cannot, or differs from the first.
+        InputError: if one cannot, or differs from the first in size or bit depth.
     """
-    if not paths:
-        return
+    first = read_image(paths[0], keep_bit_depth=True)
 
-    def measure(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    def check(path: Path) -> None:
         image = read_image(path, keep_bit_depth=True)
-        return image.shape, image.dtype
+        pixels.check_size(image.shape, first.shape[:2], path)
+        pixels.check_depth(image.dtype, first.dtype, path)
 
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # large frames take memory
-    try:
-        measured = pool.map(measure, paths)
-        size, depth = next(measured)
-        others = zip(paths[1:], measured, strict=True)
-        name = f"checking {paths[0].parent.name}"
-        for path, found in progress.watch(others, total=len(paths) - 1, name=name):
-            pixels.check_size(found[0], size[:2], path)
-            pixels.check_depth(found[1], depth, path)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # Few threads: large frames take memory.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        checked, name = pool.map(check, paths[1:]), f"checking {paths[0].parent.name}"
+        for _ in progress.watch(checked, total=len(paths) - 1, name=name):
+            pass
 
 
-def check_frames(path: Path) -> None:
-    """Refuse an image that FFmpeg does not read as a video.
+def refuse_image(path: Path) -> None:
+    """Refuse an image file that FFmpeg does not read as a video.
 
     Raises:
-        InputError: if it holds several frames, or has an image's suffix.
+        InputError: if it is an animation, or has an image's suffix.
     """
-    _check_single(path)
+    _refuse_animation(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(
             f"{path}: this is one image; give a video file or a folder of frames"
         )
 
 
-def _check_single(path: Path) -> None:
+def _refuse_animation(path: Path) -> None:
     count = cv2.imcount(str(path))
     if count > 1:
         raise InputError(

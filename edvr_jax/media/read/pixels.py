@@ -58,23 +58,23 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize by the Lanczos filter, widened against aliasing when shrinking.
 
     Args:
-        image: [H, W, C] or [H, W], uint8 or uint16.
+        image: [H, W, C] or [H, W], uint8 or uint16; channels do not mix.
         size: New height and width.
     """
     if image.shape[:2] == size:
         return image
     new = (size[1], size[0])
-    if image.dtype == np.uint8:
-        return np.asarray(Image.fromarray(image).resize(new, Image.Resampling.LANCZOS))
-    # Pillow has no 16-bit color images, but single float32 channels.
+    # Pillow has no images of 16 bits and three channels, and multiplies RGB by alpha.
+    word = np.uint8 if image.dtype == np.uint8 else np.float32
     channels = [
         Image.fromarray(channel).resize(new, Image.Resampling.LANCZOS)
-        for channel in np.moveaxis(np.atleast_3d(image).astype(np.float32), -1, 0)
+        for channel in np.moveaxis(np.atleast_3d(image).astype(word), -1, 0)
     ]
     resized = np.stack([np.asarray(channel) for channel in channels], axis=-1)
-    resized = resized.reshape(*size, *image.shape[2:])
-    largest = np.iinfo(image.dtype).max
-    return np.rint(np.clip(resized, 0, largest)).astype(image.dtype)
+    if resized.dtype != image.dtype:
+        largest = np.iinfo(image.dtype).max
+        resized = np.rint(np.clip(resized, 0, largest)).astype(image.dtype)
+    return resized.reshape(*size, *image.shape[2:])
 
 
 def check_size(shape: tuple[int, ...], size: tuple[int, ...], name: object) -> None:

@@ -5,10 +5,10 @@ from av.video.frame import VideoFrame
 
 
 def view(frame: VideoFrame, number: int) -> np.ndarray:
-    """Return a plane to read and to write, [H, W, components] uint8 or uint16.
+    """Return a writable view of a plane, [H, W, components] uint8 or uint16.
 
     Args:
-        frame: Its format has whole bytes, at most two, for each component.
+        frame: Of a format with one or two whole bytes per component.
         number: Number of the plane.
     """
     plane = frame.planes[number]

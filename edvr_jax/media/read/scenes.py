@@ -1,7 +1,7 @@
-"""Where a video cuts from one scene to another.
+"""Find the cuts between the scenes of a video.
 
-A cut is a frame that differs from the one before by much, and by far more than the
-frames around it do, so that fast motion is none.
+A cut is a frame that differs much from the one before, and far more than the frames
+around it do, so that fast motion is not taken for one.
 """
 
 import collections
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from edvr_jax.media.read import pixels
+
 WIDTH, HEIGHT = 64, 36
 # Mean difference of 8-bit levels. PySceneDetect's threshold is 27 in HSV; color
 # differences are smaller in RGB, and its adaptive detector has the second condition.
@@ -21,40 +23,33 @@ REACH = 2
 
 
 class Differences:
-    """Frames that pass through, and by how much each differs from the one before.
+    """Measures by how much each frame of a clip differs from the one before.
 
     Attributes:
-        values: One number for each frame that has passed; 0 for the first.
+        values: The mean difference of each frame so far, in levels of 8 bits; 0 for the
+            first.
     """
 
     def __init__(self):
         self.values: list[float] = []
 
     def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass frames on, [H, W, 3], uint8, uint16 or float in [0, 1], unchanged."""
+        """Yield the given frames, [H, W, 3], uint8, uint16 or float in [0, 1]."""
         before = None
         for frame in frames:
             small = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-            small = small.astype(np.float32) * _to_8_bit(frame.dtype)
+            small = 255 * pixels.to_float(small)
             value = 0.0 if before is None else np.abs(small - before).mean()
             self.values.append(float(value))
             before = small
             yield frame
 
 
-def _to_8_bit(dtype: np.dtype) -> np.float32:
-    largest = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
-    return np.float32(255 / largest)
-
-
 def find_cuts(differences: Sequence[float]) -> list[int]:
-    """Find the first frames of all scenes but the first.
+    """Return the indices of the first frames of all scenes but the first.
 
     Args:
-        differences: For each frame the difference from the one before.
-
-    Returns:
-        Indices in rising order.
+        differences: The values of :class:`Differences`.
     """
     return [i for i in range(len(differences)) if _is_cut(differences, i)]
 
@@ -71,15 +66,14 @@ def _is_cut(differences: Sequence[float], index: int) -> bool:
 
 
 def split(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
-    """Split a clip whose length is unknown into its scenes, as they come.
+    """Split a clip into its scenes while it is read; see :func:`find_cuts`.
 
     Args:
         frames: [H, W, 3], uint8, uint16 or float in [0, 1]. At most ``REACH`` of them
             are read ahead.
 
     Yields:
-        The frames of each scene; exhaust one before you ask for the next. The cuts
-        are those of :func:`find_cuts`.
+        An iterator over the frames of each scene, to exhaust before the next one.
     """
     differences = Differences()
     waiting: collections.deque[np.ndarray] = collections.deque()
@@ -89,7 +83,7 @@ def split(frames: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndarray]]:
         for frame in itertools.chain(differences.watch(frames), [None] * REACH):
             if frame is not None:
                 waiting.append(frame)
-            # The frames after the one in question are known, or there are none.
+            # A frame is a cut or not once REACH frames after it are known.
             if waiting and (frame is None or len(waiting) > REACH):
                 num_cuts += _is_cut(differences.values, num_done)
                 num_done += 1

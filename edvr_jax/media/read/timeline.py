@@ -1,10 +1,14 @@
 """When the frames of a clip are shown."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 from edvr_jax.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +17,7 @@ class Timeline:
 
     Attributes:
         times: Of each frame, in units of the time base, rising.
-        end: When the last one is no longer shown.
+        end: End of the last frame.
         time_base: Seconds of one unit.
         fps: Mean frames per second.
     """
@@ -25,7 +29,7 @@ class Timeline:
 
     @property
     def seconds(self) -> Fraction:
-        """When the last frame is no longer shown."""
+        """End of the last frame in seconds."""
         return self.end * self.time_base
 
     def span(self, index: int) -> tuple[int, int]:
@@ -69,12 +73,12 @@ class Timeline:
 
 @dataclasses.dataclass(frozen=True)
 class Trim:
-    """The part of a clip that is wanted.
+    """The part of a clip to read.
 
     Attributes:
-        start: Seconds from the clip's beginning; frames from there on count.
+        start: Seconds from the clip's beginning.
         end: Seconds from the clip's beginning; None is its end.
-        max_frames: At most so many frames; None is all.
+        max_frames: Largest number of frames; None is no limit.
     """
 
     start: Fraction = Fraction(0)
@@ -82,8 +86,13 @@ class Trim:
     max_frames: int | None = None
 
     def __post_init__(self):
-        """Check that something may be left."""
         if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise InputError("the end must lie after the start, and both after 0")
+            raise InputError("the end must be after the start, and both after 0")
         if self.max_frames is not None and self.max_frames < 1:
             raise InputError(f"at least one frame is needed, not {self.max_frames}")
+
+    def select(self, frames: Sequence[T], fps: Fraction) -> Sequence[T]:
+        """Return the frames of this part of a clip with a constant rate."""
+        first = math.ceil(self.start * fps)
+        last = None if self.end is None else math.ceil(self.end * fps)
+        return frames[first:last][: self.max_frames]

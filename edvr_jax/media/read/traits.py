@@ -28,22 +28,22 @@ _NUM_SAMPLES = 8
 
 
 def find(frame: VideoFrame) -> set[str]:
-    """Return what a frame carries: the constants above, or formats of dynamic HDR."""
+    """Return the traits of a frame: the constants above, or names of dynamic HDR."""
     found = {_KINDS[name] for name in frame_rgb.side_data(frame) if name in _KINDS}
     return found | ({INTERLACED} if frame.interlaced_frame else set())
 
 
 def mastering(frame: VideoFrame) -> str:
-    """Return the metadata of the mastering display and the light as x265 takes it.
+    """Return the metadata of the mastering display and light level as x265 takes it.
 
-    FFmpeg stores rational numbers, x and y of red, green, blue and white, then the
-    least and the most light in cd/m2: libavutil/mastering_display_metadata.h.
+    FFmpeg stores rational numbers: x and y of red, green, blue and white, then the
+    lowest and highest luminance in cd/m2 (libavutil/mastering_display_metadata.h).
     """
     found, parts = frame_rgb.side_data(frame), []
     display = found.get("MASTERING_DISPLAY_METADATA")
     if display is not None:
         numbers = np.frombuffer(display, np.int32)
-        if numbers[20:22].all():  # both the colors and the light are known
+        if numbers[20:22].all():  # both the colors and the luminance are known
             values = numbers[:20:2] / numbers[1:20:2]
             r, g, b, white = np.rint(values[:8] * 50000).astype(int).reshape(4, 2)
             least, most = np.rint(values[8:] * 10000).astype(int)
@@ -64,9 +64,9 @@ def sample(
     """Yield some key frames from all over a video, as far as it can be searched.
 
     Args:
-        opened: Of :func:`video.open_container`.
-        start: Seconds on its own clock.
-        end: Seconds on its own clock; None is its end.
+        opened: Of :func:`decode.open_container`.
+        start: Seconds on the file's clock.
+        end: Seconds on the file's clock; None is its end.
     """
     with opened as (container, stream):
         if end is None:
@@ -74,8 +74,8 @@ def sample(
             end = Fraction((beginning or 0) + (length or 0), av.time_base)
         for index in range(_NUM_SAMPLES if end > start else 0):
             time = start + (end - start) * index / _NUM_SAMPLES
-            # What cannot be read is reported when its turn comes. The last one: PyAV's
-            # at the end of a file in which streams appeared.
+            # Damage is reported when it is decoded. PyAV raises IndexError at the end
+            # of a file in which streams appeared.
             with contextlib.suppress(FFmpegError, StopIteration, IndexError):
                 container.seek(int(time * av.time_base))
                 frame = next(container.decode(stream))

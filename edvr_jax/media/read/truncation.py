@@ -1,7 +1,7 @@
 """Compare what a decoder delivers of a video with what its container announces.
 
-A difference is a suspicion, never an error: headers can be wrong, and what the decoder
-delivered is a video in any case.
+A difference is a warning, never an error: headers can be wrong, and the delivered
+frames are a video in any case.
 """
 
 import math
@@ -13,25 +13,26 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-# Every packet of these is a frame. VP8 has hidden frames, MPEG-4 omitted ones.
-COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
-_FRAME_MARK = b"FRAME"  # what each frame of YUV4MPEG2 begins with
+# Every packet of these codecs is a frame. VP8 has hidden frames, MPEG-4 omitted ones.
+_COUNTABLE = ("h264", "hevc", "av1", "vp9", "mpeg1video", "mpeg2video", "mjpeg")
+_Y4M_FRAME = b"FRAME"  # the marker before each frame of YUV4MPEG2
 
 
 def announced_frames(container: InputContainer, stream: VideoStream) -> int | None:
     """Return how many frames the container lists, without those its edit list hides.
 
-    Empty entries, which repeat a frame, do not count. None if there is no such list:
-    only MP4, QuickTime and AVI have one.
+    Empty entries, which repeat a frame, do not count. None if there is no list: only
+    MP4, QuickTime and AVI have one.
     """
     entries, num_frames = stream.index_entries, stream.frames
     if not num_frames or not len(entries):  # a fragmented MP4, or another format
         return num_frames or None
-    # Of an AVI that was cut off, FFmpeg lists the first packets only and corrects the
-    # duration. The header's number also counts frames that the recorder dropped.
-    is_cut = stream.duration != num_frames or 2 * entries[-1].pos < container.size
-    if container.format.name == "avi" and is_cut:
-        return num_frames
+    if container.format.name == "avi":
+        # Of a truncated AVI, FFmpeg lists the first packets only, or changes the
+        # duration. Else the header also counts frames that a recorder dropped.
+        is_truncated = 2 * entries[-1].pos < container.size
+        if is_truncated or stream.duration != num_frames:
+            return num_frames
     return sum(entry.size > 0 and not entry.is_discard for entry in entries)
 
 
@@ -39,7 +40,7 @@ def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | 
     """Return the second at which a Matroska file announces the end of its video.
 
     The header's duration is that of the longest stream; FFmpeg and mkvmerge write one
-    for each stream as a tag. Durations in other formats are guesses or hide edits.
+    per stream as a tag. Durations in other formats are guesses, or ignore edits.
     """
     if "matroska" not in container.format.name or not container.duration:
         return None
@@ -55,21 +56,20 @@ def announced_end(container: InputContainer, stream: VideoStream) -> Fraction | 
 
 
 class DecodeMonitor:
-    """Counts what is decoded of an open video, and compares at its end.
+    """Counts what is decoded of a video and compares it with the container at the end.
 
-    From a key frame on that begins the file or comes after frames that were read: after
-    a seek, or in a recording, the first frames may need others that are not there.
+    Damage counts from the first decoded key frame on: in a recording or after a seek,
+    frames before it may need others that are not in the file.
 
     Attributes:
-        num_frames: Frames that the decoder delivered so far.
-        end: Seconds on the file's clock until which the frames so far are shown; an
-            empty packet repeats the frame before it.
-        announced_frames: See :func:`announced_frames`; None after a seek.
+        num_frames: Frames delivered by the decoder so far.
+        end: Seconds on the file's clock until which these frames are shown; an empty
+            packet repeats the frame before it.
+        announced_frames: See :func:`announced_frames`; None unless read from the start.
         announced_end: See :func:`announced_end`.
         is_at_end: The video was read to its end.
-        num_lost: Frames that were not delivered, as far as it is known: the packets
-            that the decoder refused and, at the end, the ones that gave no frame.
-        num_concealed: Frames that were delivered with guessed parts.
+        num_lost: Packets that the decoder refused; at the end, all that gave no frame.
+        num_concealed: Frames of which the decoder guessed parts.
         first_concealed: Seconds from the video's beginning to the first of these.
     """
 
@@ -80,89 +80,75 @@ class DecodeMonitor:
         *,
         is_from_start: bool = True,
     ):
-        """Read what the container announces.
-
-        Args:
-            container: The open file.
-            stream: Its video stream.
-            is_from_start: The file is read from its beginning, not after a seek.
-        """
         self._container, self._stream = container, stream
         counted = announced_frames(container, stream) if is_from_start else None
         self.announced_frames = counted
         self.announced_end = announced_end(container, stream)
         self.num_frames = self.num_lost = self.num_concealed = 0
-        self.end = self._repeated_until = Fraction(0)
-        self._usual = 1 / (stream.average_rate or Fraction(25))  # seconds of a frame
+        self.end = Fraction(0)
         self.first_concealed = 0.0
         self.is_at_end = False
-        self._num_missing = 0
-        self._start = math.inf
+        self._frame_seconds = 1 / (stream.average_rate or Fraction(25))
+        self._repeated_until = Fraction(0)
+        self._packet_times: list[int] = []
+        self._start = math.inf  # time of the first key frame
+        self._num_since_start = 0
         self._last: VideoFrame | None = None
         self._is_interlaced = False
-        self._end_in_file = 0
+        self._end_position = 0  # of the last packet, in bytes
 
     def add_packet(self, packet: Packet) -> None:
         """Count a packet of the video stream."""
         if packet.pos is not None:
-            self._end_in_file = max(self._end_in_file, packet.pos + packet.size)
-        if packet.is_discard:  # by the edit list
+            self._end_position = max(self._end_position, packet.pos + packet.size)
+        if packet.pts is None or packet.is_discard:  # hidden by the edit list
             return
-        time = packet.pts or 0
-        if not packet.size and packet.pts is not None:
+        if packet.size:
+            self._packet_times.append(packet.pts)
+        else:
             self._repeated_until = self._shown_until(packet)
-        if self._start == math.inf and packet.is_keyframe:
-            is_first = time <= (self._stream.start_time or 0)
-            self._start = time if is_first or self.num_frames else math.inf
-        # A cut in Matroska begins with a key frame; packets between it and the first
-        # frame shown that have no times need frames before the cut.
-        is_before_cut = packet.pts is None and packet.dts is None and not self._last
-        is_frame = bool(packet.size) and not is_before_cut
-        self._num_missing += is_frame and time >= self._start
 
     def add_refused(self, packet: Packet) -> None:
-        """Count a packet that the decoder refused; an empty one is no frame."""
+        """Count a packet that the decoder refused; an empty one is not a frame."""
         self.num_lost += bool(packet.size)
 
     def add_frame(self, frame: VideoFrame) -> None:
         """Count a decoded frame."""
         self.num_frames += 1
-        is_after_start = frame.pts is None or frame.pts >= self._start
-        self._num_missing -= is_after_start
         self._last = frame
         self.end = max(self._shown_until(frame), self._repeated_until)
         self._is_interlaced |= frame.interlaced_frame
-        if frame.is_corrupt and is_after_start:
+        time = 0 if frame.pts is None else frame.pts
+        if self._start == math.inf and frame.key_frame:
+            self._start = time
+        if time < self._start:
+            return
+        self._num_since_start += 1
+        if frame.is_corrupt:
             if not self.num_concealed:
                 self.first_concealed = self._seconds(frame)
             self.num_concealed += 1
 
     def finish(self, num_bytes: int) -> None:
-        """Compare; the video was read to its end.
-
-        Args:
-            num_bytes: Size of the file.
-        """
+        """Compare; the video was read to its end, of so many bytes."""
         self.is_at_end = True
         self.end = max(self.end, self._repeated_until)
         codec = self._stream.codec_context.codec.canonical_name
-        # A packet of interlaced video may be half of a frame.
-        if codec in COUNTABLE and not self._is_interlaced:
-            self.num_lost = max(self.num_lost, self._num_missing)
-        name = self._container.format.name
-        if name == "yuv4mpegpipe":  # its reader drops a last frame that is not whole
-            is_cut = num_bytes >= self._end_in_file + len(_FRAME_MARK)
+        # A packet of interlaced video may be half a frame.
+        if codec in _COUNTABLE and not self._is_interlaced:
+            num_packets = sum(time >= self._start for time in self._packet_times)
+            self.num_lost = max(self.num_lost, num_packets - self._num_since_start)
+        name, stream = self._container.format.name, self._stream
+        if name == "yuv4mpegpipe":  # FFmpeg's reader drops an incomplete last frame
+            is_cut = num_bytes >= self._end_position + len(_Y4M_FRAME)
             self.announced_frames = self.num_frames + is_cut
         elif name == "avi" and self.announced_frames is not None:
-            self._compare_avi(self.announced_frames)
-
-    def _compare_avi(self, listed: int) -> None:
-        stream = self._stream
-        if self.num_frames > listed:  # only the beginning was listed
-            self.announced_frames = stream.frames
-        elif self.num_frames == listed and stream.duration and stream.time_base:
-            # Frames that a recorder dropped at the end: the last one is shown longer.
-            self.end = max(self.end, stream.duration * stream.time_base)
+            if self.num_frames > self.announced_frames:  # FFmpeg listed the first only
+                self.announced_frames = stream.frames
+            elif self.num_frames == self.announced_frames:
+                # A recorder that drops frames at the end shows the last one longer.
+                unit = stream.time_base or Fraction(0)
+                self.end = max(self.end, (stream.duration or 0) * unit)
 
     def describe(self) -> str:
         """Describe how far the video was read."""
@@ -172,38 +158,32 @@ class DecodeMonitor:
         return f"{self.num_frames} frames were read, the last one at {seconds:.2f} s"
 
     def warnings(self) -> list[str]:
-        """Return a line for each suspicion, without the file's name."""
-        found, came = [], f"{self.num_frames} came"
-        announced = self.announced_frames or 0
+        """Return a line for each difference or damage, to follow the file's name."""
+        lines, announced = [], self.announced_frames or 0
+        half = self._frame_seconds / 2  # may come of rounding
+        end = self.announced_end or Fraction(0)
         if self.is_at_end and self.num_frames < announced:
-            found.append(f"announces {_frames(announced)}, but {came}")
-        elif self.is_at_end and self._ends_early():
-            end = float(self.announced_end or 0)
-            found.append(
-                f"announces {end:.2f} s of video, but it ends at {float(self.end):.2f} "
-                f"s ({came})"
+            lines.append(f"announces {_frames(announced)}, but {self.num_frames} came")
+        elif self.is_at_end and end > self.end + half:
+            lines.append(
+                f"announces {float(end):.2f} s of video, but it ends at "
+                f"{float(self.end):.2f} s ({self.num_frames} came)"
             )
         elif self.num_lost:
-            found.append(f"is damaged: {_frames(self.num_lost)} cannot be decoded")
+            lines.append(f"is damaged: {_frames(self.num_lost)} cannot be decoded")
         if self.num_concealed:
-            found.append(
+            lines.append(
                 "is damaged: the decoder guessed parts of "
                 f"{_frames(self.num_concealed)}, the first one at "
                 f"{self.first_concealed:.2f} s"
             )
-        return found
+        return lines
 
     def _shown_until(self, item: Packet | VideoFrame) -> Fraction:
         if item.pts is None:
             return self.end
         unit = self._stream.time_base or Fraction(0)
-        return item.pts * unit + ((item.duration or 0) * unit or self._usual)
-
-    def _ends_early(self) -> bool:
-        """Check the end; half a frame more may come of rounding."""
-        if self.announced_end is None:
-            return False
-        return self.announced_end > self.end + self._usual / 2
+        return item.pts * unit + ((item.duration or 0) * unit or self._frame_seconds)
 
     def _seconds(self, frame: VideoFrame) -> float:
         return (frame.time or 0.0) - (self._container.start_time or 0) / av.time_base

@@ -10,9 +10,9 @@ from edvr_jax.errors import InputError
 
 
 def list_all(container: InputContainer) -> list[VideoStream]:
-    """List the video streams of a file, without its pictures: covers, thumbnails."""
-    is_picture = Disposition.attached_pic | Disposition.timed_thumbnails
-    return [s for s in container.streams.video if not s.disposition & is_picture]
+    """List the video streams of a file, without attached pictures and thumbnails."""
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if not s.disposition & pictures]
 
 
 def choose(path: Path, container: InputContainer, index: int | None) -> VideoStream:
@@ -21,12 +21,12 @@ def choose(path: Path, container: InputContainer, index: int | None) -> VideoStr
     A stream that cannot be decoded or has no frames comes last.
 
     Args:
-        path: The file's name in the message.
+        path: The file's name in messages.
         container: The open file.
-        index: The stream that is wanted, by its number in the file.
+        index: Take the stream of this number instead.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such stream.
     """
     streams = list_all(container)
     # FFmpeg renders text files as ANSI art.

@@ -13,7 +13,7 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read.source import seek_before
+from edvr_jax.media.read.decode import seek_before
 
 _PREROLL = Fraction(1, 10)  # seconds of hidden sound that decoders need to start
 # Seconds that one stream may lag behind another in a file; FFmpeg's muxers buffer as

@@ -11,10 +11,10 @@ import cv2
 import pytest
 from PIL import Image
 
-from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from tests import videos
+from tests.messages import refused
 
 write_video = functools.partial(videos.write_video, with_sound=False)
 
@@ -24,7 +24,7 @@ write_video = functools.partial(videos.write_video, with_sound=False)
 def test_one_image_is_no_clip(tmp_path, suffix):
     path = tmp_path / f"0.{suffix}"
     cv2.imwrite(str(path), videos.moving_bars(1)[0])
-    with pytest.raises(InputError, match=rf"0\.{suffix}: this is one image"):
+    with refused(path, "this is one image"):
         open_clip(path)
 
 
@@ -33,8 +33,7 @@ def test_images_of_several_frames_are_named(tmp_path, name):
     images = [Image.fromarray(frame) for frame in videos.moving_bars(3)]
     kind = "tiff" if name == "a.tif" else "webp"
     images[0].save(tmp_path / name, kind, save_all=True, append_images=images[1:])
-    message = rf"{name}: this image holds 3 frames; .* magick {name} -coalesce"
-    with pytest.raises(InputError, match=message):
+    with refused(tmp_path / name, "3 frames", f"magick {name} -coalesce"):
         open_clip(tmp_path / name)
 
 
@@ -57,8 +56,8 @@ def test_video_under_the_name_of_an_image(tmp_path, name, muxer, codec, pix_fmt)
 def test_pipe_of_another_format(tmp_path, kind):
     write_video(tmp_path / "a.mp4", videos.moving_bars(3))
     data = b"" if kind == "empty" else (tmp_path / "a.mp4").read_bytes()
-    with pytest.raises(InputError, match=r"the pipe: .* -f yuv4mpegpipe - writes$"):
-        Source(Path("the pipe"), pipe=io.BytesIO(data))
+    with refused("the pipe: ", "-f yuv4mpegpipe -"):
+        open_source(Path("the pipe"), pipe=io.BytesIO(data))
 
 
 def test_change_of_size_has_a_way_on(tmp_path):
@@ -67,8 +66,7 @@ def test_change_of_size_has_a_way_on(tmp_path):
         write_video(tmp_path / f"{index}.ts", videos.moving_bars(3, *size))
     both = b"".join((tmp_path / f"{i}.ts").read_bytes() for i in range(2))
     (tmp_path / "both.ts").write_bytes(both)
-    message = r"both\.ts: frame 3 is 96x64 but the first frame is 64x48; .*ffmpeg -i IN"
-    with pytest.raises(InputError, match=message):
+    with refused("both.ts: frame 3", "96x64", "64x48", "ffmpeg -i IN"):
         list(open_clip(tmp_path / "both.ts"))
 
 
@@ -118,7 +116,7 @@ def test_encrypted_videos_are_not_called_damaged(tmp_path, kind, name, codec):
     path = tmp_path / name
     write_video(path, videos.moving_bars(5), codec=codec)
     _encrypt(path, kind=kind)
-    with pytest.raises(InputError, match=rf"{name}: this video is encrypted \(DRM\)"):
+    with refused(path, "encrypted (DRM)"):
         open_clip(path)
 
 
@@ -126,9 +124,9 @@ def test_encrypted_videos_are_not_called_damaged(tmp_path, kind, name, codec):
 @pytest.mark.parametrize(
     ("name", "codec", "tag", "other", "shown"),
     [
-        ("a.mp4", "libx264", b"avc1", b"braw", r" \(braw\)"),
-        ("a.mov", "libx264", b"avc1", b"evc1", r" \(evc\)"),
-        ("a.avi", "mpeg4", b"FMP4", b"ZZZ4", r" \(ZZZ4\)"),
+        ("a.mp4", "libx264", b"avc1", b"braw", " (braw)"),
+        ("a.mov", "libx264", b"avc1", b"evc1", " (evc)"),
+        ("a.avi", "mpeg4", b"FMP4", b"ZZZ4", " (ZZZ4)"),
         ("a.mkv", "libx264", b"ISO/AVC", b"ISO/XYZ", ""),
     ],
 )
@@ -136,8 +134,5 @@ def test_codec_without_a_decoder_is_named(tmp_path, name, codec, tag, other, sho
     path = tmp_path / name
     write_video(path, videos.moving_bars(3), codec=codec)
     path.write_bytes(path.read_bytes().replace(tag, other))
-    message = (
-        rf"{name}: there is no decoder for the codec of this video{shown}; convert"
-    )
-    with pytest.raises(InputError, match=message):
+    with refused(path, f"no decoder for the codec of this video{shown};"):
         open_clip(path)

@@ -1,7 +1,6 @@
 """Clips written here by PyAV and OpenCV, read back; and every way to be unreadable."""
 
 import functools
-import re
 import struct
 import sys
 from fractions import Fraction
@@ -12,11 +11,11 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from edvr_jax.errors import InputError
 from edvr_jax.media.read import decode, frame_rgb, yuv
 from edvr_jax.media.read.clip_reader import list_clips, open_clip
 from edvr_jax.media.read.images import natural_key
 from tests import videos
+from tests.messages import refused
 from tests.videos import write_folder
 
 FPS = Fraction(30000, 1001)
@@ -48,7 +47,7 @@ def test_video_has_its_frames_size_and_exact_rate(tmp_path, suffix, codec, pix_f
     frames = list(clip)
     assert [frame.shape for frame in frames] == [(24, 32, 3)] * 7
     assert all(frame.dtype == np.uint8 for frame in frames)
-    # Flat greys survive the codecs within 3 levels (measured), in their order.
+    # Flat grays survive the codecs within 3 levels (measured), in their order.
     np.testing.assert_allclose(frames, levels, atol=4)
 
 
@@ -67,12 +66,12 @@ def test_gif(tmp_path):
     write_video(tmp_path / "clip.gif", frames, rate=25, codec="gif", pix_fmt="rgb8")
     clip = open_clip(tmp_path / "clip.gif")
     assert clip.fps == 25
-    # The 256-colour palette's white is 252.
+    # The 256-color palette's white is 252.
     np.testing.assert_allclose(list(clip), frames, atol=3)
 
 
 @pytest.mark.parametrize("matrix", [Colorspace.ITU709, Colorspace.ITU601])
-def test_colours_follow_the_tagged_matrix(tmp_path, matrix):
+def test_colors_follow_the_tagged_matrix(tmp_path, matrix):
     frames = np.broadcast_to(np.uint8([200, 40, 90]), (2, 24, 32, 3))
     colors = (matrix, ColorRange.MPEG, 1, 1)
     write_video(tmp_path / "clip.mp4", frames, pix_fmt="yuv444p", colors=colors)
@@ -83,11 +82,10 @@ def test_colours_follow_the_tagged_matrix(tmp_path, matrix):
 @pytest.mark.parametrize(
     ("number", "name"), [(8, "YCgCo"), (10, "bt2020c"), (14, "ICtCp")]
 )
-def test_colours_that_cannot_be_read(tmp_path, number, name):
+def test_colors_that_cannot_be_converted(tmp_path, number, name):
     options = {"x264-params": f"colormatrix={name}"}
     write_video(tmp_path / "clip.mp4", make_frames(2), options=options)
-    message = rf"clip\.mp4: its colours are stored by matrix {number} .*zscale"
-    with pytest.raises(InputError, match=message):
+    with refused("clip.mp4", f"matrix is {number} ", "zscale"):
         open_clip(tmp_path / "clip.mp4")
 
 
@@ -137,7 +135,7 @@ def test_looking_at_the_orientation_does_not_keep_the_frame(tmp_path):
     assert sys.getrefcount(frame) == before
 
 
-def test_rotation_of_pictures_with_exif(tmp_path):
+def test_rotation_of_jpeg_frames_with_exif(tmp_path):
     """PyAV gives such frames a rotation but no side data."""
     data = cv2.imencode(".jpg", make_frames(1)[0])[1].tobytes()
     # Orientation 6: turn it clockwise to show it.
@@ -215,33 +213,33 @@ def test_list_clips(tmp_path):
     assert list_clips(tmp_path / "clip9") == [tmp_path / "clip9"]
     assert list_clips(tmp_path / "a.mp4") == [tmp_path / "a.mp4"]
     for folder in ("empty", "nowhere"):
-        with pytest.raises(InputError, match=folder):
+        with refused(folder):
             list_clips(tmp_path / folder)
 
 
 def test_missing_path():
-    with pytest.raises(InputError, match=r"^nowhere\.mp4: no such file or folder"):
+    with refused("nowhere.mp4: no such file or folder"):
         open_clip("nowhere.mp4")
 
 
 def test_text_file_named_mp4(tmp_path):
     (tmp_path / "clip.mp4").write_text("hello\n" * 100)
-    with pytest.raises(InputError, match=r"clip\.mp4: not a video that can be read"):
+    with refused("clip.mp4: not a video"):
         open_clip(tmp_path / "clip.mp4")
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "hello\n" * 9), ("a.mp4", "")])
 def test_other_files_that_are_no_video(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=name):
+    with refused(name):
         open_clip(tmp_path / name)
 
 
 def test_empty_folder_and_folder_without_images(tmp_path):
-    with pytest.raises(InputError, match="this folder is empty"):
+    with refused(tmp_path, "empty"):
         open_clip(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"no images in this folder.*png, jpg"):
+    with refused(tmp_path, "no images", "png, jpg"):
         open_clip(tmp_path)
 
 
@@ -249,8 +247,7 @@ def test_unequal_sizes_name_the_frame_and_both_sizes(tmp_path):
     frames = [*make_frames(2), make_frames(1, 20, 30)[0]]
     frames = iter(open_clip(write_folder(tmp_path / "clip", frames)))
     assert len([next(frames), next(frames)]) == 2
-    message = re.escape("2.png is 30x20 but the first frame is 32x24")
-    with pytest.raises(InputError, match=message):
+    with refused("2.png", "30x20", "32x24"):
         next(frames)
 
 
@@ -258,10 +255,10 @@ def test_corrupt_image(tmp_path):
     folder = write_folder(tmp_path / "clip", make_frames(2))
     data = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"1\.png: not a complete image"):
+    with refused("1.png: not a complete image"):
         list(open_clip(folder))
     (folder / "0.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"0\.png: not a complete image"):
+    with refused("0.png: not a complete image"):
         open_clip(folder)
 
 
@@ -274,7 +271,7 @@ def test_video_without_video_stream(tmp_path):
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(InputError, match=r"sound\.mp4: no video stream"):
+    with refused(path, "no video stream"):
         open_clip(path)
 
 
@@ -282,7 +279,7 @@ def test_video_cut_before_its_index(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, make_frames(10))
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"clip\.mp4: not a video that can be read"):
+    with refused("clip.mp4: not a video"):
         open_clip(path)
 
 
@@ -334,6 +331,5 @@ def test_video_of_which_nothing_can_be_decoded(tmp_path):
     path = tmp_path / "clip.3gp"
     write_video(path, videos.moving_bars(3, 96, 128), codec="h263")
     videos.blank_packets(path, range(3))
-    message = r"clip\.3gp: the video is damaged \(.+\): 0 frames were read"
-    with pytest.raises(InputError, match=message):
+    with refused(path, "damaged", "0 frames were read"):
         open_clip(path)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edvr_jax.errors import InputError
 from edvr_jax.media.read import images
 from edvr_jax.media.read.images import read_image
+from tests.messages import refused
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -32,14 +32,14 @@ def test_depth(tmp_path, suffix, dtype):
 @pytest.mark.parametrize(
     ("dtype", "channels", "message"),
     [
-        (np.float32, 3, r"its pixels are float32; save .* 8 or 16 bits"),
-        (np.float32, 1, r"not a complete image with 8 or 16 bits"),
-        (np.int16, 3, r"its pixels are int16; save .* 8 or 16 bits"),
+        (np.float32, 3, "float32"),
+        (np.float32, 1, "not a complete image"),
+        (np.int16, 3, "int16"),
     ],
 )
 def test_other_depths_are_refused(tmp_path, keep_bit_depth, dtype, channels, message):
     cv2.imwrite(str(tmp_path / "a.tif"), np.ones((8, 9, channels), dtype))
-    with pytest.raises(InputError, match=rf"^{tmp_path}/a\.tif: {message}"):
+    with refused(f"{tmp_path}/a.tif: ", message, "8 or 16 bits"):
         read_image(tmp_path / "a.tif", keep_bit_depth=keep_bit_depth)
 
 
@@ -51,9 +51,7 @@ def test_animations_are_no_frames(tmp_path, suffix):
     frames = [Image.new("RGB", (9, 8), (level, 0, 0)) for level in (0, 100, 200)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     for read in (read_image, lambda path: images.check_all([path])):
-        with pytest.raises(
-            InputError, match=rf"a\.{suffix}: this image holds 3 frames"
-        ):
+        with refused(path, "3 frames"):
             read(path)
 
 
@@ -66,7 +64,7 @@ def test_a_part_that_claims_gigabytes_takes_none(tmp_path):
     start = data.index(b"IDAT") - 4
     for wrong in (data[:start] + b"\xff\xff\xff\xfe" + data[start + 4 :], data[:-12]):
         path.write_bytes(wrong)
-        with pytest.raises(InputError, match=r"a\.png: not a complete image"):
+        with refused(path, "not a complete image"):
             read_image(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
     path.write_bytes(data + b"more")  # readers ignore what follows
@@ -78,6 +76,6 @@ def test_image_that_can_be_read_one_way_only(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     cv2.imwrite(str(path), np.zeros((8, 9, 3), np.uint16))
     found = iter([np.zeros((8, 9, 3), np.uint16), None])
-    monkeypatch.setattr(images, "_decode", lambda *_: next(found))
-    with pytest.raises(InputError, match=r"a\.tif: not a complete image"):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: next(found))
+    with refused(path, "not a complete image"):
         read_image(path)

@@ -13,12 +13,12 @@ import av
 import numpy as np
 import pytest
 
-from edvr_jax.errors import InputError
 from edvr_jax.media.read import decode
 from edvr_jax.media.read.clip_reader import open_clip
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from edvr_jax.media.read.truncation import DecodeMonitor
 from tests import videos
+from tests.messages import refused
 
 FPS = Fraction(30000, 1001)
 write_video = functools.partial(videos.write_video, with_sound=False)
@@ -83,7 +83,7 @@ def test_cut_video_has_the_frames_that_are_shown(tmp_path, whole_videos, count):
         with av.open(str(target)) as container:
             assert sum(1 for _ in container.decode(video=0)) == expected
         assert read_whole(target) == expected
-        source = Source(target)
+        source = open_source(target)
         if suffix == "mkv":
             assert source.is_estimate
             assert abs(source.num_frames - expected) <= 3  # frames of reordering
@@ -169,8 +169,8 @@ def test_matroska_with_sound_that_is_cut(tmp_path, part):
 
 
 @pytest.mark.parametrize(("codec", "rate"), [("aac", 8000), ("flac", 22050)])
-def test_sound_may_be_longer_than_the_picture(tmp_path, codec, rate):
-    """The header counts sound that the packets do not tell."""
+def test_sound_may_be_longer_than_the_video(tmp_path, codec, rate):
+    """The header counts sound that the packets do not announce."""
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", 25, width=64, height=48)
@@ -196,7 +196,7 @@ def test_y4m_that_is_cut_within_a_frame(tmp_path, is_pipe):
 
     def check(*warnings):
         with path.open("rb") as file:
-            source = Source(path, pipe=file if is_pipe else None)
+            source = open_source(path, pipe=file if is_pipe else None)
             num_frames = len(list(source))
             assert source.monitor.warnings() == list(warnings)
             source.close()
@@ -222,7 +222,7 @@ def test_empty_packets_repeat_the_frame_before(tmp_path, codec):
     write_video(whole, frames, rate=25, codec=codec, pix_fmt=pix_fmt, options=options)
     videos.empty_packets(whole, path, (5, 6, 10, 11))
     assert read_whole(path) == 8
-    source = Source(path)
+    source = open_source(path)
     assert len(list(source)) == 8
     timeline = source.timeline(8)
     spans = [float(timeline.span(i)[1] * timeline.time_base) for i in range(8)]
@@ -239,7 +239,7 @@ def test_empty_samples_at_the_end_of_an_mp4(tmp_path):
     data[last : last + 8] = bytes(8)
     path.write_bytes(data)
     assert read_whole(path) == 10
-    source = Source(path)
+    source = open_source(path)
     assert (source.num_frames, len(list(source))) == (10, 10)
     source.close()
 
@@ -252,7 +252,7 @@ def test_chunks_that_an_avi_recorder_dropped(tmp_path, num_b_frames):
     videos.drop_last_chunks(path, 5)
     num_frames = read_whole(path)
     assert num_frames == 15
-    source = Source(path)
+    source = open_source(path)
     assert (source.num_frames, source.is_estimate) == (15, False)
     assert len(list(source)) == 15
     assert source.timeline(15).seconds == Fraction(20, 25)
@@ -282,13 +282,13 @@ def test_error_of_the_format_ends_the_video(tmp_path):
     data = path.read_bytes()
     path.write_bytes(b"BROKE".join(data.rsplit(b"FRAME", 1)))
     frames = []
-    with pytest.raises(InputError, match=r"the video is damaged .* 3 frames were"):
+    with refused(path, "damaged", "3 frames were read"):
         frames.extend(open_clip(path))
     assert len(frames) == 3
 
 
 @pytest.mark.parametrize("blank", [[10], [10, 11, 12], [5, 15, 25]])
-def test_lost_frames_are_told(tmp_path, blank):
+def test_lost_frames_are_counted(tmp_path, blank):
     path = tmp_path / "clip.ts"
     write_video(path, videos.moving_bars(30, 96, 128), codec="libx265")
     assert read_whole(path) == 30
@@ -300,7 +300,7 @@ def test_lost_frames_are_told(tmp_path, blank):
     assert monitor.num_lost == num_packets - num_frames
 
 
-def test_guessed_frames_are_told(tmp_path):
+def test_guessed_frames_are_counted(tmp_path):
     path = tmp_path / "clip.mp4"
     frames = videos.moving_bars(20, 96, 128)
     write_video(path, frames, options={"x264-params": "keyint=10"})
@@ -329,7 +329,7 @@ def test_guessed_frames_are_told(tmp_path):
         ("a.gif", "gif", {}),
     ],
 )
-def test_no_frames_of_a_whole_video_are_told_to_be_lost(tmp_path, name, codec, options):
+def test_no_frames_of_a_whole_video_count_as_lost(tmp_path, name, codec, options):
     path = tmp_path / name
     pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
     frames = videos.moving_bars(60, 96, 128)
@@ -364,7 +364,7 @@ def test_hidden_frames_are_not_lost(tmp_path):
     with av.open(str(path)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == 32
     assert read_whole(path) == 30
-    source = Source(path)
+    source = open_source(path)
     source.check()
     assert len(list(source)) == 30
     source.close()

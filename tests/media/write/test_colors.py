@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from edvr_jax.media.read import decode, planes, yuv
-from edvr_jax.media.read.source import Source
+from edvr_jax.media.read.source import open_source
 from edvr_jax.media.write import encode
 
 FPS = Fraction(25)
@@ -46,7 +46,7 @@ def write(path, frames, pix_fmt, color_range):
 def restore(source, target, pix_fmt):
     """Write a clip's frames as they are."""
     with (
-        contextlib.closing(Source(source)) as clip,
+        contextlib.closing(open_source(source)) as clip,
         av.open(str(target), "w") as container,
     ):
         request = encode.EncodingRequest(
