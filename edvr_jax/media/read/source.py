@@ -69,8 +69,8 @@ class Source:
         dtype: uint8, or uint16 for a clip of more than 8 bits.
         fps: Mean frames per second.
         time_base: Seconds of one unit of ``times``.
-        times: When each frame read so far is shown, in units of the time base, counted
-            from the start of the clip, or of the part to read.
+        times: When each frame is shown, for a video those read so far, in units of the
+            time base, counted from the start of the clip or of the part to read.
         num_frames: Number of frames; None if it is unknown.
         is_estimate: ``num_frames`` follows from a duration, not from a count.
         has_alpha: The frames have a fourth channel, transparency.
