@@ -93,7 +93,7 @@ class DecodeMonitor:
         self._packet_times: list[int] = []
         self._start = math.inf  # time of the first key frame
         self._num_since_start = 0
-        self._last: VideoFrame | None = None
+        self._last_seconds: float | None = None
         self._is_interlaced = False
         self._end_position = 0  # of the last packet, in bytes
 
@@ -115,7 +115,7 @@ class DecodeMonitor:
     def add_frame(self, frame: VideoFrame) -> None:
         """Count a decoded frame."""
         self.num_frames += 1
-        self._last = frame
+        self._last_seconds = None if frame.time is None else self._seconds(frame)
         self.end = max(self._shown_until(frame), self._repeated_until)
         self._is_interlaced |= frame.interlaced_frame
         time = 0 if frame.pts is None else frame.pts
@@ -152,19 +152,19 @@ class DecodeMonitor:
 
     def describe(self) -> str:
         """Describe how far the video was read."""
-        if self._last is None or self._last.time is None:
-            return f"{self.num_frames} frames were read"
-        seconds = self._seconds(self._last)
-        return f"{self.num_frames} frames were read, the last one at {seconds:.2f} s"
+        text = f"{self.num_frames} frames were read"
+        if self._last_seconds is not None:
+            text += f", the last one at {self._last_seconds:.2f} s"
+        return text
 
     def warnings(self) -> list[str]:
         """Return a line for each difference or damage, to follow the file's name."""
         lines, announced = [], self.announced_frames or 0
-        half = self._frame_seconds / 2  # may come of rounding
         end = self.announced_end or Fraction(0)
+        rounding = self._frame_seconds / 2
         if self.is_at_end and self.num_frames < announced:
             lines.append(f"announces {_frames(announced)}, but {self.num_frames} came")
-        elif self.is_at_end and end > self.end + half:
+        elif self.is_at_end and end > self.end + rounding:
             lines.append(
                 f"announces {float(end):.2f} s of video, but it ends at "
                 f"{float(self.end):.2f} s ({self.num_frames} came)"

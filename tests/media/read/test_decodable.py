@@ -1,4 +1,4 @@
-"""Files that are no video that can be decoded are called by what they are."""
+"""Files that cannot be decoded as video are refused by what they are."""
 
 import functools
 import io
@@ -19,7 +19,7 @@ from tests.messages import refused
 write_video = functools.partial(videos.write_video, with_sound=False)
 
 
-# Also one image: a JPEG of two pictures (MPO), such as a photo and its preview.
+# Also one image: a JPEG of two images (MPO), such as a photo and its preview.
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
 def test_one_image_is_no_clip(tmp_path, suffix):
     path = tmp_path / f"0.{suffix}"
@@ -84,7 +84,7 @@ def _encrypt(path, *, kind):
         return
     if kind == "dvb":
         for start in range(0, len(data), 188):
-            if data[start + 1] & 0x1F == 1:  # the picture's, 256
+            if data[start + 1] & 0x1F == 1:  # the video's, 256
                 data[start + 3] |= 0x80
                 data[start + 5 : start + 188] = bytes(183)
     elif kind == "windows media":  # a Content Encryption Object, by Microsoft's ASF

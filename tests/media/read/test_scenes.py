@@ -1,4 +1,4 @@
-"""Scenes of a clip that comes frame by frame are those of the whole clip."""
+"""Scenes of a clip that is read frame by frame are those of the complete clip."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import pytest
 from edvr_jax.media.read import scenes
 
 
-def film(lengths, dtype=np.uint8):
-    """Scenes of some lengths, each with a colour of its own and a little noise."""
+def make_frames(lengths, dtype=np.uint8):
+    """Return scenes of given lengths, each of its own color, with a little noise."""
     rng = np.random.default_rng(sum(lengths))
     frames = []
     for index, length in enumerate(lengths):
@@ -28,7 +28,7 @@ def film(lengths, dtype=np.uint8):
     "lengths", [(1,), (7,), (5, 6), (4, 9, 3), (12, 5, 5, 8), (3, 3)]
 )
 def test_split_finds_the_cuts_of_the_whole_clip(lengths, dtype):
-    frames = film(lengths, dtype)
+    frames = make_frames(lengths, dtype)
     found = [len(list(scene)) for scene in scenes.split(iter(frames))]
     assert tuple(found) == lengths
     differences = scenes.Differences()
@@ -38,7 +38,7 @@ def test_split_finds_the_cuts_of_the_whole_clip(lengths, dtype):
 
 
 def test_frames_pass_unchanged_and_few_wait():
-    frames = film((6, 6))
+    frames = make_frames((6, 6))
     drawn = []
 
     def draw():

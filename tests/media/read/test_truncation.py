@@ -173,12 +173,12 @@ def test_sound_may_be_longer_than_the_video(tmp_path, codec, rate):
     """The header counts sound that the packets do not announce."""
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("libx264", 25, width=64, height=48)
-        picture.pix_fmt = "yuv420p"
+        video = container.add_stream("libx264", 25, width=64, height=48)
+        video.pix_fmt = "yuv420p"
         sound = container.add_stream(codec, rate, layout="mono")
         for image in videos.moving_bars(20):
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(picture.encode(None))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(video.encode(None))
         layout = sound.codec_context.format.name
         for start in range(0, 3 * rate, 1024):
             wave = np.zeros((1, 1024), "f4" if layout == "fltp" else "i2")
@@ -260,7 +260,7 @@ def test_chunks_that_an_avi_recorder_dropped(tmp_path, num_b_frames):
 
 
 def test_stream_that_appears_in_mid_file(tmp_path):
-    """PyAV then reads behind its own list at the end, and mostly fails."""
+    """PyAV then reads past its own list at the end, and mostly fails."""
     path = tmp_path / "clip.ts"
     write_video(path, videos.moving_bars(12))
     with decode.open_container(path) as (container, stream):

@@ -187,7 +187,7 @@ def test_a_plane_is_viewed_as_it_is_stored():
 
 
 def test_gray_is_full_range_unless_it_is_tagged():
-    """Which is what FFmpeg takes it for, and what its encoders then are told."""
+    """As FFmpeg takes it, and as its encoders are set."""
     frame = VideoFrame(16, 16, "gray")
     planes.view(frame, 0)[:] = 235
     assert frame_rgb.to_rgb(frame).max() == 235
@@ -208,7 +208,7 @@ def test_png_without_chroma_is_not_taken_for_rgb(pix_fmt):
     """FFmpeg tags it so; the output would be YUV with the tag of RGB."""
     frame = VideoFrame(16, 16, pix_fmt)
     frame.colorspace = 0
-    assert frame_rgb.matrix_of(frame) == 5  # of a small picture: BT.601
+    assert frame_rgb.matrix_of(frame) == 5  # of a small frame: BT.601
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv444p", "nv12", "yuvj420p", "gray"])
