@@ -33,7 +33,7 @@ from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import conv
 from edvr_jax.restore import compiled as network_lib
-from edvr_jax.restore.compiled import Network, create_networks
+from edvr_jax.restore.compiled import CompiledNetwork, create_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _FORMAT = 1
@@ -140,7 +140,7 @@ def _no_paths() -> Iterator[None]:
         jax.config.update(name, before)
 
 
-def load(path: str | Path) -> tuple[list[Network], str]:
+def load(path: str | Path) -> tuple[list[CompiledNetwork], str]:
     """Load an artifact for :class:`edvr_jax.restore.restorer.Restorer`.
 
     Args:
@@ -160,7 +160,7 @@ def load(path: str | Path) -> tuple[list[Network], str]:
         return _load_networks(file, path, platform), digest
 
 
-def _load_networks(file: IO[bytes], path: Path, platform: str) -> list[Network]:
+def _load_networks(file: IO[bytes], path: Path, platform: str) -> list[CompiledNetwork]:
     try:
         with zipfile.ZipFile(file) as archive:
             manifest = json.loads(archive.read(_MANIFEST))
@@ -201,7 +201,7 @@ def _cannot_run(path: Path, manifest: Mapping[str, Any], reason: str) -> InputEr
 
 def _load_network(
     archive: zipfile.ZipFile, index: int, path: Path, manifest: Mapping[str, Any]
-) -> Network:
+) -> CompiledNetwork:
     try:
         config = from_dict(ModelConfig, manifest["configs"][index])
     except InputError as error:
@@ -221,7 +221,7 @@ def _load_network(
         source=str(path),
     )
     jit = functools.partial(jax.jit, compiler_options=conv.compiler_options())
-    return Network(
+    return CompiledNetwork(
         config,
         params_lib.unflatten(flat),
         functools.partial(_encode_each, jit(encode.call)),

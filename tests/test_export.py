@@ -61,7 +61,7 @@ def artifact(network, tmp_path_factory):
 def restore(networks, frames, *, batch=1):
     restorer = Restorer(networks)
     size = frames.shape[1:3]
-    for stage in restorer.stages:
+    for stage in restorer.networks:
         config = stage.network.config
         stage.plan = tiles.make_plan(config, size, tile=None, overlap=0, batch=batch)
         size = tuple(config.output_scale * x for x in size)

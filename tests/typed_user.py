@@ -24,7 +24,7 @@ from edvr_jax.evaluate import metrics
 from edvr_jax.media.read import pixels
 from edvr_jax.models import EDVR, Cascade
 from edvr_jax.ops import conv, deform_conv2d, pixel_shuffle, resize_bilinear
-from edvr_jax.restore.compiled import Network
+from edvr_jax.restore.compiled import CompiledNetwork
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.train import alignment, losses, optim, parallel
 from edvr_jax.train.state import TrainState
@@ -101,7 +101,7 @@ def export(path: Path, config: edvr_jax.ModelConfig, params: Any) -> None:
     """Write an artifact, and restore by it."""
     edvr_jax.export.save(path, config, params, platforms=["cpu"])
     networks, _ = edvr_jax.export.load(path)
-    assert_type(networks, list[Network])
+    assert_type(networks, list[CompiledNetwork])
     for frame in Restorer(networks)(np.zeros((1, 8, 8, 3), np.uint8)):
         assert frame.dtype == np.float32
 

@@ -34,9 +34,9 @@ from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.writer import check_output
 from edvr_jax.restore import job
-from edvr_jax.restore.compiled import Network, create_networks
+from edvr_jax.restore.compiled import CompiledNetwork, create_networks
 from edvr_jax.restore.job_folder import has_job
-from edvr_jax.restore.postprocess import Compare, Look
+from edvr_jax.restore.postprocess import Compare, OutputFormat
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.train.signals import INTERRUPTED
 
@@ -143,23 +143,28 @@ class Restore:
         networks, names = self._load()
         restorer = self._create_restorer(networks)
         with contextlib.closing(self._open_source()) as source:
-            look = self._look(source, restorer, is_video=is_video)
-            encoding = self._encoding(source, look) if is_video else None
-            look = restore_report.keep_alpha(
-                source, self.output, look, encoding, self._image_format
+            output_format = self._output_format(source, restorer, is_video=is_video)
+            encoding = self._encoding(source, output_format) if is_video else None
+            output_format = restore_report.keep_alpha(
+                source, self.output, output_format, encoding, self._image_format
             )
             original = self._original(source, is_video=is_video)
             noted = restore_report.note_input(
                 source, encoding, is_chosen=self.video_stream is not None
             )
             source.check()
-            settings = self._settings(names, source, encoding, look)
+            settings = self._settings(names, source, encoding, output_format)
             restore_report.announce(
-                source, self.output, look, encoding, list(names), self._image_format
+                source,
+                self.output,
+                output_format,
+                encoding,
+                list(names),
+                self._image_format,
             )
             try:
                 result = self._work(
-                    source, restorer, look, encoding, original, settings
+                    source, restorer, output_format, encoding, original, settings
                 )
             finally:
                 restore_report.note_end(source, noted)
@@ -167,14 +172,14 @@ class Restore:
             output_lib.write_json(
                 self.report, restore_report.report(result, settings, source, restorer)
             )
-        line = restore_report.summarize(self.output, source, look, result)
+        line = restore_report.summarize(self.output, source, output_format, result)
         (sys.stderr if is_pipe(self.output) else sys.stdout).write(f"{line}\n")
 
     def _work(
         self,
         source: Source,
         restorer: Restorer,
-        look: Look,
+        output_format: OutputFormat,
         encoding: encode.Encoding | None,
         original: stream_copy.StreamCopy | None,
         settings: dict[str, Any],
@@ -183,13 +188,13 @@ class Restore:
         if is_pipe(self.output):
             assert encoding is not None
             return job.restore_to_pipe(
-                source, sys.stdout.buffer, restorer, look, encoding, progress
+                source, sys.stdout.buffer, restorer, output_format, encoding, progress
             )
         return job.Job(
             source,
             self.output,
             restorer,
-            look,
+            output_format,
             encoding,
             image_format=f".{self._image_format}",
             original=original,
@@ -232,7 +237,7 @@ class Restore:
             )
         return is_video
 
-    def _load(self) -> tuple[list[Network], dict[str, str]]:
+    def _load(self) -> tuple[list[CompiledNetwork], dict[str, str]]:
         """Load the networks, and the fingerprint of each file by its name."""
         if self.artifact is not None:
             for name in ("weights", "stage2", "precision"):
@@ -258,7 +263,7 @@ class Restore:
             names[name] = weights.fingerprint(params)
         return networks, names
 
-    def _create_restorer(self, networks: list[Network]) -> Restorer:
+    def _create_restorer(self, networks: list[CompiledNetwork]) -> Restorer:
         restorer = Restorer(
             networks,
             padding=self.padding,
@@ -299,7 +304,9 @@ class Restore:
     def _is_cut(self) -> bool:
         return any(x is not None for x in (self.start, self.end, self.preview))
 
-    def _look(self, source: Source, restorer: Restorer, *, is_video: bool) -> Look:
+    def _output_format(
+        self, source: Source, restorer: Restorer, *, is_video: bool
+    ) -> OutputFormat:
         height, width = source.size
         if self.scale is None:
             size = height * restorer.scale, width * restorer.scale
@@ -311,12 +318,12 @@ class Restore:
                 max(step, round(height * self.scale / step) * step),
                 max(step, round(width * self.scale / step) * step),
             )
-        return Look(size, self.compare)
+        return OutputFormat(size, self.compare)
 
-    def _encoding(self, source: Source, look: Look) -> encode.Encoding:
+    def _encoding(self, source: Source, output_format: OutputFormat) -> encode.Encoding:
         request = encode.EncodingRequest(
             Path("pipe.y4m") if is_pipe(self.output) else self.output,
-            look.written_size,
+            output_format.written_size,
             fps=source.fps,
             time_base=source.time_base,
             codec=self.codec,
@@ -324,7 +331,7 @@ class Restore:
             crf=self.crf,
             options=self.encoder_options,
             is_high_bit_depth=source.dtype == np.uint16,
-            has_alpha=source.has_alpha and look.compare is None,
+            has_alpha=source.has_alpha and output_format.compare is None,
             colors=source.colors,
             pixel_aspect=source.pixel_aspect,
         )
@@ -351,7 +358,7 @@ class Restore:
         names: dict[str, str],
         source: Source,
         encoding: encode.Encoding | None,
-        look: Look,
+        output_format: OutputFormat,
     ) -> dict[str, Any]:
         """All that the restored frames depend on, ready for JSON."""
         options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
@@ -364,7 +371,7 @@ class Restore:
             "networks": len(self.weights) + (self.stage2 is not None),
             "precision": None if self.artifact is not None else self.precision,
             **{name: getattr(self, name) for name in options},
-            "size": width_x_height(look.written_size),
+            "size": width_x_height(output_format.written_size),
             "compare": self.compare,
             "encoding": None if encoding is None else encoding.to_dict(),
             "image_format": None if encoding is not None else self._image_format,
@@ -373,7 +380,7 @@ class Restore:
         }
 
 
-def _check_channels(name: str, networks: list[Network]) -> None:
+def _check_channels(name: str, networks: list[CompiledNetwork]) -> None:
     """Check that networks take and give RGB."""
     channels = networks[0].config.in_channels, networks[-1].config.out_channels
     if channels != (3, 3):

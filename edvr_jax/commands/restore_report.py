@@ -13,7 +13,7 @@ from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.truncation import DecodeMonitor
 from edvr_jax.media.write.encode import Encoding
 from edvr_jax.restore import job
-from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.postprocess import OutputFormat
 from edvr_jax.restore.restorer import Restorer
 
 _TRAITS = {
@@ -41,7 +41,7 @@ def count_frames(count: int) -> str:
 def announce(
     source: Source,
     target: Path,
-    look: Look,
+    output_format: OutputFormat,
     encoding: Encoding | None,
     names: Sequence[str],
     image_format: str,
@@ -59,9 +59,10 @@ def announce(
         crf = dict(encoding.options).get("crf")
         quality = "" if crf is None else f", crf {crf}"
         what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
+    before, after = source.size, output_format.written_size
     say(
-        f"{source.path}: {count}{pixels.width_x_height(source.size)} -> "
-        f"{pixels.width_x_height(look.written_size)} by {', then '.join(names)}; {what}"
+        f"{source.path}: {count}{pixels.width_x_height(before)} -> "
+        f"{pixels.width_x_height(after)} by {', then '.join(names)}; {what}"
     )
 
 
@@ -99,21 +100,24 @@ def note_input(
 def keep_alpha(
     source: Source,
     target: Path,
-    look: Look,
+    output_format: OutputFormat,
     encoding: Encoding | None,
     image_format: str,
-) -> Look:
-    """Return the look with the transparency if it can be kept, else say that it is not.
+) -> OutputFormat:
+    """Keep the transparency if the output stores it; else a note says that it does not.
 
     One note names what stores it.
     """
     if encoding is None:
-        is_kept, what = look.compare is None and image_format != "jpg", image_format
+        is_kept, what = (
+            output_format.compare is None and image_format != "jpg",
+            image_format,
+        )
     else:
         is_kept = encoding.with_alpha
         suffix = target.suffix or ".y4m"  # of a pipe
         what = f"{suffix} with {encoding.codec} ({encoding.pix_fmt})"
-    if source.has_alpha and look.compare:
+    if source.has_alpha and output_format.compare:
         say(f"note: --compare leaves the transparency of {source.path} out")
     elif source.has_alpha and not is_kept:
         say(
@@ -121,7 +125,7 @@ def keep_alpha(
             f"{what} stores no transparency; a folder of png, tif or webp images does, "
             "and .webm, .gif (on or off), and .mov with --codec prores_ks"
         )
-    return dataclasses.replace(look, with_alpha=source.has_alpha and is_kept)
+    return dataclasses.replace(output_format, with_alpha=source.has_alpha and is_kept)
 
 
 def _note_traits(source: Source, noted: Set[str]) -> None:
@@ -231,10 +235,12 @@ def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
     }
 
 
-def summarize(target: Path, source: Source, look: Look, result: job.Result) -> str:
+def summarize(
+    target: Path, source: Source, output_format: OutputFormat, result: job.Result
+) -> str:
     """Say what was written."""
     speed = result.seconds / max(1, result.num_restored)
-    sizes = map(pixels.width_x_height, (source.size, look.written_size))
+    sizes = map(pixels.width_x_height, (source.size, output_format.written_size))
     return (
         f"{target}: {count_frames(result.num_frames)}, {' -> '.join(sizes)}, "
         f"{speed:.2f} s per frame"

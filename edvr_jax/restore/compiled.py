@@ -21,7 +21,7 @@ Pyramid = tuple[jax.Array, ...]  # levels of one frame, [h, w, F]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class CompiledNetwork:
     """A network in two compiled halves.
 
     Attributes:
@@ -52,7 +52,7 @@ class Network:
 
 def create_networks(
     config: NetworkConfig, params: Any, model: nn.Module | None = None
-) -> list[Network]:
+) -> list[CompiledNetwork]:
     """Make the networks that restore a frame one after the other.
 
     Args:
@@ -73,8 +73,10 @@ def create_networks(
     ]
 
 
-def _create_network(config: ModelConfig, params: Any, model: nn.Module) -> Network:
-    return Network(
+def _create_network(
+    config: ModelConfig, params: Any, model: nn.Module
+) -> CompiledNetwork:
+    return CompiledNetwork(
         config,
         params,
         functools.partial(_jitted(encode), model),
@@ -89,7 +91,7 @@ def _jitted(half):
 
 
 def encode(model: nn.Module, params: Any, frames: jax.Array) -> tuple[Pyramid, ...]:
-    """Compute the pyramids of frames; see :class:`Network`."""
+    """Compute the pyramids of frames; see :class:`CompiledNetwork`."""
     levels = model.apply({"params": params}, frames, method="encode")
     return tuple(
         tuple(level[k] for level in cast(Pyramid, levels))
@@ -103,7 +105,7 @@ def reconstruct(
     windows: tuple[tuple[Pyramid, ...], ...],
     frames: jax.Array,
 ) -> jax.Array:
-    """Restore the centers of windows; see :class:`Network`."""
+    """Restore the centers of windows; see :class:`CompiledNetwork`."""
     frames_of_windows = [
         tuple(jnp.stack(level) for level in zip(*window, strict=True))
         for window in windows

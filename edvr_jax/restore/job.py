@@ -22,9 +22,9 @@ from edvr_jax.media.write.pipe import Pipe
 from edvr_jax.media.write.segments import SegmentedVideo
 from edvr_jax.media.write.stream_copy import StreamCopy
 from edvr_jax.restore import pipeline
-from edvr_jax.restore.job_folder import WorkFolder
+from edvr_jax.restore.job_folder import JobFolder
 from edvr_jax.restore.pipeline import Progress
-from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.postprocess import OutputFormat
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.restore.tiled_network import Cancelled
 
@@ -69,7 +69,7 @@ class Job:
         source: Source,
         output: Path,
         restorer: Restorer,
-        look: Look,
+        output_format: OutputFormat,
         encoding: Encoding | None,
         *,
         image_format: str = ".png",
@@ -81,15 +81,15 @@ class Job:
             source: The clip.
             output: A video file, or a folder for images.
             restorer: The networks.
-            look: Size of the output's frames.
+            output_format: Size of the output's frames.
             encoding: Of a video; None for a folder.
             image_format: Suffix of a folder's images.
             original: Where sound and all else is copied from; None copies nothing.
         """
         self._source, self._output, self._restorer = source, output, restorer
-        self._look, self._encoding = look, encoding
+        self._output_format, self._encoding = output_format, encoding
         self._image_format, self._original = image_format, original
-        self._work = WorkFolder(output)
+        self._folder = JobFolder(output)
         self._can_resume = not source.is_pipe
 
     def run(
@@ -118,7 +118,7 @@ class Job:
         start = time.perf_counter()
         try:
             with pipeline.stoppable(self._restorer):
-                remembered = self._work.begin(
+                remembered = self._folder.begin(
                     settings,
                     resume=resume,
                     overwrite=overwrite,
@@ -128,14 +128,14 @@ class Job:
                     sink, first, stages = self._restore(remembered, progress)
                     self._finish(sink, overwrite=overwrite)
                 except InputError as error:
-                    if not (self._can_resume and self._work.has_parts):
+                    if not (self._can_resume and self._folder.has_parts):
                         raise
                     raise type(error)(
                         f"{error}; what was restored is kept, --resume goes on with it"
                     ) from None
         finally:
             self._source.close()
-            self._work.end()
+            self._folder.end()
         seconds = time.perf_counter() - start
         return Result(sink.num_written, sink.num_written - first, seconds, stages)
 
@@ -151,7 +151,7 @@ class Job:
         first = sink.num_written
         try:
             stages = pipeline.restore_into(
-                sink, self._source, self._restorer, self._look, progress
+                sink, self._source, self._restorer, self._output_format, progress
             )
         except Cancelled:
             partial = self._keep_partial(sink)
@@ -172,31 +172,31 @@ class Job:
         return sink, first, stages
 
     def _remember(self) -> None:
-        self._work.remember({"plans": self._restorer.plans})
+        self._folder.remember({"plans": self._restorer.plans})
 
     def _open_sink(self) -> SegmentedVideo | ImageFolder:
         if self._encoding is None:
             return ImageFolder(
-                self._work.parts,
+                self._folder.parts,
                 self._output,
                 self._source.names,
                 self._image_format,
                 is_high_bit_depth=self._source.dtype == np.uint16,
             )
-        return SegmentedVideo(self._work.parts, self._output, self._encoding)
+        return SegmentedVideo(self._folder.parts, self._output, self._encoding)
 
     def _finish(self, sink: SegmentedVideo | ImageFolder, *, overwrite: bool) -> None:
         """Give the output its name; the parts stay until it has it."""
         if isinstance(sink, ImageFolder):
             finished = sink.folder
         else:
-            finished = self._work.finished
+            finished = self._folder.finished
             self._write_video(sink, self._output, finished, self._original)
         if not overwrite:
             files.check_free(self._output)  # it may have been filled meanwhile
         self._move(finished, self._output)
-        self._discard(self._work.parts)
-        self._discard(self._work.partial)
+        self._discard(self._folder.parts)
+        self._discard(self._folder.partial)
 
     def _keep_partial(self, sink: SegmentedVideo | ImageFolder) -> Path | None:
         """Write a video of what was restored so far; a folder's frames lie there."""
@@ -204,13 +204,13 @@ class Job:
             return None
         if isinstance(sink, ImageFolder):
             return sink.folder if self._can_resume else self._give_up(sink)
-        partial = self._work.partial
+        partial = self._folder.partial
         if not self._has_times(sink):
             return partial if partial.exists() else None
         sink.finish()
         original = self._original and dataclasses.replace(self._original, is_cut=True)
-        self._write_video(sink, partial, self._work.finished, original)
-        self._move(self._work.finished, partial)
+        self._write_video(sink, partial, self._folder.finished, original)
+        self._move(self._folder.finished, partial)
         return partial
 
     def _has_times(self, sink: SegmentedVideo | ImageFolder) -> bool:
@@ -220,11 +220,11 @@ class Job:
     def _give_up(self, sink: SegmentedVideo | ImageFolder) -> Path:
         """Keep what was restored of a clip whose rest cannot be read."""
         if isinstance(sink, ImageFolder):
-            self._move(sink.folder, self._work.partial)
+            self._move(sink.folder, self._folder.partial)
         else:
             self._keep_partial(sink)
-        self._discard(self._work.parts)
-        return self._work.partial
+        self._discard(self._folder.parts)
+        return self._folder.partial
 
     def _move(self, finished: Path, path: Path) -> None:
         with files.report_failure(path):
@@ -253,7 +253,7 @@ def restore_to_pipe(
     source: Source,
     file: BinaryIO,
     restorer: Restorer,
-    look: Look,
+    output_format: OutputFormat,
     encoding: Encoding,
     progress: Progress,
 ) -> Result:
@@ -267,7 +267,9 @@ def restore_to_pipe(
     sink = Pipe(file, encoding, source.time_base)
     try:
         with pipeline.stoppable(restorer):
-            stages = pipeline.restore_into(sink, source, restorer, look, progress)
+            stages = pipeline.restore_into(
+                sink, source, restorer, output_format, progress
+            )
     except Cancelled:
         raise Stopped(sink.num_written, None, can_resume=False) from None
     finally:

@@ -15,7 +15,7 @@ _SETTINGS, _PARTS = "job.json", "parts"
 _DIGEST_LENGTH = 64  # of SHA-256
 
 
-class WorkFolder:
+class JobFolder:
     """What a job keeps until its output is complete.
 
     Attributes:

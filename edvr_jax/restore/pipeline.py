@@ -18,7 +18,7 @@ from edvr_jax.media.read import pixels
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.sink import Sink
 from edvr_jax.restore import postprocess
-from edvr_jax.restore.postprocess import Look
+from edvr_jax.restore.postprocess import OutputFormat
 from edvr_jax.restore.restorer import Restorer
 
 T = TypeVar("T")
@@ -29,7 +29,11 @@ _END = object()
 
 
 def restore_into(
-    sink: Sink, source: Source, restorer: Restorer, look: Look, progress: Progress
+    sink: Sink,
+    source: Source,
+    restorer: Restorer,
+    output_format: OutputFormat,
+    progress: Progress,
 ) -> dict[str, float]:
     """Restore the frames that a sink does not have yet.
 
@@ -37,7 +41,7 @@ def restore_into(
         sink: Where they go; finished afterwards.
         source: The clip.
         restorer: The networks.
-        look: Size of the output's frames.
+        output_format: Size of the output's frames.
         progress: See :meth:`Job.run`.
 
     Returns:
@@ -58,18 +62,22 @@ def restore_into(
         try:
             for index, frame in enumerate(decoding.watch(source)):
                 rgb = np.ascontiguousarray(frame[..., :3])
-                if (look.compare or look.with_alpha) and index >= first:
-                    inputs.append(rgb if look.compare else frame[..., 3])
+                if (
+                    output_format.compare or output_format.with_alpha
+                ) and index >= first:
+                    inputs.append(rgb if output_format.compare else frame[..., 3])
                 yield rgb
         except InputError as error:  # the frames before it are a clip
             damage.append(error)
 
     def write() -> Iterator[int]:
         for image in given.watch(restored):
-            image = pixels.resize(image, look.size)
-            if look.compare:
-                image = postprocess.compare(inputs.popleft(), image, look.compare)
-            elif look.with_alpha:
+            image = pixels.resize(image, output_format.size)
+            if output_format.compare:
+                image = postprocess.compare(
+                    inputs.popleft(), image, output_format.compare
+                )
+            elif output_format.with_alpha:
                 image = postprocess.add_alpha(image, inputs.popleft())
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written

@@ -12,7 +12,7 @@ Compare = Literal["side", "split"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class OutputFormat:
     """What the output looks like.
 
     Attributes:

@@ -21,8 +21,8 @@ from edvr_jax.config import ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import pixels, scenes
 from edvr_jax.restore import tiles
-from edvr_jax.restore.compiled import Network, create_networks
-from edvr_jax.restore.tiled_network import Stage
+from edvr_jax.restore.compiled import CompiledNetwork, create_networks
+from edvr_jax.restore.tiled_network import TiledNetwork
 from edvr_jax.restore.windows import PADDING_MODES
 
 # Axes of [H, W, C] that each member of the self-ensemble flips.
@@ -100,7 +100,7 @@ class Restorer:
 
     def __init__(
         self,
-        networks: Sequence[Network],
+        networks: Sequence[CompiledNetwork],
         *,
         padding: str = "reflection_circle",
         tile: int | str | None = None,
@@ -130,7 +130,7 @@ class Restorer:
         self._num_channels = networks[0].config.in_channels
         devices = jax.local_devices() if tile is not None else jax.local_devices()[:1]
         self.num_passes = len(networks) * (len(_FLIPS) if ensemble else 1)
-        self.stages = []
+        self.networks = []
         least_tile, enlargement = 1, 1
         for network in networks:
             margin = _overlap(network.config, overlap, enlargement)
@@ -146,8 +146,8 @@ class Restorer:
             else:
                 side = None if tile is None else int(tile) * enlargement
                 planner = functools.partial(tiles.make_plan, tile=side, overlap=margin)
-            self.stages.append(
-                Stage(
+            self.networks.append(
+                TiledNetwork(
                     network,
                     planner,
                     devices,
@@ -167,7 +167,7 @@ class Restorer:
     @property
     def scale(self) -> int:
         """Size of the restored frames over that of the frames."""
-        return int(np.prod([s.network.config.output_scale for s in self.stages]))
+        return int(np.prod([s.network.config.output_scale for s in self.networks]))
 
     @property
     def plans(self) -> list[dict[str, Any]]:
@@ -181,7 +181,7 @@ class Restorer:
                 "batch": stage.plan.batch,
                 "keeps_features": stage.plan.keeps_features,
             }
-            for stage in self.stages
+            for stage in self.networks
             if stage.plan is not None
         ]
 
@@ -200,7 +200,7 @@ class Restorer:
             on_change: Called when memory runs out and a plan becomes smaller.
         """
         height, width = frame_size
-        for index, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.networks):
             stage.on_change = on_change
             if plans:
                 stage.plan = tiles.make_plan(
@@ -252,9 +252,9 @@ class Restorer:
         only: Container[int] | None,
         dtype: np.dtype,
     ) -> Iterator[np.ndarray | None]:
-        *earlier, last = self.stages
+        *earlier, last = self.networks
         for index, stage in enumerate(earlier):
-            later = self.stages[index + 1 :]
+            later = self.networks[index + 1 :]
             reach = sum(s.network.config.num_frames * 2 for s in later)
             wanted = None if only is None else _Around(only, reach)
             restored = self._restore_by(stage, frames, wanted, np.dtype(np.float32))
@@ -264,7 +264,7 @@ class Restorer:
 
     def _restore_by(
         self,
-        stage: Stage,
+        stage: TiledNetwork,
         frames: Iterable[np.ndarray | None],
         only: Container[int] | None,
         dtype: np.dtype,

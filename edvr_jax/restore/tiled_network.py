@@ -20,7 +20,7 @@ from edvr_jax.config import ModelConfig
 from edvr_jax.errors import ResourceError
 from edvr_jax.media.read import pixels
 from edvr_jax.restore import tiles
-from edvr_jax.restore.compiled import Network, Pyramid
+from edvr_jax.restore.compiled import CompiledNetwork, Pyramid
 from edvr_jax.restore.tiles import Plan, Tile
 from edvr_jax.restore.windows import iter_windows
 
@@ -30,7 +30,7 @@ _to_levels = jax.jit(pixels.to_levels, static_argnames="dtype")
 Planner = Callable[[ModelConfig, tuple[int, int]], Plan]
 
 
-class Stage:
+class TiledNetwork:
     """A network with a plan for frames of one size.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stage:
 
     def __init__(
         self,
-        network: Network,
+        network: CompiledNetwork,
         planner: Planner,
         devices: Sequence[Any],
         *,
@@ -94,16 +94,16 @@ class Stage:
             center=self.network.config.center,
             padding=padding,
         )
-        pass_ = _Pass(self, windows, only, np.dtype(dtype))
+        run = _SceneRun(self, windows, only, np.dtype(dtype))
         try:
             while True:
                 try:
-                    yield from pass_.run()
+                    yield from run.run()
                     return
                 except _OutOfMemory as error:
                     self._shrink(error)
         finally:
-            pass_.wait()
+            run.wait()
 
     def plan_for(self, frame_size: tuple[int, int]) -> Plan:
         """Return the plan for frames of a size; a new one if the size is new."""
@@ -223,7 +223,7 @@ class _Batch:
 
 
 @dataclasses.dataclass
-class _Job:
+class _TileTask:
     """A tile of a batch that a device works on; no tile for a batch of no windows."""
 
     batch: _Batch
@@ -231,7 +231,7 @@ class _Job:
     restored: jax.Array | None = None
 
 
-class _Pass:
+class _SceneRun:
     """The way of a scene's windows through a network.
 
     Tiles are fetched some jobs after they were started, so that a device works while
@@ -240,7 +240,7 @@ class _Pass:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: TiledNetwork,
         windows: Iterator[list[_Frame]],
         only: Container[int] | None,
         dtype: np.dtype,
@@ -252,7 +252,7 @@ class _Pass:
         )
         self._latest: Any = None
         self._unfinished: collections.deque[_Batch] = collections.deque()
-        self._jobs: collections.deque[_Job] = collections.deque()
+        self._jobs: collections.deque[_TileTask] = collections.deque()
 
     def run(self) -> Iterator[np.ndarray | None]:
         """Yield the restored frames; call it again after _OutOfMemory, to go on."""
@@ -299,11 +299,11 @@ class _Pass:
         assert image is not None
         return self._stage.plan_for(image.shape[:2]).batch
 
-    def _start(self, batch: _Batch) -> Iterator[_Job]:
+    def _start(self, batch: _Batch) -> Iterator[_TileTask]:
         windows = [window for window in batch.windows if window is not None]
         if not windows:
             self._check_wanted()
-            yield _Job(batch)
+            yield _TileTask(batch)
             return
         plan = self._stage.plan
         assert plan is not None
@@ -315,7 +315,7 @@ class _Pass:
             self._stage.on_tile(index, len(plan.tiles))
             with _noticing_lack_of_memory():
                 restored = self._restore_tile(plan, index, windows)
-            yield _Job(batch, tile, restored)
+            yield _TileTask(batch, tile, restored)
 
     def _check_wanted(self) -> None:
         if self._stage.cancelled.is_set():
@@ -352,7 +352,7 @@ class _Pass:
         restored = self._network.reconstruct(params, features, centers)
         return _to_levels(restored, self._dtype)
 
-    def _finish(self, job: _Job) -> Iterator[np.ndarray | None]:
+    def _finish(self, job: _TileTask) -> Iterator[np.ndarray | None]:
         batch = job.batch
         if job.tile is not None:
             with _noticing_lack_of_memory():

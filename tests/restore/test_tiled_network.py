@@ -12,7 +12,7 @@ from edvr_jax.errors import InputError, ResourceError
 from edvr_jax.restore import tiles
 from edvr_jax.restore.compiled import create_networks
 from edvr_jax.restore.restorer import Restorer, restore_frames
-from edvr_jax.restore.tiled_network import Cancelled, Stage
+from edvr_jax.restore.tiled_network import Cancelled, TiledNetwork
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -145,7 +145,7 @@ def test_other_failures_are_not_taken_for_lack_of_memory(network):
 @pytest.mark.parametrize("only", [None, {0, 3}])
 def test_batches_and_features_that_are_not_kept(network, expected, changes, only):
     restorer = Restorer(create_networks(*network))
-    (stage,) = restorer.stages
+    (stage,) = restorer.networks
     stage.plan = dataclasses.replace(
         tiles.make_plan(network[0], (90, 109), tile=None, overlap=0), **changes
     )
@@ -164,7 +164,7 @@ def test_plans_survive_json_and_are_taken_up(network, size, tile):
     second = Restorer(create_networks(*network), overlap=OVERLAP)
     plans = json.loads(json.dumps(first.plans))
     second.set_plans(size, plans, lambda: None)
-    assert second.stages[0].plan == first.stages[0].plan
+    assert second.networks[0].plan == first.networks[0].plan
     assert second.plans == first.plans
 
 
@@ -213,14 +213,14 @@ def test_cancelled_restorer_ends_before_the_next_tile(network):
 def test_tiles_in_flight_as_on_an_accelerator(
     network, expected, changes, is_late, monkeypatch
 ):
-    monkeypatch.setattr(Stage, "is_on_cpu", False)
+    monkeypatch.setattr(TiledNetwork, "is_on_cpu", False)
     monkeypatch.setattr(
         "edvr_jax.restore.tiled_network._to_levels", lambda x, dtype: x.astype(dtype)
     )
     # Whole frames do not fit, so that failures come while others wait.
     memory = Memory(create_networks(*network), 100 * 100 * 3, is_late=is_late)
     restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
-    (stage,) = restorer.stages
+    (stage,) = restorer.networks
     plan = stage.plan_for((90, 109))
     stage.plan = dataclasses.replace(plan, **changes)
     restored = list(restorer(make_frames(5)))
