@@ -27,8 +27,7 @@ import numpy as np
 import tyro
 
 from edvr_jax.commands import output
-from edvr_jax.errors import InputError
-from edvr_jax.train.signals import INTERRUPTED
+from edvr_jax.errors import INTERRUPTED, InputError
 
 CaseName = cases.Name
 Precision = Literal["float32", "tf32", "bfloat16"]

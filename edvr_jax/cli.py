@@ -17,8 +17,7 @@ from typing import Any
 import jax
 import tyro
 
-from edvr_jax.errors import InputError
-from edvr_jax.train.signals import INTERRUPTED
+from edvr_jax.errors import INTERRUPTED, InputError
 
 # Each command is a class of the file in commands/ that has its name.
 _COMMANDS = (

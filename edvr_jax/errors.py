@@ -1,7 +1,10 @@
-"""The exceptions that mean "the user can fix this", and parts of their messages."""
+"""Exceptions for what users can fix or have stopped, exit codes, parts of messages."""
 
 import re
 from collections.abc import Iterable
+
+# Exit codes of every command; 75 is EX_TEMPFAIL of sysexits.h: try again later.
+PREEMPTED, INTERRUPTED = 75, 130
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 _SYSTEM_ERROR = re.compile(r"([\w ]+) \[os_error_code=")  # as tensorstore writes it
@@ -21,6 +24,18 @@ class ResourceError(InputError):
 
 class OutputError(ResourceError):
     """The disk, or a limit on it, refuses what is to be written."""
+
+
+class Stopped(Exception):
+    """Work was stopped from outside, after its state had been saved.
+
+    Attributes:
+        code: Exit code of the process: INTERRUPTED after Ctrl-C, else PREEMPTED.
+    """
+
+    def __init__(self, code: int):
+        super().__init__("stopped; run the same command again to continue")
+        self.code = code
 
 
 def list_some(names: Iterable[object], limit: int = 6, separator: str = ", ") -> str:

@@ -13,8 +13,7 @@ import jax
 
 from edvr_jax.bench import measure
 from edvr_jax.commands import output
-from edvr_jax.errors import InputError
-from edvr_jax.train.signals import INTERRUPTED
+from edvr_jax.errors import INTERRUPTED, InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,9 @@ from edvr_jax.commands.paths import check_apart
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.errors import InputError, OutputError
+from edvr_jax.errors import INTERRUPTED, InputError, OutputError
 from edvr_jax.media.read import clip_pairs, clip_reader
 from edvr_jax.media.write.writer import open_writer
-from edvr_jax.train.signals import INTERRUPTED
 
 SETTINGS = "prepare.json"
 

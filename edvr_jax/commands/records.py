@@ -9,7 +9,7 @@ import tyro
 
 from edvr_jax.config import DatasetName
 from edvr_jax.data import datasets, records
-from edvr_jax.train.signals import INTERRUPTED
+from edvr_jax.errors import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from edvr_jax.commands.paths import (
 )
 from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.values import parse_rate, parse_seconds
-from edvr_jax.errors import InputError
+from edvr_jax.errors import INTERRUPTED, InputError
 from edvr_jax.files import places_beside
 from edvr_jax.media.read.pixels import width_x_height
 from edvr_jax.media.read.source import Source, open_source
@@ -38,7 +38,6 @@ from edvr_jax.restore.compiled import CompiledNetwork, create_networks
 from edvr_jax.restore.job_folder import has_job
 from edvr_jax.restore.postprocess import Compare, OutputFormat
 from edvr_jax.restore.restorer import Restorer
-from edvr_jax.train.signals import INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from edvr_jax.config import Config, Phase
-from edvr_jax.errors import InputError
+from edvr_jax.errors import INTERRUPTED, InputError, Stopped
 from edvr_jax.train import chain, dry_run, parallel, trainer
-from edvr_jax.train.signals import INTERRUPTED, Stopped
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,22 +4,8 @@ import os
 import signal
 import threading
 
+from edvr_jax.errors import INTERRUPTED, PREEMPTED
 from edvr_jax.train import parallel
-
-# 75 is EX_TEMPFAIL of sysexits.h: try again later.
-PREEMPTED, INTERRUPTED = 75, 130
-
-
-class Stopped(Exception):
-    """The run was stopped from outside, after it had been saved.
-
-    Attributes:
-        code: Exit code of the process: 130 after Ctrl-C, else 75.
-    """
-
-    def __init__(self, code: int):
-        super().__init__("stopped; run the same command to go on")
-        self.code = code
 
 
 class Interruption:

@@ -14,14 +14,14 @@ from edvr_jax.config import Config
 from edvr_jax.data import fingerprint
 from edvr_jax.data.clips import Clip, open_clips
 from edvr_jax.data.loader import Batches
-from edvr_jax.errors import InputError, list_some
+from edvr_jax.errors import InputError, Stopped, list_some
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import optim, parallel, warm_start, workdir
 from edvr_jax.train.checkpoint import Checkpoints
 from edvr_jax.train.profiling import Profile
 from edvr_jax.train.reporter import Log, Watch, import_wandb
-from edvr_jax.train.signals import Interruption, Stopped
+from edvr_jax.train.signals import Interruption
 from edvr_jax.train.state import TrainState, create_train_state, initial_state
 from edvr_jax.train.validation import Validate, make_validation
 from edvr_jax.weights import runs

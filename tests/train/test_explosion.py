@@ -6,7 +6,7 @@ import pytest
 
 from edvr_jax import load_weights
 from edvr_jax.config import Config, DataConfig, EvalConfig, GuardConfig, OptimConfig
-from edvr_jax.train.signals import Stopped
+from edvr_jax.errors import Stopped
 from tests.training import assert_same_bits, read_log, replace, run
 
 

@@ -14,9 +14,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from edvr_jax import load_weights, save_weights
-from edvr_jax.errors import InputError, OutputError
+from edvr_jax.errors import InputError, OutputError, Stopped
 from edvr_jax.train.reporter import Watch
-from edvr_jax.train.signals import Stopped
 from tests.train.test_workdir import content
 from tests.training import assert_same_bits, losses, read_log, replace, run
 
