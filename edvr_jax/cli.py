@@ -7,6 +7,7 @@ import contextlib
 import errno
 import importlib
 import io
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import tyro
 
+from edvr_jax import progress
 from edvr_jax.errors import INTERRUPTED, InputError
 
 # Each command is a class of the file in commands/ that has its name.
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
+    logging.basicConfig(format="%(message)s", handlers=[progress.LogHandler()])
     use_fast_cpu_convolutions()
     try:
         _use_compilation_cache()

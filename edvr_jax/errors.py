@@ -33,8 +33,12 @@ class Stopped(Exception):
         code: Exit code of the process: INTERRUPTED after Ctrl-C, else PREEMPTED.
     """
 
-    def __init__(self, code: int):
-        super().__init__("stopped; run the same command again to continue")
+    def __init__(
+        self,
+        code: int,
+        message: str = "stopped; run the same command again to continue",
+    ):
+        super().__init__(message)
         self.code = code
 
 

@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, and elsewhere a line now and then."""
 
 import contextlib
+import logging
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,14 @@ class _Lines:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+class LogHandler(logging.Handler):
+    """Writes log records to stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record as one line."""
+        tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _Meter(tqdm.tqdm):

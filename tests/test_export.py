@@ -61,9 +61,9 @@ def artifact(network, tmp_path_factory):
 def restore(networks, frames, *, batch=1):
     restorer = Restorer(networks)
     size = frames.shape[1:3]
-    for stage in restorer.networks:
-        config = stage.network.config
-        stage.plan = tiles.make_plan(config, size, tile=None, overlap=0, batch=batch)
+    for tiled in restorer.networks:
+        config = tiled.network.config
+        tiled.plan = tiles.make_plan(config, size, tile=None, overlap=0, batch=batch)
         size = tuple(config.output_scale * x for x in size)
     return list(restorer(frames))
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,6 @@ from typing import Annotated, Any, Literal
 import cv2
 import jax
 import numpy as np
-import tqdm
 import tyro
 
 import edvr_jax.export as export_lib
@@ -26,7 +24,7 @@ from edvr_jax.commands.paths import (
 )
 from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.values import parse_rate, parse_seconds
-from edvr_jax.errors import INTERRUPTED, InputError
+from edvr_jax.errors import INTERRUPTED, InputError, Stopped
 from edvr_jax.files import places_beside
 from edvr_jax.media.read.pixels import width_x_height
 from edvr_jax.media.read.source import Source, open_source
@@ -35,18 +33,20 @@ from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.writer import check_output
 from edvr_jax.restore import job
 from edvr_jax.restore.compiled import CompiledNetwork, create_networks
-from edvr_jax.restore.job_folder import has_job
+from edvr_jax.restore.job_folder import JobFolder
 from edvr_jax.restore.postprocess import Compare, OutputFormat
-from edvr_jax.restore.restorer import Restorer
+from edvr_jax.restore.restorer import RestoreOptions, Restorer
+from edvr_jax.restore.windows import Padding
 
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
     """Restore a video file or a folder of frames: super-resolution or deblurring.
 
-    Frames may have any size and number; they pass a few at a time. As many come out as
-    went in, at the same times, and sound, subtitles, chapters and metadata are copied.
-    The output appears only when it is complete; a stopped job goes on with --resume.
+    Frames may have any size and number; a few are in memory at a time. The output has
+    the same number of frames at the same times, and sound, subtitles, chapters and
+    metadata are copied. It appears only when it is complete; --resume continues a
+    stopped job.
 
     Attributes:
         input: A video file (mp4, mkv, webm, mov, avi, gif, apng, y4m, ...), a folder
@@ -55,38 +55,39 @@ class Restore:
         output: A video file (mp4, m4v, mov, mkv, webm, gif, y4m), a folder for
             images, or - for YUV4MPEG2 to a pipe.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a
-            PyTorch layout. Several are applied one after the other; IN and OUT stand
+            PyTorch layout. Several are applied one after the other; write IN and OUT
             before this option.
-        stage2: Weights of a second stage, which refines what the others restored.
+        stage2: Weights of a second stage, which refines the restored frames.
         artifact: A file of `edvr export` to run instead of weights.
         precision: Computation type.
-        scale: Size of the output over the input's; by default the networks'. What they
-            give is resized to it (Lanczos).
-        ensemble: Restore each frame also flipped, in each stage, and average: a little
+        scale: Size of the output relative to the input's; by default the networks'
+            scale. Restored frames are resized to it (Lanczos).
+        ensemble: Restore each frame also flipped, in each stage, and average: slightly
             better in four times the time.
         padding: Frames that stand in for those before the first and after the last.
-        scene_cuts: Find cuts, and let no window reach across one.
-        tile: Side of the parts that frames are cut into, in pixels, margins included:
-            "auto" by the free memory, 0 for whole frames.
+        scene_cuts: Detect cuts; no window reaches across one.
+        tile: Side in pixels of the tiles that frames are divided into, margins
+            included: "auto" by the free memory, 0 for whole frames.
         overlap: Margin of a tile in pixels.
         start: Begin here, in seconds or as H:MM:SS.
         end: End here, in seconds or as H:MM:SS.
-        preview: Restore only so many frames.
-        compare: Show the input too: both side by side, or split in the middle.
+        preview: Restore only this many frames.
+        compare: Show the input too: side by side, or split in the middle.
         codec: Encoder by FFmpeg's name, such as libx264, libx265, libsvtav1, prores_ks,
             ffv1, h264_nvenc.
         crf: Quality of the encoder, 0 is best; by default 17 where it has one.
         pix_fmt: Pixel format by FFmpeg's name; by default the input's depth is kept.
-        encoder_options: More for the encoder, as key=value; IN and OUT stand before.
+        encoder_options: Further options of the encoder, as key=value; write IN and OUT
+            before this option.
         image_format: Format of a folder's frames; by default png.
         fps: Frames per second of a folder of frames, a number or a ratio such as
             30000/1001; by default 25. A video keeps its own times.
         video_stream: Number of the video stream to restore, as ffprobe shows it; by
             default FFmpeg's choice, the default stream or the largest.
-        streams: Copy all other streams of a video, or give the picture alone.
-        resume: Go on with a job that was stopped.
+        streams: Copy all other streams of a video, or write the video stream alone.
+        resume: Continue a job that was stopped.
         overwrite: Replace an existing output.
-        report: JSON file with what was done, how, and how long it took.
+        report: JSON file for a report: frames, settings, durations.
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
@@ -97,9 +98,7 @@ class Restore:
     precision: Literal["float32", "bfloat16"] = "float32"
     scale: float | None = None
     ensemble: bool = False
-    padding: Literal["replicate", "reflection", "reflection_circle", "circle"] = (
-        "reflection_circle"
-    )
+    padding: Padding = "reflection_circle"
     scene_cuts: bool = True
     tile: int | Literal["auto"] = "auto"
     overlap: int | None = None
@@ -120,18 +119,18 @@ class Restore:
     report: Path | None = None
 
     def run(self) -> int | None:
-        """Restore the clip and say what was written.
+        """Restore the clip and report what was written.
 
         Returns:
             Exit code: None (0), or 130 after Ctrl-C.
         """
-        # A broken image is reported once, by us.
+        # This package reports a broken image itself.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             self._run()
-        except job.Stopped as stopped:
-            say(f"\ninterrupted: {restore_report.after_stop(self.output, stopped)}")
-            return INTERRUPTED
+        except Stopped as stopped:
+            say(f"\ninterrupted: {stopped}")
+            return stopped.code
         except KeyboardInterrupt:
             say(f"\ninterrupted: {self.output} was not written")
             return INTERRUPTED
@@ -147,66 +146,47 @@ class Restore:
             output_format = restore_report.keep_alpha(
                 source, self.output, output_format, encoding, self._image_format
             )
-            original = self._original(source, is_video=is_video)
+            streams = self._streams(source, is_video=is_video)
             noted = restore_report.note_input(
                 source, encoding, is_chosen=self.video_stream is not None
             )
             source.check()
             settings = self._settings(names, source, encoding, output_format)
-            restore_report.announce(
+            task = job.Job(
                 source,
                 self.output,
+                restorer,
                 output_format,
                 encoding,
-                list(names),
-                self._image_format,
+                image_format=self._image_format,
+                streams=streams,
             )
+            restore_report.announce(task, list(names))
+            progress = restore_report.ProgressBar(restorer.num_passes)
             try:
-                result = self._work(
-                    source, restorer, output_format, encoding, original, settings
-                )
+                if is_pipe(self.output):
+                    result = task.run_to_pipe(sys.stdout.buffer, progress)
+                else:
+                    options = {"resume": self.resume, "overwrite": self.overwrite}
+                    result = task.run(settings, progress, **options)
             finally:
                 restore_report.note_end(source, noted)
         if self.report is not None:
-            output_lib.write_json(
-                self.report, restore_report.report(result, settings, source, restorer)
-            )
-        line = restore_report.summarize(self.output, source, output_format, result)
+            tree = restore_report.report(task, result, settings)
+            output_lib.write_json(self.report, tree)
+        line = restore_report.summarize(task, result)
         (sys.stderr if is_pipe(self.output) else sys.stdout).write(f"{line}\n")
-
-    def _work(
-        self,
-        source: Source,
-        restorer: Restorer,
-        output_format: OutputFormat,
-        encoding: encode.Encoding | None,
-        original: stream_copy.StreamCopy | None,
-        settings: dict[str, Any],
-    ) -> job.Result:
-        progress = functools.partial(restore_report.show_progress, restorer)
-        if is_pipe(self.output):
-            assert encoding is not None
-            return job.restore_to_pipe(
-                source, sys.stdout.buffer, restorer, output_format, encoding, progress
-            )
-        return job.Job(
-            source,
-            self.output,
-            restorer,
-            output_format,
-            encoding,
-            image_format=f".{self._image_format}",
-            original=original,
-        ).run(settings, progress, resume=self.resume, overwrite=self.overwrite)
 
     @property
     def _image_format(self) -> str:
         return self.image_format or "png"
 
     def _check_paths(self) -> bool:
-        """Tell if a video is to be written; refuse what cannot work."""
+        """Return whether the output is a video; refuse paths that cannot work."""
         if self.resume and (is_pipe(self.input) or is_pipe(self.output)):
-            raise InputError("a pipe cannot be resumed; give files")
+            raise InputError(
+                "a pipe cannot be resumed; use files, or leave --resume out"
+            )
         is_video = True
         outputs = [self.output]
         if not is_pipe(self.output):
@@ -223,10 +203,10 @@ class Restore:
         }
         check_report(self.report, places, overwrite=self.overwrite)
         if not (is_pipe(self.output) or self.overwrite):
-            if not files.is_free(self.output) and has_job(self.output):
+            if not files.is_free(self.output) and JobFolder(self.output).is_resumable:
                 raise InputError(
                     f"{self.output}: exists already, and an unfinished job would "
-                    "replace it; pass --resume and --overwrite to go on with it"
+                    "replace it; pass --resume and --overwrite to continue it"
                 )
             files.check_free(self.output)
         if is_video and self.image_format is not None:
@@ -242,7 +222,7 @@ class Restore:
             for name in ("weights", "stage2", "precision"):
                 if getattr(self, name) != getattr(type(self), name):
                     raise InputError(
-                        f"--artifact {self.artifact} holds its own {name}; leave "
+                        f"--artifact {self.artifact} contains its own {name}; leave "
                         f"--{name} out"
                     )
             networks, digest = export_lib.load(self.artifact)
@@ -263,15 +243,14 @@ class Restore:
         return networks, names
 
     def _create_restorer(self, networks: list[CompiledNetwork]) -> Restorer:
-        restorer = Restorer(
-            networks,
+        options = RestoreOptions(
             padding=self.padding,
             tile=self.tile or None,
             overlap=self.overlap,
             ensemble=self.ensemble,
             scene_cuts=self.scene_cuts,
-            log=lambda line: tqdm.tqdm.write(line, file=sys.stderr),
         )
+        restorer = Restorer(networks, options)
         if self.precision == "bfloat16" and jax.default_backend() == "cpu":
             say("note: bfloat16 is slower than float32 on CPU")
         return restorer
@@ -294,8 +273,8 @@ class Restore:
         if self.fps is not None and not source.names:
             source.close()
             raise InputError(
-                f"--fps is for a folder of frames, but {self.input} has times of its "
-                "own, which are kept; leave it out"
+                f"--fps is for a folder of frames, but {self.input} has its own times, "
+                "which are kept; leave it out"
             )
         return source
 
@@ -312,7 +291,7 @@ class Restore:
         else:
             if not 1 / 16 <= self.scale <= 64:
                 raise InputError(f"scale must be in 1/16..64, got {self.scale}")
-            step = 2 if is_video else 1  # what 4:2:0 takes
+            step = 2 if is_video else 1  # 4:2:0 needs even sizes
             size = (
                 max(step, round(height * self.scale / step) * step),
                 max(step, round(width * self.scale / step) * step),
@@ -336,13 +315,13 @@ class Restore:
         )
         return encode.choose_encoding(request)
 
-    def _original(
+    def _streams(
         self, source: Source, *, is_video: bool
     ) -> stream_copy.StreamCopy | None:
-        """What is copied beside the picture."""
+        """Choose the streams that are copied beside the restored one."""
         if self.streams == "video" or source.names or source.is_pipe:
             return None
-        original, notes = stream_copy.choose_streams(
+        streams, notes = stream_copy.choose_streams(
             Path("pipe.y4m") if is_pipe(self.output) else self.output,
             stream_copy.StreamCopy(
                 self.input, source.video_stream, source.origin, self._is_cut
@@ -350,7 +329,7 @@ class Restore:
         )
         for note in notes:
             say(f"note: {note}")
-        return original if is_video and not is_pipe(self.output) else None
+        return streams if is_video and not is_pipe(self.output) else None
 
     def _settings(
         self,
@@ -359,7 +338,7 @@ class Restore:
         encoding: encode.Encoding | None,
         output_format: OutputFormat,
     ) -> dict[str, Any]:
-        """All that the restored frames depend on, ready for JSON."""
+        """Everything that the restored frames depend on, ready for JSON."""
         options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
         return {
             "input": PIPE if source.is_pipe else fingerprint(self.input, source.names),
@@ -380,10 +359,10 @@ class Restore:
 
 
 def _check_channels(name: str, networks: list[CompiledNetwork]) -> None:
-    """Check that networks take and give RGB."""
+    """Check that input and output are RGB."""
     channels = networks[0].config.in_channels, networks[-1].config.out_channels
     if channels != (3, 3):
         raise InputError(
-            f"{name}: this network takes {channels[0]} channels and gives "
+            f"{name}: this network takes {channels[0]} channels and returns "
             f"{channels[1]}; video needs weights for RGB"
         )

@@ -1,4 +1,4 @@
-"""What ``edvr restore`` reports: before it begins, at its end, and in a report."""
+"""What ``edvr restore`` reports: notes, progress, and the file of --report."""
 
 import dataclasses
 import sys
@@ -14,12 +14,11 @@ from edvr_jax.media.read.truncation import DecodeMonitor
 from edvr_jax.media.write.encode import Encoding
 from edvr_jax.restore import job
 from edvr_jax.restore.postprocess import OutputFormat
-from edvr_jax.restore.restorer import Restorer
 
 _TRAITS = {
-    traits.INTERLACED: "it is interlaced, at least in parts: a frame holds two half "
-    "pictures; deinterlace it first for a better result",
-    traits.CAPTIONS: "closed captions inside the picture's stream are left out; save "
+    traits.INTERLACED: "it is interlaced, at least in parts: a frame contains two "
+    "fields; deinterlace it first for a better result",
+    traits.CAPTIONS: "closed captions inside the video stream are left out; save "
     "them with ffmpeg -f lavfi -i 'movie=IN[out0+subcc]' -map 0:s captions.srt",
     traits.MASTERING: "HDR metadata (mastering display, light level) is left out; "
     "libx265 in .mp4, .mov or .mkv keeps it",
@@ -29,55 +28,45 @@ _TRAITS = {
 
 
 def say(line: str) -> None:
-    """Write a line where it does not mix with a pipe."""
+    """Write a line to stderr, as stdout may be a pipe of frames."""
     sys.stderr.write(f"{line}\n")
 
 
-def count_frames(count: int) -> str:
-    """Write a number of frames."""
-    return f"{count} frame{'' if count == 1 else 's'}"
-
-
-def announce(
-    source: Source,
-    target: Path,
-    output_format: OutputFormat,
-    encoding: Encoding | None,
-    names: Sequence[str],
-    image_format: str,
-) -> None:
-    """Say what will be done."""
-    count = ""
+def announce(task: job.Job, names: Sequence[str]) -> None:
+    """Report what will be done, and by which weights."""
+    source, encoding, count = task.source, task.encoding, ""
     if source.num_frames is not None:
         about = "about " if source.is_estimate else ""
-        count = f"{about}{count_frames(source.num_frames)}, "
+        count = f"{about}{job.count_frames(source.num_frames)}, "
     if encoding is None:
-        what = f"{image_format} images in the folder {target}"
-    elif is_pipe(target):
+        what = f"{task.image_format} images in the folder {task.output}"
+    elif is_pipe(task.output):
         what = f"y4m, {encoding.pix_fmt}"
     else:
         crf = dict(encoding.options).get("crf")
         quality = "" if crf is None else f", crf {crf}"
         what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
-    before, after = source.size, output_format.written_size
-    say(
-        f"{source.path}: {count}{pixels.width_x_height(before)} -> "
-        f"{pixels.width_x_height(after)} by {', then '.join(names)}; {what}"
-    )
+    networks = ", then ".join(names)
+    say(f"{source.path}: {count}{_sizes(task)} by {networks}; {what}")
+
+
+def _sizes(task: job.Job) -> str:
+    sizes = task.source.size, task.output_format.written_size
+    return " -> ".join(map(pixels.width_x_height, sizes))
 
 
 def note_input(
     source: Source, encoding: Encoding | None, *, is_chosen: bool
 ) -> set[str]:
-    """Report what of the input does not come out as one may expect.
+    """Report what of the input the output does not contain, or contains changed.
 
     Args:
         source: The clip.
         encoding: Of the output, if that is a video.
-        is_chosen: The user chose the video stream.
+        is_chosen: Whether the user chose the video stream.
 
     Returns:
-        The traits of its frames that need no other note.
+        Traits of its frames that need no further note.
     """
     path = source.path
     source.look_ahead()
@@ -104,15 +93,10 @@ def keep_alpha(
     encoding: Encoding | None,
     image_format: str,
 ) -> OutputFormat:
-    """Keep the transparency if the output stores it; else a note says that it does not.
-
-    One note names what stores it.
-    """
+    """Keep the transparency if the output stores it; else a note names what does."""
     if encoding is None:
-        is_kept, what = (
-            output_format.compare is None and image_format != "jpg",
-            image_format,
-        )
+        is_kept = output_format.compare is None and image_format != "jpg"
+        what = image_format
     else:
         is_kept = encoding.with_alpha
         suffix = target.suffix or ".y4m"  # of a pipe
@@ -135,7 +119,7 @@ def _note_traits(source: Source, noted: Set[str]) -> None:
 
 
 def note_end(source: Source, noted: Set[str]) -> None:
-    """Report what was seen only when the frames were read: damage, other sizes.
+    """Report what became known when the frames were read: damage, other sizes.
 
     Args:
         source: The clip.
@@ -145,7 +129,7 @@ def note_end(source: Source, noted: Set[str]) -> None:
     if source.changes:
         again = len(source.changes) - 1
         say(
-            f"note: {source.path}: the picture changes at {source.changes[0]}"
+            f"note: {source.path}: the video changes at {source.changes[0]}"
             f"{f', and {again} more times' if again else ''}; all frames became "
             f"{pixels.describe(source.size, source.dtype)}"
         )
@@ -153,74 +137,64 @@ def note_end(source: Source, noted: Set[str]) -> None:
         say(f"note: {source.path} {warning}")
 
 
-def show_progress(
-    restorer: Restorer, written: Iterator[Any], first: int, count: int | None
-) -> Iterator[Any]:
-    """Yield the written frames, and show a bar with rate and remaining time.
+class ProgressBar:
+    """Shows rate and remaining time; tiles count as parts of a frame.
 
     Args:
-        restorer: Its tiles move the bar, too.
-        written: The frames, one by one.
-        first: Number of frames that were written before.
-        count: Number of all frames; None if it is not known.
+        num_passes: How often a frame passes through a network.
     """
-    if first:
-        say(f"continuing after {count_frames(first)}")
-    with progress.open_bar(count, first=first) as bar:
-        running = 0.0  # share of a frame that the tile before has
 
-        def show(index: int, num_tiles: int) -> None:
-            nonlocal running
+    def __init__(self, num_passes: int):
+        self._num_passes = num_passes
+        self._bar: progress.Bar | None = None
+        self._running = 0.0  # the share of a frame that the current tile is
+
+    def track(
+        self, written: Iterator[Any], first: int, count: int | None
+    ) -> Iterator[Any]:
+        """Yield the written frames; see :class:`edvr_jax.restore.pipeline.Progress`."""
+        if first:
+            say(f"continuing after {job.count_frames(first)}")
+        with progress.open_bar(count, first=first) as bar:
+            self._bar = bar
+            try:
+                for item in written:
+                    yield item
+                    bar.update()
+            finally:
+                self._bar = None  # other threads may not have ended
+
+    def on_tile(self, index: int, num_tiles: int) -> None:
+        """Advance the bar by the tile before."""
+        if (bar := self._bar) is not None:
             note = f"tile {index + 1} of {num_tiles}" if num_tiles > 1 else ""
-            bar.advance(running, note)
-            running = 1 / (num_tiles * restorer.num_passes)
-
-        silent, restorer.on_tile = restorer.on_tile, show
-        try:
-            for item in written:
-                yield item
-                bar.update()
-        finally:
-            restorer.on_tile = silent
-
-
-def after_stop(output: Path, stopped: job.Stopped) -> str:
-    """Say what an interrupted job has left."""
-    if not stopped.num_frames:
-        return f"{output} was not written"
-    if stopped.partial is None:
-        line = f"{count_frames(stopped.num_frames)} restored so far"
-    elif stopped.num_frames == 1:
-        line = f"the first frame is in {stopped.partial}"
-    else:
-        line = f"the first {stopped.num_frames} frames are in {stopped.partial}"
-    if stopped.can_resume:
-        line += "; the same command with --resume goes on"
-    return line
+            bar.advance(self._running, note)
+            self._running = 1 / (num_tiles * self._num_passes)
 
 
 def report(
-    result: job.Result, settings: dict[str, Any], source: Source, restorer: Restorer
+    task: job.Job, result: job.Result, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a report, ready for JSON."""
+    source = task.source
     return {
         "frames": result.num_frames,
         "restored_frames": result.num_restored,
         **_completeness(source.monitor),
         "seconds": result.seconds,
         "frames_per_second": result.num_restored / result.seconds,
-        "stages": result.stages,
+        "stages": result.busy_seconds,
         "changes": source.changes,
         "input": PIPE if source.is_pipe else str(source.path.absolute()),
         "input_size": list(source.size),
         "input_fps": str(source.fps),
-        "plans": restorer.plans,
+        "plans": task.restorer.plans,
         "settings": settings,
     }
 
 
 def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
-    """Return what the container announces (None: nothing), and what came."""
+    """Return what the container announces (None: nothing), and what was decoded."""
     if monitor is None:
         return {"lost_frames": 0, "concealed_frames": 0}
     end = monitor.announced_end
@@ -235,13 +209,8 @@ def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
     }
 
 
-def summarize(
-    target: Path, source: Source, output_format: OutputFormat, result: job.Result
-) -> str:
-    """Say what was written."""
+def summarize(task: job.Job, result: job.Result) -> str:
+    """Describe what was written."""
     speed = result.seconds / max(1, result.num_restored)
-    sizes = map(pixels.width_x_height, (source.size, output_format.written_size))
-    return (
-        f"{target}: {count_frames(result.num_frames)}, {' -> '.join(sizes)}, "
-        f"{speed:.2f} s per frame"
-    )
+    frames = job.count_frames(result.num_frames)
+    return f"{task.output}: {frames}, {_sizes(task)}, {speed:.2f} s per frame"

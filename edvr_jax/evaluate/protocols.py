@@ -18,8 +18,7 @@ from edvr_jax.data import datasets, degrade, records
 from edvr_jax.data.datasets.layout import GT
 from edvr_jax.errors import InputError
 from edvr_jax.media.read import clip_pairs, clip_reader
-
-Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
+from edvr_jax.restore.windows import Padding
 
 
 @dataclasses.dataclass(frozen=True)

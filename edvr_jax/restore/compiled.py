@@ -1,7 +1,7 @@
-"""One network as a stream runs it: its two halves, compiled, on one or more devices.
+"""A network in two compiled halves, for one or more devices.
 
-The first half makes the features of a frame, the second restores the center of a
-window of them, so a stream computes each frame's features once.
+The first half computes the features of a frame, the second restores the center of a
+window of features, so that a stream computes the features of each frame once.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class CompiledNetwork:
     )
 
     def params_on(self, device: Any) -> Any:
-        """Return the parameters on a device; they are put there once."""
+        """Return the parameters on a device; they are copied there once."""
         if device not in self._params_on:
             self._params_on[device] = jax.device_put(self.params, device)
         return self._params_on[device]
@@ -53,7 +53,7 @@ class CompiledNetwork:
 def create_networks(
     config: NetworkConfig, params: Any, model: nn.Module | None = None
 ) -> list[CompiledNetwork]:
-    """Make the networks that restore a frame one after the other.
+    """Create the networks that restore a frame one after the other.
 
     Args:
         config: Architecture of the network, or of the two of a cascade.
@@ -65,26 +65,21 @@ def create_networks(
     """
     model = create_model(config) if model is None else model
     if isinstance(config, ModelConfig):
-        return [_create_network(config, params, model)]
-    cascade = cast(Cascade, model)
+        parts = [(config, params, model)]
+    else:
+        cascade = cast(Cascade, model)
+        parts = [
+            (config.stage1, params["stage1"], cascade.stage1),
+            (config.stage2, params["stage2"], cascade.stage2),
+        ]
+    halves = _jitted(encode), _jitted(reconstruct)
     return [
-        _create_network(config.stage1, params["stage1"], cascade.stage1),
-        _create_network(config.stage2, params["stage2"], cascade.stage2),
+        CompiledNetwork(c, p, *(functools.partial(half, m) for half in halves))
+        for c, p, m in parts
     ]
 
 
-def _create_network(
-    config: ModelConfig, params: Any, model: nn.Module
-) -> CompiledNetwork:
-    return CompiledNetwork(
-        config,
-        params,
-        functools.partial(_jitted(encode), model),
-        functools.partial(_jitted(reconstruct), model),
-    )
-
-
-# Once, so that equal networks share their compiled programs.
+# Cached, so that equal networks share their compiled programs.
 @functools.cache
 def _jitted(half):
     return jax.jit(half, static_argnums=0, compiler_options=conv.compiler_options())

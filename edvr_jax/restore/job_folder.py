@@ -1,18 +1,20 @@
-"""The folder of an unfinished job, beside its output: settings and parts."""
+"""The hidden folder of an unfinished job, beside its output: settings and parts."""
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 
 from edvr_jax import files
 from edvr_jax.errors import InputError
 
-_SETTINGS, _PARTS = "job.json", "parts"
+_SETTINGS = "job.json"
 _DIGEST_LENGTH = 64  # of SHA-256
+
+Plans = Sequence[dict[str, Any]]
 
 
 class JobFolder:
@@ -20,100 +22,103 @@ class JobFolder:
 
     Attributes:
         output: The output.
-        parts: Folder for the parts.
-        partial: What a job leaves that came not to its end, a file or a folder.
-        finished: Name for the output while it is put together.
+        parts: Folder of the parts.
+        partial: Partial output of an unfinished job (file or folder).
+        finished: Path of the output while it is put together.
     """
 
     def __init__(self, output: Path):
         self.output = output
         self._path, self.partial = files.places_beside(output)
-        self.parts = self._path / _PARTS
+        self.parts = self._path / "parts"
         self.finished = self._path / f"finished{output.suffix}"
         self._lock = filelock.FileLock(self._path / "lock")
         self._is_ours = False
-        self._can_resume = True
+        self._settings: Any = None
 
     def begin(
-        self,
-        settings: Mapping[str, Any],
-        *,
-        resume: bool,
-        overwrite: bool,
-        can_resume: bool = True,
-    ) -> dict[str, Any]:
-        """Begin a job, or find the one to go on with.
+        self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    ) -> Plans:
+        """Begin a job, or find the one to continue.
 
         Args:
-            settings: All that the restored frames depend on, ready for JSON.
-            resume: Go on with an unfinished job if there is one.
-            overwrite: Delete an unfinished job of other settings; one that could go on
-                is never deleted.
-            can_resume: The input can be read again from its start; else nothing of
-                this job is of use later.
+            settings: Everything that the restored frames depend on, ready for JSON.
+            resume: Continue an unfinished job if there is one.
+            overwrite: Delete an unfinished job of other settings; one that can be
+                continued is never deleted.
 
         Returns:
-            What the job has remembered by :meth:`remember`; empty for a new one.
+            The plans that the job has saved, see :meth:`save`; none for a new job.
 
         Raises:
-            InputError: if another process works on the output, or if there is an
-                unfinished job that is neither to go on nor deleted.
+            InputError: if another process works on the output, or if an unfinished job
+                is to be neither continued nor deleted.
         """
-        settings = json.loads(json.dumps(settings))
         self._take_lock()
-        found = self._read() if self.has_parts else None
-        if found is not None and not found.get("can_resume", True):
-            found = None  # of a pipe, killed
-        if self.partial.exists() and found is None and not overwrite:
-            raise InputError(
-                f"{self.partial}: exists already; move it away, or pass --overwrite"
-            )
-        if found is not None:
-            changes = _describe_changes(found["settings"], settings)
-            if not changes and resume:
-                return found["remembered"]
-            if not changes:
+        self._settings = json.loads(json.dumps(settings))
+        changes, plans = None, ()
+        if self.is_resumable:
+            before, plans = self._read()
+            changes = _describe_changes(before, self._settings)
+        is_left = self.partial.exists()
+        match decide(changes, is_left=is_left, resume=resume, overwrite=overwrite):
+            case "continue":
+                return plans
+            case "partial exists":
                 raise InputError(
-                    f"{self.output}: an unfinished job is there; pass --resume to go "
-                    f"on with it, or delete {self._path} to begin again"
+                    f"{self.partial}: exists already; move it away, or pass --overwrite"
                 )
-            if not overwrite or resume:
+            case "job exists":
                 raise InputError(
-                    f"{self.output}: an unfinished job is there, with other settings "
-                    f"({'; '.join(changes)}); give the same and --resume to go on with "
-                    "it, or --overwrite alone to begin again"
+                    f"{self.output}: an unfinished job exists; pass --resume to "
+                    f"continue it, or delete {self._path} to begin again"
                 )
+            case "job differs":
+                raise InputError(
+                    f"{self.output}: an unfinished job with other settings exists "
+                    f"({'; '.join(changes or ())}); pass the same and --resume to "
+                    "continue it, or --overwrite alone to begin again"
+                )
+        self.discard(self.parts, self.partial, self._path / _SETTINGS)
         with files.report_failure(self.output):
-            for path in (self.parts, self.partial):
-                files.remove(path)
             self.parts.mkdir()
-        self._can_resume = can_resume
-        self._write({"settings": settings, "remembered": {}, "can_resume": can_resume})
-        return {}
+        return ()
 
-    def remember(self, facts: Mapping[str, Any]) -> None:
-        """Keep facts, ready for JSON, for when the job is resumed."""
-        self._write({**self._read(), "remembered": dict(facts)})
+    def save(self, plans: Plans) -> None:
+        """Save the settings and plans; without them, the job cannot be resumed."""
+        job = {"settings": self._settings, "plans": plans}
+        files.write(self._path / _SETTINGS, json.dumps(job, indent=2).encode())
 
     @property
-    def has_parts(self) -> bool:
-        """Something was restored that can be resumed."""
-        return _has_parts(self.parts)
+    def is_resumable(self) -> bool:
+        """Whether there are restored frames, and the settings to continue with."""
+        names = [path.name for path in self.parts.glob("*")]
+        has_parts = any(not name.startswith(("unfinished", ".")) for name in names)
+        return has_parts and (self._path / _SETTINGS).exists()
 
     def end(self) -> None:
-        """Let go of the folder, and delete it unless it shall be resumed."""
+        """Release the folder, and delete it unless the job can be resumed."""
         if not self._is_ours:
             return
         self._lock.release()
-        if not (self._can_resume and self.has_parts):
-            with files.report_failure(self.output):
-                files.remove(self._path)
+        if not self.is_resumable:
+            self.discard(self._path)
+
+    def discard(self, *paths: Path) -> None:
+        """Delete files or folders, if they exist.
+
+        Raises:
+            OutputError: if the disk refuses.
+        """
+        with files.report_failure(self.output):
+            for path in paths:
+                files.remove(path)
 
     def _take_lock(self) -> None:
         with files.report_failure(self.output):
             self._path.mkdir(exist_ok=True)
             try:
-                # A file system without locks does not tell two processes apart.
+                # On a file system without locks, two jobs cannot be kept apart.
                 with contextlib.suppress(NotImplementedError):
                     self._lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -123,31 +128,41 @@ class JobFolder:
                 ) from None
         self._is_ours = True
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> tuple[Any, Plans]:
         path = self._path / _SETTINGS
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            job = json.loads(path.read_text())
+            return job["settings"], job["plans"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{path}: cannot be read ({error}); delete {self._path} to begin again"
             ) from None
 
-    def _write(self, tree: Mapping[str, Any]) -> None:
-        files.write(self._path / _SETTINGS, json.dumps(tree, indent=2).encode())
 
+def decide(
+    changes: Sequence[str] | None, *, is_left: bool, resume: bool, overwrite: bool
+) -> Literal["begin", "continue", "partial exists", "job exists", "job differs"]:
+    """Decide what happens to what an earlier job has left.
 
-def has_job(output: Path) -> bool:
-    """Tell whether an unfinished job can go on to write an output."""
-    return _has_parts(files.places_beside(output)[0] / _PARTS)
+    Args:
+        changes: How settings differ from those of an unfinished job; None if there is
+            no job that can be resumed.
+        is_left: Whether a partial output exists.
+        resume: Continue an unfinished job if there is one.
+        overwrite: Delete a partial output, or an unfinished job of other settings.
 
-
-def _has_parts(folder: Path) -> bool:
-    names = [path.name for path in folder.glob("*")]
-    return any(not name.startswith(("unfinished", ".")) for name in names)
+    Returns:
+        What to do, or the reason to refuse.
+    """
+    if changes is None:
+        return "partial exists" if is_left and not overwrite else "begin"
+    if changes:
+        return "begin" if overwrite and not resume else "job differs"
+    return "continue" if resume else "job exists"
 
 
 def _describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
-    """Write the differences of two trees of settings, one for each leaf."""
+    """List the differences of two trees of settings, one for each leaf."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
@@ -158,7 +173,7 @@ def _describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
         ]
     if old == new:
         return []
-    if name == "input":  # fingerprints say nothing to people
+    if name == "input":  # fingerprints mean nothing to people
         return ["the input has changed"]
     return [f"{name}: {_brief(old)} -> {_brief(new)}"]
 

@@ -7,25 +7,33 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from edvr_jax.errors import InputError
-from edvr_jax.media.read import pixels
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.sink import Sink
-from edvr_jax.restore import postprocess
 from edvr_jax.restore.postprocess import OutputFormat
 from edvr_jax.restore.restorer import Restorer
+from edvr_jax.restore.tiled_network import Observer
 
 T = TypeVar("T")
 
-Progress = Callable[[Iterator[Any], int, int | None], Iterable[Any]]
-
 _END = object()
+
+
+class Progress(Protocol):
+    """Shows how far a restoration is."""
+
+    def track(self, written: Iterator[Any], first: int, count: int | None) -> Iterator:
+        """Pass on an item per written frame, after the first, of ``count`` in all."""
+        ...
+
+    def on_tile(self, index: int, num_tiles: int) -> None:
+        """Note that a tile of the current frame begins."""
 
 
 def restore_into(
@@ -34,128 +42,112 @@ def restore_into(
     restorer: Restorer,
     output_format: OutputFormat,
     progress: Progress,
-) -> dict[str, float]:
+    observer: Observer,
+) -> tuple[dict[str, float], InputError | None]:
     """Restore the frames that a sink does not have yet.
 
-    Args:
-        sink: Where they go; finished afterwards.
-        source: The clip.
-        restorer: The networks.
-        output_format: Size of the output's frames.
-        progress: See :meth:`Job.run`.
-
     Returns:
-        Seconds that each kind of work took.
+        Seconds of work of each thread, and the error that ended the clip early, if
+        any; the frames before it were restored.
 
     Raises:
-        InputError: if the clip is damaged, after the frames before were restored.
-        Cancelled: after ``restorer.cancel()``.
+        InputError: if a frame cannot be written.
+        ResourceError: if memory does not suffice.
+        Cancelled: if the observer was cancelled.
     """
-    decoding, waiting, restoring = _Stopwatch(), _Stopwatch(), _Stopwatch()
-    given, encoding = _Stopwatch(), _Stopwatch()
-    first = sink.num_written
+    first, damage = sink.num_written, None
+    decoding, restoring, encoding = _Stopwatch(), _Stopwatch(), _Stopwatch()
     inputs: collections.deque[np.ndarray] = collections.deque()
 
-    damage: list[InputError] = []
-
     def read() -> Iterator[np.ndarray]:
+        nonlocal damage
         try:
-            for index, frame in enumerate(decoding.watch(source)):
-                rgb = np.ascontiguousarray(frame[..., :3])
-                if (
-                    output_format.compare or output_format.with_alpha
-                ) and index >= first:
-                    inputs.append(rgb if output_format.compare else frame[..., 3])
-                yield rgb
-        except InputError as error:  # the frames before it are a clip
-            damage.append(error)
+            for index, frame in enumerate(source):
+                if output_format.needs_input and index >= first:
+                    inputs.append(frame)
+                yield np.ascontiguousarray(frame[..., :3])
+        except InputError as error:
+            damage = error
+
+    def restore() -> Iterator[np.ndarray]:
+        only = range(first, sys.maxsize) if first else None
+        frames = restoring.exclude(decoded)
+        return restorer(frames, only=only, dtype=sink.dtype, observer=observer)
 
     def write() -> Iterator[int]:
-        for image in given.watch(restored):
-            image = pixels.resize(image, output_format.size)
-            if output_format.compare:
-                image = postprocess.compare(
-                    inputs.popleft(), image, output_format.compare
-                )
-            elif output_format.with_alpha:
-                image = postprocess.add_alpha(image, inputs.popleft())
+        for image in encoding.exclude(restored):
+            frame = inputs.popleft() if output_format.needs_input else None
+            image = output_format.apply(image, frame)
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written
+        if damage is None:
+            sink.finish()
 
-    frames = prefetch(read())
-    only = range(first, sys.maxsize) if first else None
-    outputs = restorer(waiting.watch(frames), only=only, dtype=sink.dtype)
-    restored = prefetch(restoring.watch(outputs))
-    written = prefetch(encoding.watch(write()))
-    closing = contextlib.closing
-    with closing(frames), closing(restored), closing(written):
-        for _ in progress(written, first, source.num_frames):
+    with (
+        contextlib.closing(prefetch(decoding.include(read()))) as decoded,
+        contextlib.closing(prefetch(restoring.include(restore()))) as restored,
+        contextlib.closing(prefetch(encoding.include(write()))) as written,
+    ):
+        for _ in progress.track(written, first, source.num_frames):
             pass
-    if damage:
-        raise damage[0]
-    start = time.perf_counter()
-    sink.finish()
-    finishing = time.perf_counter() - start
-    return {
-        "decode": decoding.seconds,
-        "restore": restoring.seconds - waiting.seconds,
-        "encode": encoding.seconds - given.seconds + finishing,
-    }
+    watches = {"decode": decoding, "restore": restoring, "encode": encoding}
+    return {name: watch.seconds for name, watch in watches.items()}, damage
 
 
 @contextlib.contextmanager
-def stoppable(restorer: Restorer) -> Iterator[None]:
-    """Let Ctrl-C end the work before its next tile, inside the ``with``.
+def cancel_on_interrupt() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C sets, so that the threads end in order.
 
-    The three threads then end in order, and nothing is lost. A second Ctrl-C ends the
-    process at once. Outside the main thread signals stay as they are.
+    A second Ctrl-C ends the process at once. Outside the main thread signals keep
+    their handlers.
     """
+    cancelled = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield cancelled
         return
 
     def stop(number, frame):
         del frame
-        # Nothing that another write on this thread could hold a lock of.
-        os.write(2, b"\nstopping after what runs; Ctrl-C again stops at once\n")
+        # os.write, not print: a signal handler must not take a lock that the
+        # interrupted code may hold.
+        os.write(2, b"\nstopping after the current tile; Ctrl-C again stops at once\n")
         signal.signal(number, lambda *_: os._exit(128 + number))
-        restorer.cancel()
+        cancelled.set()
 
     previous = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield cancelled
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
 class _Stopwatch:
-    """Adds up the seconds until items come."""
+    """Measures the work of one thread, without the time it waits for another."""
 
     def __init__(self):
         self.seconds = 0.0
 
-    def watch(self, items: Iterable[T]) -> Iterator[T]:
+    def include(self, items: Iterable[T], sign: int = 1) -> Iterator[T]:
+        """Yield items, and count the time until each comes."""
         iterator = iter(items)
-        try:
-            while True:
-                start = time.perf_counter()
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-                finally:
-                    self.seconds += time.perf_counter() - start
-                yield item
-        finally:
-            if isinstance(iterator, Generator):
-                iterator.close()
+        while True:
+            start = time.perf_counter()
+            item = next(iterator, _END)
+            self.seconds += sign * (time.perf_counter() - start)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+
+    def exclude(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items that another thread computes."""
+        return self.include(items, -1)
 
 
 def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
-    """Draw each item in a thread of its own while the one before is used.
+    """Compute each item in another thread while the one before is used.
 
     Args:
-        items: Drawn in one thread, in order; its exceptions are raised here. If it is
+        items: Drawn in one thread, in order. Its exceptions are raised here; if it is
             a generator, it is closed with this one.
 
     Yields:
@@ -168,7 +160,7 @@ def prefetch(items: Iterable[T]) -> Generator[T, None, None]:
             while (item := future.result()) is not _END:
                 future = pool.submit(next, iterator, _END)
                 yield item  # type: ignore[misc]
-                del item  # large, and the next one takes its time
+                del item  # a large frame must not wait here for the next one
         finally:
             if isinstance(iterator, Generator):
                 pool.submit(iterator.close).result()

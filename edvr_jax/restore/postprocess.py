@@ -1,4 +1,4 @@
-"""What becomes of a restored frame before it is written: its size, a comparison."""
+"""From a restored frame to the output's: its size, transparency, comparison."""
 
 import dataclasses
 from typing import Literal
@@ -13,7 +13,7 @@ Compare = Literal["side", "split"]
 
 @dataclasses.dataclass(frozen=True)
 class OutputFormat:
-    """What the output looks like.
+    """What the frames of the output look like.
 
     Attributes:
         size: Height and width of the restored frames.
@@ -31,9 +31,28 @@ class OutputFormat:
         height, width = self.size
         return (height, 2 * width) if self.compare == "side" else (height, width)
 
+    @property
+    def needs_input(self) -> bool:
+        """Whether frames of the output contain something of the input's."""
+        return self.compare is not None or self.with_alpha
+
+    def apply(self, image: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Return the frame of the output.
+
+        Args:
+            image: The restored frame, [H, W, 3], uint8 or uint16.
+            before: The input, [h, w, 3 or 4], uint8 or uint16, if it is needed.
+        """
+        image = pixels.resize(image, self.size)
+        if before is None:
+            return image
+        if self.compare:
+            return compare(before[..., :3], image, self.compare)
+        return add_alpha(image, before[..., 3])
+
 
 def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Join a restored frame and the input's alpha, resized by Lanczos' filter.
+    """Add the input's alpha, resized by the Lanczos filter, to a restored frame.
 
     Args:
         image: The restored frame, [H, W, 3], uint8 or uint16.

@@ -1,14 +1,13 @@
-"""Restore a clip frame by frame: scenes, networks one after the other, ensembles.
+"""Restore a clip frame by frame: scenes, chains of networks, self-ensembles.
 
-Each scene is a clip of its own, so that no window reaches across a cut. Within it the
-networks form a chain of streams: each sees the restored frames of the one before,
-padded at the ends of the scene like any other clip.
+Each scene is a clip of its own, so that no window reaches across a cut. In a scene the
+networks form a chain of streams: each one processes the restored frames of the one
+before, padded at the ends of the scene like any other clip.
 """
 
 import dataclasses
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,12 +21,53 @@ from edvr_jax.errors import InputError
 from edvr_jax.media.read import pixels, scenes
 from edvr_jax.restore import tiles
 from edvr_jax.restore.compiled import CompiledNetwork, create_networks
-from edvr_jax.restore.tiled_network import TiledNetwork
+from edvr_jax.restore.tiled_network import Observer, TiledNetwork
 from edvr_jax.restore.windows import PADDING_MODES
 
 # Axes of [H, W, C] that each member of the self-ensemble flips.
 _FLIPS = ((), (1,), (0,), (0, 1))
 _DTYPES = ("float32", "uint8", "uint16")
+
+_Frames = Iterator[np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreOptions:
+    """How frames are restored.
+
+    Attributes:
+        padding: Frames that stand in for those beyond the ends of a clip; one of
+            ``edvr_jax.restore.windows.PADDING_MODES``.
+        tile: Side in pixels of the tiles that large frames are divided into, margins
+            included; several devices share the tiles. "auto" is as large as the free
+            memory of the devices allows, None is the whole frame on one device.
+        overlap: Margin of a tile in pixels; None is one that leaves no visible seams.
+        ensemble: Restore every frame also flipped and average (the four flips of the
+            reference), in four times the time.
+        scene_cuts: Detect cuts and restore each scene as a clip of its own.
+
+    Raises:
+        InputError: for a value outside its range.
+    """
+
+    padding: str = "reflection_circle"
+    tile: int | str | None = None
+    overlap: int | None = None
+    ensemble: bool = False
+    scene_cuts: bool = False
+
+    def __post_init__(self):
+        """Check the values."""
+        if self.padding not in PADDING_MODES:
+            names = ", ".join(PADDING_MODES)
+            raise InputError(f"padding must be one of {names}; got {self.padding!r}")
+        if not (self.tile in (None, "auto") or isinstance(self.tile, int)):
+            raise InputError(
+                f'tile must be a number of pixels or "auto", got {self.tile!r}'
+            )
+        overlap = self.overlap
+        if overlap is not None and not (isinstance(overlap, int) and overlap >= 0):
+            raise InputError(f"overlap must be 0 or more pixels, got {overlap!r}")
 
 
 def restore_frames(  # noqa: PLR0913
@@ -44,48 +84,37 @@ def restore_frames(  # noqa: PLR0913
     scene_cuts: bool = False,
     dtype: Any = np.float32,
 ) -> Iterator[np.ndarray]:
-    """Restore the frames of one clip, in order, one out for each one in.
+    """Restore the frames of one clip, in order, one output per input.
 
     Args:
         config: Architecture of the network, or of the two of a cascade.
         params: Its parameters.
         frames: RGB frames of one size, [H, W, C], uint8, uint16 or float in [0, 1];
             any size.
-        padding: What stands in for frames beyond the ends of the clip; one of
-            ``edvr_jax.restore.windows.PADDING_MODES``.
+        padding: See :class:`RestoreOptions`.
         model: The module to apply if it is not ``create_model(config)``, for one
             with a part replaced; it has the methods ``encode`` and ``reconstruct``.
         only: Indices of the frames to restore; None is all of them.
-        tile: Side in pixels of the parts that large frames are cut into, margins
-            included; "auto" is as large as the free memory of the devices allows,
-            None is the whole frame on one device. Several devices share the tiles.
-        overlap: Margin of a tile in pixels; None is one whose seams are not seen.
-        ensemble: Restore every frame also flipped and average (the four flips of the
-            reference), in four times the time.
-        scene_cuts: Find cuts and treat each scene as a clip of its own.
+        tile: See :class:`RestoreOptions`.
+        overlap: See :class:`RestoreOptions`.
+        ensemble: See :class:`RestoreOptions`.
+        scene_cuts: See :class:`RestoreOptions`.
         dtype: Type of the restored frames: float32, or uint8 or uint16, rounded.
 
     Returns:
         Iterator over the restored frames, [s*H, s*W, C] with s =
-        ``config.output_scale``. As float32 they are the network's output as it is; it
-        may overshoot [0, 1] by a little.
+        ``config.output_scale``. In float32 they are the network's unclipped output,
+        which may overshoot [0, 1] by a little.
 
     Raises:
         InputError: for an unknown padding or type, for tiles that are too small and,
             while iterating, for a frame whose shape or type does not fit; it names
             the frame's index.
-        ResourceError: while iterating, if the memory does not even suffice for small
-            tiles.
+        ResourceError: while iterating, if memory does not suffice even for the
+            smallest tiles.
     """
-    networks = create_networks(config, params, model)
-    restorer = Restorer(
-        networks,
-        padding=padding,
-        tile=tile,
-        overlap=overlap,
-        ensemble=ensemble,
-        scene_cuts=scene_cuts,
-    )
+    options = RestoreOptions(padding, tile, overlap, ensemble, scene_cuts)
+    restorer = Restorer(create_networks(config, params, model), options)
     return restorer(frames, only=only, dtype=dtype)
 
 
@@ -93,126 +122,73 @@ class Restorer:
     """Networks in a chain, ready for clips.
 
     Attributes:
-        stages: One per network, with its plan once a frame was restored.
-        num_passes: How often a frame goes through a network.
-        on_tile: Called before each tile of each pass with its index and their number.
+        options: How frames are restored.
+        networks: The networks, each with its plan.
+        num_passes: How often a frame passes through a network.
     """
 
     def __init__(
-        self,
-        networks: Sequence[CompiledNetwork],
-        *,
-        padding: str = "reflection_circle",
-        tile: int | str | None = None,
-        overlap: int | None = None,
-        ensemble: bool = False,
-        scene_cuts: bool = False,
-        log: Callable[[str], Any] = lambda line: None,
+        self, networks: Sequence[CompiledNetwork], options: RestoreOptions | None = None
     ):
-        """Check the options; see :func:`restore_frames`.
+        """Prepare the networks; without options, use the defaults.
 
         Raises:
-            InputError: for an unknown padding, or tiles that are too small.
+            InputError: if tiles are smaller than their margins.
         """
-        if padding not in PADDING_MODES:
-            raise InputError(
-                f"padding must be one of {', '.join(PADDING_MODES)}; got {padding!r}"
-            )
-        if not (tile in (None, "auto") or isinstance(tile, int)):
-            raise InputError(f'tile must be a number of pixels or "auto", got {tile!r}')
-        if overlap is not None and not (isinstance(overlap, int) and overlap >= 0):
-            raise InputError(f"overlap must be 0 or more pixels, got {overlap!r}")
-        self._padding = padding
-        self._with_ensemble = ensemble
-        self._with_scene_cuts = scene_cuts
-        self._cancelled = threading.Event()
-        self.on_tile: Callable[[int, int], Any] = lambda index, count: None
-        self._num_channels = networks[0].config.in_channels
-        devices = jax.local_devices() if tile is not None else jax.local_devices()[:1]
-        self.num_passes = len(networks) * (len(_FLIPS) if ensemble else 1)
-        self.networks = []
-        least_tile, enlargement = 1, 1
+        self.options = options = options or RestoreOptions()
+        self.num_passes = len(networks) * (len(_FLIPS) if options.ensemble else 1)
+        devices = jax.local_devices()
+        if options.tile is None:
+            devices = devices[:1]
+        self.networks: list[TiledNetwork] = []
+        least_tile, scale = 1, 1
         for network in networks:
-            margin = _overlap(network.config, overlap, enlargement)
-            least = tiles.least_tile(network.config, margin)
-            least_tile = max(least_tile, -(-least // enlargement))
-            if tile == "auto":
+            overlap = _overlap(network.config, options.overlap, scale)
+            least = tiles.least_tile(network.config, overlap)
+            least_tile = max(least_tile, -(-least // scale))
+            if options.tile == "auto":
                 planner = functools.partial(
                     tiles.fit_plan,
                     devices=devices,
-                    overlap=margin,
+                    overlap=overlap,
                     num_streams=self.num_passes,
                 )
             else:
-                side = None if tile is None else int(tile) * enlargement
-                planner = functools.partial(tiles.make_plan, tile=side, overlap=margin)
-            self.networks.append(
-                TiledNetwork(
-                    network,
-                    planner,
-                    devices,
-                    overlap=margin,
-                    log=log,
-                    cancelled=self._cancelled,
-                    on_tile=lambda index, count: self.on_tile(index, count),
-                )
-            )
-            enlargement *= network.config.output_scale
-        if isinstance(tile, int) and tile < least_tile:
+                side = None if options.tile is None else int(options.tile) * scale
+                planner = functools.partial(tiles.make_plan, tile=side, overlap=overlap)
+            self.networks.append(TiledNetwork(network, planner, devices))
+            scale *= network.config.output_scale
+        self.scale = scale
+        if isinstance(options.tile, int) and options.tile < least_tile:
             raise InputError(
-                f"tiles of {tile} pixels have nothing left between their margins; give "
-                f"{least_tile} or more, or a smaller overlap"
+                f"tiles of {options.tile} pixels have nothing left between their "
+                f"margins; give {least_tile} or more, or a smaller overlap"
             )
-
-    @property
-    def scale(self) -> int:
-        """Size of the restored frames over that of the frames."""
-        return int(np.prod([s.network.config.output_scale for s in self.networks]))
 
     @property
     def plans(self) -> list[dict[str, Any]]:
-        """How frames go through each network, ready for JSON; after set_plans."""
-        return [
-            {
-                "tile": max(stage.plan.tile_size)
-                if len(stage.plan.tiles) > 1
-                else None,
-                "overlap": stage.overlap,
-                "batch": stage.plan.batch,
-                "keeps_features": stage.plan.keeps_features,
-            }
-            for stage in self.networks
-            if stage.plan is not None
-        ]
+        """The plan of each network, ready for JSON; see :meth:`set_plans`."""
+        plans = [tiled.plan for tiled in self.networks]
+        return [plan.to_dict() for plan in plans if plan is not None]
 
     def set_plans(
-        self,
-        frame_size: tuple[int, int],
-        plans: Sequence[dict[str, Any]] | None,
-        on_change: Callable[[], Any],
+        self, frame_size: tuple[int, int], plans: Sequence[dict[str, Any]] = ()
     ) -> None:
-        """Make the plans before the first frame, or take those of an earlier job.
+        """Make the plans before the first frame, or restore those of an earlier job.
+
+        Other tiles change results by rounding.
 
         Args:
             frame_size: Height and width of the clip.
-            plans: Of :attr:`plans`, since other tiles change results by rounding; None
-                makes new ones.
-            on_change: Called when memory runs out and a plan becomes smaller.
+            plans: As :attr:`plans` returned them; none makes new ones.
         """
         height, width = frame_size
-        for index, stage in enumerate(self.networks):
-            stage.on_change = on_change
-            if plans:
-                stage.plan = tiles.make_plan(
-                    stage.network.config, (height, width), **plans[index]
-                )
-            stage.plan_for((height, width))
-            scale = stage.network.config.output_scale
-            height, width = height * scale, width * scale
-
-    def cancel(self) -> None:
-        """End all iterations, by Cancelled before their next tile; from any thread."""
-        self._cancelled.set()
+        for tiled, plan in itertools.zip_longest(self.networks, plans):
+            config = tiled.network.config
+            if plan:
+                tiled.plan = tiles.make_plan(config, (height, width), **plan)
+            tiled.plan_for((height, width))
+            height, width = height * config.output_scale, width * config.output_scale
 
     def __call__(
         self,
@@ -220,75 +196,86 @@ class Restorer:
         *,
         only: Container[int] | None = None,
         dtype: Any = np.float32,
+        observer: Observer | None = None,
     ) -> Iterator[np.ndarray]:
-        """Restore the frames of a clip; see :func:`restore_frames`."""
+        """Restore the frames of a clip; see :func:`restore_frames`.
+
+        Raises:
+            Cancelled: while iterating, if the observer was cancelled.
+        """
         try:
             found = np.dtype(dtype)
         except TypeError:
             found = None
         if found is None or found.name not in _DTYPES:
             raise InputError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype}")
-        return self._restore(frames, only, found)
+        return self._restore(frames, only, found, observer or Observer())
 
     def _restore(
         self,
         frames: Iterable[ArrayLike],
         only: Container[int] | None,
         dtype: np.dtype,
+        observer: Observer,
     ) -> Iterator[np.ndarray]:
-        checked = _check_frames(frames, self._num_channels)
-        clips = scenes.split(checked) if self._with_scene_cuts else [checked]
-        first = 0
+        checked = _check_frames(frames, self.networks[0].network.config.in_channels)
+        clips = scenes.split(checked) if self.options.scene_cuts else [checked]
+        num_done = 0
         for clip in clips:
-            counted = _Counted(clip)
-            shifted = None if only is None else _Shifted(only, first)
-            restored = self._restore_scene(counted, shifted, dtype)
-            yield from (frame for frame in restored if frame is not None)
-            first += counted.count
+
+            def is_wanted(index: int, first: int = num_done) -> bool:
+                return only is None or first + index in only
+
+            for frame in self._restore_scene(clip, is_wanted, dtype, observer):
+                num_done += 1
+                if frame is not None:
+                    yield frame
 
     def _restore_scene(
         self,
-        frames: Iterable[np.ndarray | None],
-        only: Container[int] | None,
+        frames: _Frames,
+        is_wanted: Callable[[int], bool],
         dtype: np.dtype,
-    ) -> Iterator[np.ndarray | None]:
-        *earlier, last = self.networks
-        for index, stage in enumerate(earlier):
+        observer: Observer,
+    ) -> _Frames:
+        for index, tiled in enumerate(self.networks):
             later = self.networks[index + 1 :]
-            reach = sum(s.network.config.num_frames * 2 for s in later)
-            wanted = None if only is None else _Around(only, reach)
-            restored = self._restore_by(stage, frames, wanted, np.dtype(np.float32))
-            # The next network gets what an image file would hold, but for rounding.
-            frames = (None if x is None else np.clip(x, 0, 1) for x in restored)
-        return self._restore_by(last, frames, only, dtype)
+            reach = sum(2 * other.network.config.num_frames for other in later)
+            run = functools.partial(
+                tiled.restore,
+                padding=self.options.padding,
+                is_wanted=functools.partial(_is_near, is_wanted, reach),
+                observer=observer,
+            )
+            frames = self._run(run, frames, np.dtype(np.float32) if later else dtype)
+            if later:  # which read what an image file would hold, but for rounding
+                frames = (None if x is None else np.clip(x, 0, 1) for x in frames)
+        return frames
 
-    def _restore_by(
-        self,
-        stage: TiledNetwork,
-        frames: Iterable[np.ndarray | None],
-        only: Container[int] | None,
-        dtype: np.dtype,
-    ) -> Iterator[np.ndarray | None]:
-        run = functools.partial(stage.restore, padding=self._padding, only=only)
-        if not self._with_ensemble:
+    def _run(
+        self, run: Callable[..., _Frames], frames: _Frames, dtype: np.dtype
+    ) -> _Frames:
+        if not self.options.ensemble:
             return run(frames, dtype=dtype)
         copies = itertools.tee(frames, len(_FLIPS))
         members = [
-            _flip(run(_flip(copy, axes)), axes)
+            _flip(run(_flip(copy, axes), dtype=np.dtype(np.float32)), axes)
             for copy, axes in zip(copies, _FLIPS, strict=True)
         ]
         return (_mean(flips, dtype) for flips in zip(*members, strict=True))
 
 
-def _overlap(config: ModelConfig, overlap: int | None, enlargement: int) -> int:
+def _overlap(config: ModelConfig, overlap: int | None, scale: int) -> int:
     if overlap is not None:
-        return overlap * enlargement
+        return overlap * scale
     return tiles.OVERLAP * (4 if config.hr_in else 1)
 
 
-def _flip(
-    frames: Iterable[np.ndarray | None], axes: tuple[int, ...]
-) -> Iterator[np.ndarray | None]:
+def _is_near(is_wanted: Callable[[int], bool], reach: int, index: int) -> bool:
+    return any(map(is_wanted, range(index - reach, index + reach + 1)))
+
+
+def _flip(frames: Iterable[np.ndarray | None], axes: tuple[int, ...]) -> _Frames:
     return (None if frame is None else np.flip(frame, axes) for frame in frames)
 
 
@@ -299,71 +286,26 @@ def _mean(flips: Sequence[np.ndarray | None], dtype: np.dtype) -> np.ndarray | N
     return pixels.to_levels(sum(found) / np.float32(len(found)), dtype)
 
 
-@dataclasses.dataclass
-class _Counted:
-    """Frames that are counted as they are drawn."""
-
-    frames: Iterable[np.ndarray]
-    count: int = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self.frames:
-            self.count += 1
-            yield frame
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shifted:
-    """Indices counted from a later frame."""
-
-    indices: Container[int]
-    first: int
-
-    def __contains__(self, index: object) -> bool:
-        return isinstance(index, int) and index + self.first in self.indices
-
-
-@dataclasses.dataclass(frozen=True)
-class _Around:
-    """Indices near some others."""
-
-    indices: Container[int]
-    reach: int
-
-    def __contains__(self, index: object) -> bool:
-        return isinstance(index, int) and any(
-            i in self.indices for i in range(index - self.reach, index + self.reach + 1)
-        )
-
-
 def _check_frames(
     frames: Iterable[ArrayLike], num_channels: int
 ) -> Iterator[np.ndarray]:
     first = None
     for index, frame in enumerate(frames):
         frame = np.asarray(frame)
-        if frame.ndim != 3 or frame.shape[2] != num_channels or not frame.size:
-            raise InputError(
-                f"frame {index} has shape {frame.shape}; this network takes "
-                f"[H, W, {num_channels}]"
-            )
-        shape, dtype = first = first or (frame.shape, frame.dtype)
-        if frame.shape != shape:
-            raise InputError(
-                f"frame {index} has shape {frame.shape} but frame 0 has {shape}; all "
-                "frames of a clip must have one size"
-            )
-        if frame.dtype != dtype:
-            raise InputError(
-                f"frame {index} is {frame.dtype} but frame 0 is {dtype}; all frames "
-                "of a clip must have one type"
-            )
+        found = f"frame {index} is {frame.dtype} of shape {frame.shape}"
         is_float = np.issubdtype(frame.dtype, np.floating)
-        if not is_float and frame.dtype not in (np.uint8, np.uint16):
+        is_image = frame.ndim == 3 and frame.shape[2] == num_channels and frame.size
+        if not (is_image and (is_float or frame.dtype in (np.uint8, np.uint16))):
             raise InputError(
-                f"frame {index} is {frame.dtype}; give uint8, uint16, or float in "
-                "[0, 1]"
+                f"{found}; this network takes [H, W, {num_channels}], uint8, uint16 or "
+                "float in [0, 1]"
+            )
+        first = first or (frame.dtype, frame.shape)
+        if (frame.dtype, frame.shape) != first:
+            raise InputError(
+                f"{found} but frame 0 is {first[0]} of shape {first[1]}; all frames of "
+                "a clip must have one size and type"
             )
         pixels.check_range(frame, f"frame {index}")
-        # A copy: who gives the frames may use their memory again.
+        # A copy: the caller may use the frame's memory again.
         yield np.array(frame, np.float32 if is_float else frame.dtype)

@@ -1,16 +1,17 @@
-"""One network over the frames of a scene: a ring of features, tiles, little memory.
+"""One network over the frames of a scene: windows, tiles, lack of memory.
 
 Each frame is encoded once per tile (PreDeblur, feature extraction, pyramid), when a
-window first needs it; windows are aligned, fused and reconstructed from the features in
-the ring. Memory does not grow with the number of frames, which need not be known.
+window first needs it. Windows are aligned, fused and reconstructed from these features.
+Memory does not grow with the number of frames, which need not be known.
 """
 
 import collections
 import contextlib
 import dataclasses
 import itertools
+import logging
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,10 +25,33 @@ from edvr_jax.restore.compiled import CompiledNetwork, Pyramid
 from edvr_jax.restore.tiles import Plan, Tile
 from edvr_jax.restore.windows import iter_windows
 
+_log = logging.getLogger(__name__)
 _to_levels = jax.jit(pixels.to_levels, static_argnames="dtype")
 
-# Called with the configuration and the frames' size.
-Planner = Callable[[ModelConfig, tuple[int, int]], Plan]
+
+class Cancelled(Exception):
+    """The restoration ended because its observer was cancelled."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Observer:
+    """Follows a restoration, and can end it.
+
+    Attributes:
+        on_tile: Called before each tile with its index and the number of tiles.
+        on_smaller_plan: Called when memory ran out and a plan became smaller.
+        cancelled: Set it, from any thread, to end with :exc:`Cancelled` before the
+            next tile.
+    """
+
+    on_tile: Callable[[int, int], object] = lambda index, count: None
+    on_smaller_plan: Callable[[], object] = lambda: None
+    cancelled: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise Cancelled if the restoration is to end."""
+        if self.cancelled.is_set():
+            raise Cancelled
 
 
 class TiledNetwork:
@@ -35,73 +59,67 @@ class TiledNetwork:
 
     Attributes:
         network: The network.
-        overlap: Pixels around the kept part of a tile.
-        cancelled: Set to end with :exc:`Cancelled` before the next tile.
-        plan: How frames go through the network; None before the first frame. It
-            becomes smaller when memory runs out.
-        on_change: Called after that.
-        on_tile: Called before each tile with its index and their number.
+        plan: How frames are processed; None before the first one. It becomes smaller
+            when memory runs out.
+        num_ahead: Tiles that are started before an earlier one is fetched.
     """
 
     def __init__(
         self,
         network: CompiledNetwork,
-        planner: Planner,
+        planner: Callable[[ModelConfig, tuple[int, int]], Plan],
         devices: Sequence[Any],
-        *,
-        overlap: int,
-        log: Callable[[str], Any],
-        cancelled: threading.Event,
-        on_tile: Callable[[int, int], Any],
     ):
+        """Store the network; the planner makes a plan for a size of frames."""
         self.network = network
-        self.overlap = overlap
-        self.cancelled = cancelled
         self.plan: Plan | None = None
-        self.on_change: Callable[[], Any] = lambda: None
-        self._planner = planner
-        self._devices = devices
-        self._log = log
-        self.on_tile = on_tile
+        # On a CPU, two tiles at once would take twice the memory and be no faster.
+        self.num_ahead = 0 if devices[0].platform == "cpu" else 2 * len(devices)
+        self._planner, self._devices = planner, devices
 
     def restore(
         self,
         frames: Iterable[np.ndarray | None],
         *,
         padding: str,
-        only: Container[int] | None = None,
-        dtype: Any = np.float32,
+        is_wanted: Callable[[int], bool],
+        dtype: np.dtype,
+        observer: Observer,
     ) -> Iterator[np.ndarray | None]:
         """Restore the frames of one scene, in order.
 
         Args:
             frames: RGB frames of one size, [H, W, C], uint8, uint16 or float in
-                [0, 1]; None for frames that no window of ``only`` needs.
-            padding: What stands in for frames beyond the ends.
-            only: Indices of the frames to restore; None is all of them.
+                [0, 1]; None for frames that no wanted frame's window contains.
+            padding: One of ``windows.PADDING_MODES``, for both ends of the scene.
+            is_wanted: From a frame's index to whether it is restored.
             dtype: Type of the restored frames: float32, or uint8 or uint16, rounded.
+            observer: Follows the restoration.
 
         Yields:
-            One item per frame: [s*H, s*W, C], or None for one that is not restored.
+            One item per frame: [s*H, s*W, C], or None if it is not wanted.
 
         Raises:
-            Cancelled: if that is asked for.
-            ResourceError: if the memory does not even suffice for small tiles.
+            Cancelled: if the observer was cancelled.
+            ResourceError: if memory does not suffice even for the smallest tiles.
         """
+        config = self.network.config
         windows = iter_windows(
             map(_Frame, frames),
-            num_frames=self.network.config.num_frames,
-            center=self.network.config.center,
+            num_frames=config.num_frames,
+            center=config.center,
             padding=padding,
         )
-        run = _SceneRun(self, windows, only, np.dtype(dtype))
+        wanted = (w if is_wanted(index) else None for index, w in enumerate(windows))
+        run = _SceneRun(self, wanted, dtype, observer)
         try:
             while True:
                 try:
-                    yield from run.run()
+                    yield from run.restore()
                     return
                 except _OutOfMemory as error:
                     self._shrink(error)
+                    observer.on_smaller_plan()
         finally:
             run.wait()
 
@@ -111,46 +129,26 @@ class TiledNetwork:
             self.plan = self._planner(self.network.config, frame_size)
         return self.plan
 
-    @property
-    def num_devices(self) -> int:
-        """Devices that share the tiles."""
-        return len(self._devices)
-
-    @property
-    def is_on_cpu(self) -> bool:
-        """The devices are processors."""
-        return self._devices[0].platform == "cpu"
-
     def device(self, tile: int) -> Any:
-        """Return the device of a tile."""
+        """Return the device that computes a tile."""
         return self._devices[tile % len(self._devices)]
 
     def _shrink(self, error: Exception) -> None:
-        before = self.plan
-        assert before is not None
-        plan = tiles.shrink(self.network.config, before, overlap=self.overlap)
+        assert self.plan is not None
+        plan = tiles.shrink(self.network.config, self.plan)
+        height, width = self.plan.tile_size if plan is None else plan.tile_size
         if plan is None:
-            height, width = before.tile_size
             raise ResourceError(
                 f"out of memory even with tiles of {width}x{height}; close other "
                 "programs, or use a smaller network or smaller frames"
             ) from error
         self.plan = plan
-        self.on_change()
-        self._log(f"out of memory; going on with {_change(before, plan)}")
-
-
-def _change(before: Plan, after: Plan) -> str:
-    if before.batch != after.batch:
-        return "one window at a time"
-    if before.keeps_features != after.keeps_features:
-        return "features computed again for each window"
-    height, width = after.tile_size
-    return f"tiles of {width}x{height}"
-
-
-class Cancelled(Exception):
-    """The stream was asked to end."""
+        _log.warning(
+            "out of memory; continuing with tiles of %dx%d, batches of %d and features "
+            "%s for each window",
+            *(width, height, plan.batch),
+            "kept" if plan.keeps_features else "computed again",
+        )
 
 
 class _OutOfMemory(Exception):
@@ -158,8 +156,8 @@ class _OutOfMemory(Exception):
 
 
 @contextlib.contextmanager
-def _noticing_lack_of_memory() -> Iterator[None]:
-    """Tell lack of memory on the host or a device from all other failures."""
+def _detect_out_of_memory() -> Iterator[None]:
+    """Raise _OutOfMemory if the host's or a device's memory does not suffice."""
     try:
         yield
     except MemoryError as error:
@@ -171,7 +169,7 @@ def _noticing_lack_of_memory() -> Iterator[None]:
 
 
 class _Frame:
-    """A frame in the ring, and the features of its tiles that were needed so far."""
+    """A frame of a window, and the features of its tiles computed so far."""
 
     def __init__(self, image: np.ndarray | None):
         self.image = image
@@ -180,7 +178,7 @@ class _Frame:
         self._pyramids: dict[int, Pyramid] = {}
 
     def pyramids(self, plan: Plan) -> dict[int, Pyramid]:
-        """Return the features under a plan, by tile."""
+        """Return the features under a plan, by the index of the tile."""
         if self._plan is not plan:
             self._plan, self._pyramids = plan, {}
         return self._pyramids
@@ -200,9 +198,12 @@ def _pad(image: np.ndarray, multiple: int) -> np.ndarray:
         if pad := -size % multiple:
             widths = [(0, 0)] * 3
             widths[axis] = (0, pad)
-            # A mirror is the better guess, but needs more pixels than it makes.
+            # Reflection is the better guess, but needs more pixels than it adds.
             image = np.pad(image, widths, mode="reflect" if pad < size else "edge")
     return image
+
+
+_Window = list[_Frame]
 
 
 @dataclasses.dataclass
@@ -210,132 +211,115 @@ class _Batch:
     """Windows that are computed together, and their restored frames.
 
     Attributes:
-        windows: The windows; None for frames that are not restored.
-        plan: The plan under which they are computed now.
-        outputs: Their frames, so far.
-        num_missing: Tiles that are not there yet.
+        windows: The windows; None for frames that are not wanted.
+        outputs: Restored frames of the others, filled tile by tile.
     """
 
-    windows: list[list[_Frame] | None]
-    plan: Plan | None = None
-    outputs: list[np.ndarray] | None = None
-    num_missing: int = 0
+    windows: list[_Window | None]
+    outputs: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
 class _TileTask:
-    """A tile of a batch that a device works on; no tile for a batch of no windows."""
+    """A tile of a batch that a device computes; None if the batch needs no tile."""
 
     batch: _Batch
+    is_last: bool
     tile: Tile | None = None
     restored: jax.Array | None = None
 
 
 class _SceneRun:
-    """The way of a scene's windows through a network.
+    """The windows of a scene on their way through a network.
 
-    Tiles are fetched some jobs after they were started, so that a device works while
-    the host copies and the caller uses the frames before.
+    A tile is fetched some tasks after it was started, so that devices compute while the
+    host copies and the caller uses earlier frames.
     """
 
     def __init__(
         self,
-        stage: TiledNetwork,
-        windows: Iterator[list[_Frame]],
-        only: Container[int] | None,
+        tiled: TiledNetwork,
+        windows: Iterator[_Window | None],
         dtype: np.dtype,
+        observer: Observer,
     ):
-        self._stage, self._network, self._dtype = stage, stage.network, dtype
-        self._windows: Iterator[list[_Frame] | None] = (
-            window if only is None or index in only else None
-            for index, window in enumerate(windows)
-        )
+        self._tiled, self._network = tiled, tiled.network
+        self._windows, self._dtype, self._observer = windows, dtype, observer
         self._latest: Any = None
         self._unfinished: collections.deque[_Batch] = collections.deque()
-        self._jobs: collections.deque[_TileTask] = collections.deque()
+        self._tasks: collections.deque[_TileTask] = collections.deque()
 
-    def run(self) -> Iterator[np.ndarray | None]:
-        """Yield the restored frames; call it again after _OutOfMemory, to go on."""
-        self._jobs.clear()
-        self._latest = None
+    def restore(self) -> Iterator[np.ndarray | None]:
+        """Yield the restored frames; after _OutOfMemory, call it again to continue."""
         again = [window for batch in self._unfinished for window in batch.windows]
-        self._unfinished.clear()
         self._windows = itertools.chain(again, self._windows)
+        self._unfinished.clear()
+        self._tasks.clear()
+        self._latest = None
         while batch := self._next_batch():
             self._unfinished.append(batch)
-            for job in self._start(batch):
-                self._jobs.append(job)
-                while len(self._jobs) > self._num_ahead():
-                    yield from self._finish(self._jobs.popleft())
-        while self._jobs:
-            yield from self._finish(self._jobs.popleft())
+            for task in self._start(batch):
+                self._tasks.append(task)
+                while len(self._tasks) > self._tiled.num_ahead:
+                    yield from self._finish(self._tasks.popleft())
+        while self._tasks:
+            yield from self._finish(self._tasks.popleft())
 
     def wait(self) -> None:
-        """Wait for the devices.
+        """Wait for the devices, which read the frames' memory.
 
-        What still runs reads the frames' memory, which Python frees at its exit:
-        without waiting, Ctrl-C ends in a crash.
+        At exit Python frees that memory, and a computation that still runs crashes.
         """
-        # A failure of what nobody asks for any more does not matter.
+        # Nobody uses these results, so their failures do not matter.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            jax.block_until_ready([self._latest, *(job.restored for job in self._jobs)])
-
-    def _num_ahead(self) -> int:
-        # On CPU two tiles at once would take twice the memory and be no faster.
-        return 0 if self._stage.is_on_cpu else 2 * self._stage.num_devices
+            results = [task.restored for task in self._tasks]
+            jax.block_until_ready([self._latest, *results])
 
     def _next_batch(self) -> _Batch | None:
-        windows: list[list[_Frame] | None] = []
+        windows, plan = [], self._tiled.plan
         for window in self._windows:
             windows.append(window)
-            if len(windows) >= self._batch_size(window):
+            if window is not None:
+                image = window[self._network.config.center].image
+                assert image is not None
+                plan = self._tiled.plan_for(image.shape[:2])
+            if len(windows) >= (plan.batch if plan else 1):
                 break
         return _Batch(windows) if windows else None
-
-    def _batch_size(self, window: list[_Frame] | None) -> int:
-        if window is None:
-            return self._stage.plan.batch if self._stage.plan else 1
-        image = window[self._network.config.center].image
-        assert image is not None
-        return self._stage.plan_for(image.shape[:2]).batch
 
     def _start(self, batch: _Batch) -> Iterator[_TileTask]:
         windows = [window for window in batch.windows if window is not None]
         if not windows:
-            self._check_wanted()
-            yield _TileTask(batch)
+            self._observer.check()
+            yield _TileTask(batch, is_last=True)
             return
-        plan = self._stage.plan
+        plan, config = self._tiled.plan, self._network.config
         assert plan is not None
-        batch.plan, batch.outputs, batch.num_missing = plan, None, len(plan.tiles)
+        height, width = (config.output_scale * side for side in plan.frame_size)
+        shape = height, width, config.out_channels
+        with _detect_out_of_memory():
+            batch.outputs = [np.empty(shape, self._dtype) for _ in windows]
         # Programs are compiled for whole batches.
         windows += windows[-1:] * (plan.batch - len(windows))
         for index, tile in enumerate(plan.tiles):
-            self._check_wanted()
-            self._stage.on_tile(index, len(plan.tiles))
-            with _noticing_lack_of_memory():
+            self._observer.check()
+            self._observer.on_tile(index, len(plan.tiles))
+            with _detect_out_of_memory():
                 restored = self._restore_tile(plan, index, windows)
-            yield _TileTask(batch, tile, restored)
-
-    def _check_wanted(self) -> None:
-        if self._stage.cancelled.is_set():
-            raise Cancelled
+            yield _TileTask(batch, tile is plan.tiles[-1], tile, restored)
 
     def _restore_tile(
-        self, plan: Plan, index: int, windows: list[list[_Frame]]
+        self, plan: Plan, index: int, windows: Sequence[_Window]
     ) -> jax.Array:
-        config, device = self._network.config, self._stage.device(index)
+        config, device = self._network.config, self._tiled.device(index)
         params, tile = self._network.params_on(device), plan.tiles[index]
 
-        def cut(frames):
+        def cut(frames: Sequence[_Frame]) -> jax.Array:
             images = [frame.cut(plan, tile, config.size_multiple) for frame in frames]
             return jax.device_put(pixels.to_float(np.stack(images)), device)
 
-        new = [
-            frame
-            for frame in dict.fromkeys(frame for window in windows for frame in window)
-            if index not in frame.pyramids(plan)
-        ]
+        frames = dict.fromkeys(frame for window in windows for frame in window)
+        new = [frame for frame in frames if index not in frame.pyramids(plan)]
         for i in range(0, len(new), plan.batch):
             part = new[i : i + plan.batch]
             full = part + part[-1:] * (plan.batch - len(part))
@@ -346,38 +330,26 @@ class _SceneRun:
             tuple(frame.pyramids(plan)[index] for frame in window) for window in windows
         )
         if not plan.keeps_features:
-            for frame in (frame for window in windows for frame in window):
-                frame.pyramids(plan).pop(index, None)
+            for frame in frames:
+                del frame.pyramids(plan)[index]
         centers = cut([window[config.center] for window in windows])
         restored = self._network.reconstruct(params, features, centers)
-        return _to_levels(restored, self._dtype)
+        is_float = np.issubdtype(self._dtype, np.floating)
+        return restored if is_float else _to_levels(restored, self._dtype)
 
-    def _finish(self, job: _TileTask) -> Iterator[np.ndarray | None]:
-        batch = job.batch
-        if job.tile is not None:
-            with _noticing_lack_of_memory():
-                self._paste(batch, job.tile, np.asarray(job.restored))
-            batch.num_missing -= 1
-            if batch.num_missing:
-                return
-        self._unfinished.popleft()
-        outputs = iter(batch.outputs or ())
-        for window in batch.windows:
-            yield None if window is None else next(outputs)
-
-    def _paste(self, batch: _Batch, tile: Tile, restored: np.ndarray) -> None:
-        assert batch.plan is not None
-        scale = self._network.config.output_scale
-        num_windows = sum(window is not None for window in batch.windows)
-        if batch.outputs is None:
-            height, width = batch.plan.frame_size
-            shape = (height * scale, width * scale, restored.shape[-1])
-            batch.outputs = [
-                np.empty(shape, restored.dtype) for _ in range(num_windows)
-            ]
-        inner, outer = (
-            tuple(slice(first * scale, last * scale) for first, last in spans)
-            for spans in (tile.inner, tile.outer)
-        )
-        for output, image in zip(batch.outputs, restored, strict=False):
-            output[outer] = image[inner]
+    def _finish(self, task: _TileTask) -> Iterator[np.ndarray | None]:
+        if task.tile is not None:
+            scale = self._network.config.output_scale
+            inner, outer = (
+                tuple(slice(first * scale, last * scale) for first, last in spans)
+                for spans in (task.tile.inner, task.tile.outer)
+            )
+            with _detect_out_of_memory():
+                restored = np.asarray(task.restored)
+            for output, image in zip(task.batch.outputs, restored, strict=False):
+                output[outer] = image[inner]
+        if task.is_last:
+            self._unfinished.popleft()
+            outputs = iter(task.batch.outputs)
+            for window in task.batch.windows:
+                yield None if window is None else next(outputs)

@@ -1,31 +1,29 @@
-"""Parts of a frame that a network restores one by one, and how large they may be.
+"""Tiles: the parts of a frame that are restored one by one, and how large they may be.
 
-Every tile is cut with a margin that is thrown away, so that a pixel that is kept sees
-as much of its surroundings as it would in the whole frame. All tiles of a frame have
-one size, so that one compiled program serves them.
+Each tile has a margin that is discarded, so that every pixel that is kept sees as much
+of its surroundings as in the whole frame. All tiles of a frame have one size, so that
+one compiled program serves them.
 """
 
 import dataclasses
-import functools
 import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from edvr_jax.config import ModelConfig
 
-# Pixels around a tile's kept part, for features at the frame's size. docs/restore.md
-# shows the error that is left.
+# Margin in pixels for features at the frame's size. docs/restore.md has the error that
+# remains.
 OVERLAP = 32
-# Share of the free memory that a stream may plan with.
+# Share of the free memory that a plan may use.
 _SHARE = 0.5
-# Larger tiles do not make a CPU faster.
+# Larger tiles are no faster on a CPU.
 _CPU_BYTES = 4 * 2**30
-# Windows computed in one call on accelerators: until so many pixels of features.
+# On accelerators, windows are computed together up to this many pixels of features.
 _BATCH_PIXELS = 2**17
 _MAX_BATCH = 8
 # Side of a tile that fits into any memory.
@@ -36,12 +34,12 @@ Span = tuple[int, int]  # first, and one after the last
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Where a tile lies, in pixels of the padded frame, rows before columns.
+    """Position of a tile in the padded frame, in pixels, rows before columns.
 
     Attributes:
-        start: First row and column of the part that the network sees.
-        inner: Rows and columns of that part which are kept.
-        outer: Rows and columns of the frame that they become.
+        start: First row and column of the network's input.
+        inner: Rows and columns of that input that are kept.
+        outer: The same rows and columns, counted in the frame.
     """
 
     start: tuple[int, int]
@@ -51,22 +49,38 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How frames of one size go through a network.
+    """How a network processes frames of one size.
 
     Attributes:
         frame_size: Height and width of the frames.
         tile_size: Height and width of every tile, margins included.
         tiles: The tiles, which cover the frame.
+        overlap: Margin of a tile in pixels.
         batch: Windows computed in one call.
-        keeps_features: Features are kept from one window to the next; else only
-            frames are, and features are computed again, which takes less memory.
+        keeps_features: Features are kept from one window to the next. Otherwise only
+            frames are kept and features are computed again, which takes less memory.
     """
 
     frame_size: tuple[int, int]
     tile_size: tuple[int, int]
     tiles: tuple[Tile, ...]
+    overlap: int
     batch: int = 1
     keeps_features: bool = True
+
+    @property
+    def tile_pixels(self) -> int:
+        """Pixels of a tile, margins included."""
+        return self.tile_size[0] * self.tile_size[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments of :func:`make_plan` for this plan, ready for JSON."""
+        return {
+            "tile": max(self.tile_size) if len(self.tiles) > 1 else None,
+            "overlap": self.overlap,
+            "batch": self.batch,
+            "keeps_features": self.keeps_features,
+        }
 
 
 def make_plan(
@@ -78,14 +92,14 @@ def make_plan(
     batch: int = 1,
     keeps_features: bool = True,
 ) -> Plan:
-    """Cut frames into tiles.
+    """Divide frames into tiles.
 
     Args:
         config: The network.
         frame_size: Height and width.
-        tile: Side of the tiles in pixels, margins included, :func:`least_tile` or
-            more, rounded up to a size that the network takes; None is the whole frame.
-        overlap: Pixels around the kept part of a tile.
+        tile: Side of a tile in pixels, margins included: :func:`least_tile` or more,
+            rounded up to a size that the network takes. None is the whole frame.
+        overlap: Margin of a tile in pixels.
         batch: Windows computed in one call.
         keeps_features: Whether features are kept from one window to the next.
     """
@@ -102,16 +116,16 @@ def make_plan(
         for x in spans[1]
     )
     height, width = sides
-    return Plan(frame_size, (height, width), tiles, batch, keeps_features)
+    return Plan(frame_size, (height, width), tiles, overlap, batch, keeps_features)
 
 
 def least_tile(config: ModelConfig, overlap: int) -> int:
-    """Return the least side of a tile of which something is left between margins."""
+    """Return the smallest side of a tile that keeps any pixels between its margins."""
     return _round_up(2 * overlap, config.size_multiple) + 1
 
 
 def _smallest_side(config: ModelConfig, overlap: int) -> int:
-    """Side below which tiles are not made for lack of memory: a third of it is kept."""
+    """Side below which tiles are not shrunk for lack of memory; a third is kept."""
     least = max(3 * overlap, least_tile(config, overlap), _SMALLEST)
     return _round_up(least, config.size_multiple)
 
@@ -123,10 +137,10 @@ def _round_up(number: int, multiple: int) -> int:
 def _cut(
     length: int, padded: int, side: int, overlap: int, multiple: int
 ) -> list[tuple[int, Span, Span]]:
-    """Cut one axis: the start of each tile, what is kept of it, and where that goes.
+    """Divide one axis: start of each tile, the span kept of it, the span in the frame.
 
-    Starts are multiples, so that the network's strides fall on the same pixels as
-    they do in the whole frame.
+    Starts are multiples, so that the network's strides fall on the same pixels as in
+    the whole frame.
     """
     count = 1
     if side < padded:
@@ -136,12 +150,12 @@ def _cut(
         i * (padded - side) // max(1, count - 1) // multiple * multiple
         for i in range(count)
     ]
-    # Two tiles share what they both see halfway.
+    # Neighboring tiles meet in the middle of their common pixels.
     cuts = [(b + a + side) // 2 for a, b in itertools.pairwise(starts)]
     bounds = [0, *cuts, length]
     return [
         (start, (first - start, last - start), (first, last))
-        for start, first, last in zip(starts, bounds, bounds[1:], strict=False)
+        for start, (first, last) in zip(starts, itertools.pairwise(bounds), strict=True)
     ]
 
 
@@ -158,56 +172,58 @@ def fit_plan(
     Args:
         config: The network.
         frame_size: Height and width.
-        devices: The devices that share the tiles.
-        overlap: Pixels around the kept part of a tile.
-        num_streams: Streams like this one that go on at once, each with its features;
-            they take turns at computing.
-
-    Returns:
-        A plan whose tiles are no fewer than the devices, as far as frames are large
-        enough for it.
+        devices: The devices that share the tiles; large frames get a tile for each.
+        overlap: Margin of a tile in pixels.
+        num_streams: Streams that keep features at the same time; they compute in turn.
     """
-    free = min(free_memory(device) for device in devices) * _SHARE
     on_cpu = devices[0].platform == "cpu"
-    pixels = frame_size[0] * frame_size[1]
+    free = min(free_memory(device) for device in devices) * _SHARE
     if on_cpu:
-        # Frames and two outputs lie there too.
-        frames = pixels * 4 * (config.num_frames + 1 + 6 * config.output_scale**2)
+        # The frames of a window and two outputs take the same memory.
+        values = config.num_frames + 1 + 6 * config.output_scale**2
+        frames = 4 * frame_size[0] * frame_size[1] * values
         free = max(free - frames * num_streams, free / 4)
     budget = min(free, _CPU_BYTES) if on_cpu else free / 2
-    tile_pixels = int(budget / working_bytes(config))
-    make = functools.partial(make_plan, config, frame_size, overlap=overlap)
-    plan = make(tile=None)
-    tile = max(frame_size)
-    smallest = _smallest_side(config, overlap)
-    while tile > smallest and (
-        plan.tile_size[0] * plan.tile_size[1] > tile_pixels
-        or (len(plan.tiles) < len(devices) and tile > 4 * overlap)
-    ):
-        tile = max(smallest, tile * 7 // 8)
-        plan = make(tile=tile)
-    pixels = plan.tile_size[0] * plan.tile_size[1]
+    max_pixels = int(budget / working_bytes(config))
+    plan = _cut_small(config, frame_size, overlap, max_pixels, num_tiles=len(devices))
+    pixels = plan.tile_pixels
     if not on_cpu:
         # Small windows do not keep an accelerator busy.
-        most = min(_MAX_BATCH, _BATCH_PIXELS * _shrinkage(config) // pixels)
-        batch = max(1, min(most, tile_pixels // pixels))
-        plan = dataclasses.replace(plan, batch=batch)
-    tiles_of_device = -(-len(plan.tiles) // (1 if on_cpu else len(devices)))
-    kept = tiles_of_device * pixels * feature_bytes(config) * (config.num_frames + 1)
-    working = plan.batch * pixels * working_bytes(config)
-    return dataclasses.replace(
-        plan, keeps_features=kept * num_streams <= free - working
-    )
+        most = min(max_pixels, _BATCH_PIXELS * _shrinkage(config)) // pixels
+        plan = dataclasses.replace(plan, batch=max(1, min(_MAX_BATCH, most)))
+    tiles_per_device = -(-len(plan.tiles) // (1 if on_cpu else len(devices)))
+    kept = tiles_per_device * pixels * feature_bytes(config) * (config.num_frames + 1)
+    free -= plan.batch * pixels * working_bytes(config)
+    return dataclasses.replace(plan, keeps_features=kept * num_streams <= free)
 
 
-def shrink(config: ModelConfig, plan: Plan, *, overlap: int) -> Plan | None:
-    """Plan with less memory, after there was not enough; None if there is no less."""
+def _cut_small(
+    config: ModelConfig,
+    frame_size: tuple[int, int],
+    overlap: int,
+    max_pixels: int,
+    num_tiles: int,
+) -> Plan:
+    """Make tiles smaller until they fit, and until there are enough of them."""
+    plan = make_plan(config, frame_size, tile=None, overlap=overlap)
+    side, smallest = max(frame_size), _smallest_side(config, overlap)
+    while side > smallest:
+        has_enough = len(plan.tiles) >= num_tiles or side <= 4 * overlap
+        if plan.tile_pixels <= max_pixels and has_enough:
+            break
+        side = max(smallest, side * 7 // 8)
+        plan = make_plan(config, frame_size, tile=side, overlap=overlap)
+    return plan
+
+
+def shrink(config: ModelConfig, plan: Plan) -> Plan | None:
+    """Return a plan that takes less memory, or None if there is none."""
     if plan.batch > 1:
         return dataclasses.replace(plan, batch=1)
-    # Before smaller tiles, which with their margins hold more features.
+    # Before smaller tiles, which have more margins and so more features to keep.
     if plan.keeps_features:
         return dataclasses.replace(plan, keeps_features=False)
-    smallest = _smallest_side(config, overlap)
+    smallest = _smallest_side(config, plan.overlap)
     side = max(plan.tile_size)
     if side <= smallest:
         return None
@@ -215,15 +231,16 @@ def shrink(config: ModelConfig, plan: Plan, *, overlap: int) -> Plan | None:
         config,
         plan.frame_size,
         tile=max(smallest, side * 2 // 3),
-        overlap=overlap,
-        keeps_features=plan.keeps_features,
+        overlap=plan.overlap,
+        keeps_features=False,
     )
 
 
 def feature_bytes(config: ModelConfig) -> float:
     """Return the bytes of a frame's features, per pixel of the frame."""
     levels = (1 + 1 / 4 + 1 / 16) if config.with_alignment else 1
-    return levels * config.num_features * _itemsize(config) / _shrinkage(config)
+    itemsize = 4 if config.dtype == "float32" else 2
+    return levels * config.num_features * itemsize / _shrinkage(config)
 
 
 def working_bytes(config: ModelConfig) -> float:
@@ -240,25 +257,21 @@ def working_bytes(config: ModelConfig) -> float:
 
 
 def _shrinkage(config: ModelConfig) -> int:
-    """Pixels of a frame for each position of its features."""
+    """Pixels of a frame per position of its features."""
     return 16 if config.hr_in else 1
 
 
-def _itemsize(config: ModelConfig) -> int:
-    return np.dtype("float32").itemsize if config.dtype == "float32" else 2
-
-
 def free_memory(device: Any) -> int:
-    """Return the bytes that are free on a device; on CPU, to this process."""
+    """Return the free bytes of a device; on CPU, those that this process may use."""
     stats = None if device.platform == "cpu" else device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     free = psutil.virtual_memory().available
-    return max(0, min(free, *(free_in_group(group) for group in _control_groups())))
+    return max(0, min(free, *map(free_in_group, _control_groups())))
 
 
 def _control_groups() -> list[Path]:
-    """Folders of Linux's control groups of this process, the innermost first."""
+    """Folders of this process's Linux control groups, innermost first."""
     root = Path("/sys/fs/cgroup")
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -270,18 +283,18 @@ def _control_groups() -> list[Path]:
 
 
 def free_in_group(folder: Path) -> int:
-    """Return the bytes that a control group of Linux leaves to its processes.
+    """Return the bytes that a Linux control group leaves to its processes.
 
     Args:
-        folder: Of the group, with the files of version 2; without a limit, or where
-            there is no such folder, the result is larger than any memory.
+        folder: The group's folder (version 2). Without a limit, or without the folder,
+            the result is larger than any memory.
     """
     try:
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
         stat = (folder / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # "max" is no limit
+    except (OSError, ValueError):  # "max": no limit
         return sys.maxsize
-    # Files that are only remembered in case they are read again count as used.
-    forgettable = dict(line.split() for line in stat).get("inactive_file", 0)
-    return limit - used + int(forgettable)
+    # Cached files count as used, but the kernel drops them when memory is needed.
+    droppable = dict(line.split() for line in stat).get("inactive_file", 0)
+    return limit - used + int(droppable)

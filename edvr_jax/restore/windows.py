@@ -1,13 +1,14 @@
-"""Which frames form a window, and what stands in for those beyond the clip's ends.
+"""Which frames form a window, with padding beyond the ends of a clip.
 
 Checked against ``generate_frame_indices`` of BasicSR (``basicsr/data/data_util.py``).
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 T = TypeVar("T")
-PADDING_MODES = ("replicate", "reflection", "reflection_circle", "circle")
+Padding = Literal["replicate", "reflection", "reflection_circle", "circle"]
+PADDING_MODES = get_args(Padding)
 
 
 def window_indices(
@@ -16,10 +17,10 @@ def window_indices(
     """List the frames around ``center``, padded at both ends of the clip.
 
     For frame 0 of a longer clip and a window of five: replicate 0 0 0 1 2,
-    reflection 2 1 0 1 2; the other two take the frames that follow the window,
+    reflection 2 1 0 1 2; the other two use the frames that follow the window,
     reflection_circle 4 3 0 1 2 and circle 3 4 0 1 2. In a clip shorter than the
-    window reflection bounces at both ends, circle repeats the clip and
-    reflection_circle stops at its ends.
+    window, reflection reflects at both ends, circle repeats the clip, and
+    reflection_circle replicates its ends.
 
     Args:
         center: Frame to restore, 0 <= center < num_total.
@@ -51,7 +52,7 @@ def window_indices(
 def _pad_index(
     index: int, center: int, num_total: int, reach: int, padding: str
 ) -> int:
-    """Replace an index outside the clip by one inside."""
+    """Map an index outside the clip to one inside."""
     last, num_frames = num_total - 1, 2 * reach + 1
     if padding == "reflection" and last:
         index %= 2 * last
@@ -72,7 +73,7 @@ def iter_windows(
 
     Args:
         items: One item per frame; each is drawn once and at most ``num_frames`` are
-            held (more if ``center`` is not the middle).
+            kept (more if ``center`` is not the middle).
         num_frames: Items in a window; odd.
         center: Index in the window of the item it belongs to. If that is not the
             middle, the window is cut from the smallest symmetric one around it.

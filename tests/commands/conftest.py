@@ -39,8 +39,8 @@ def at_frame(monkeypatch):
     """Function that has something called after so many frames of the next job."""
 
     def set_action(count, action):
-        def progress(restorer, written, first, total):
-            del restorer, first, total
+        def track(self, written, first, total):
+            del self, first, total
             if count == 0:
                 action()
             for index, item in enumerate(written, 1):
@@ -48,6 +48,6 @@ def at_frame(monkeypatch):
                 if index == count:
                     action()
 
-        monkeypatch.setattr(restore_report, "show_progress", progress)
+        monkeypatch.setattr(restore_report.ProgressBar, "track", track)
 
     return set_action

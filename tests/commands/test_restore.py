@@ -16,6 +16,7 @@ from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.write.writer import open_writer
 from edvr_jax.restore.restorer import restore_frames
+from tests.messages import refused
 from tests.videos import write_folder, write_video
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -133,7 +134,7 @@ def test_good_frames_of_a_damaged_clip_are_kept(tmp_path, tiny, target):
         run(source, tmp_path / target, tiny)
     assert "\n" not in str(caught.value)
     partial = tmp_path / target.replace("out", "out.partial")
-    assert str(caught.value).endswith(f"frames before are in {partial}")
+    assert str(partial) in str(caught.value)
     assert sorted(tmp_path.iterdir()) == sorted([source, partial])
     good = []
     with contextlib.suppress(InputError):
@@ -144,7 +145,7 @@ def test_good_frames_of_a_damaged_clip_are_kept(tmp_path, tiny, target):
     expected = list(map(to_uint8, restore_frames(config, params, good)))
     difference = np.abs(np.stack(restored).astype(float) - expected).mean()
     assert difference < (7 if target.endswith("mp4") else 1e-6)
-    with pytest.raises(InputError, match=r"partial.*exists already; move it away"):
+    with refused(partial, "exists already"):
         run(source, tmp_path / target, tiny)
 
 
@@ -234,7 +235,7 @@ def test_weights_of_another_architecture(tmp_path):
 def test_weights_for_other_channels(tmp_path, save_network):
     gray = save_network("gray.safetensors", in_channels=1, out_channels=1)
     source = write_folder(tmp_path / "in", make_frames(1))
-    with pytest.raises(InputError, match="takes 1 channels and gives 1; video needs"):
+    with refused(gray, "1 channels", "RGB"):
         run(source, tmp_path / "out", gray)
 
 

@@ -21,7 +21,7 @@ from edvr_jax.media.read import decode, frame_rgb
 from edvr_jax.media.read.pixels import resize
 from edvr_jax.media.read.source import open_source
 from edvr_jax.media.write import segments
-from edvr_jax.restore import pipeline
+from edvr_jax.restore import postprocess
 from tests import videos
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -244,7 +244,7 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
     source, target = tmp_path / "in.mov", tmp_path / output
     frames = moving_disc(24)
     write_video(source, frames, "qtrle", "argb")
-    write, left = pipeline.postprocess.add_alpha, iter(range(12))
+    write, left = postprocess.add_alpha, iter(range(12))
 
     def stop(image, alpha):
         if next(left, None) is None:
@@ -252,11 +252,11 @@ def test_part_of_a_clip_and_resume(tmp_path, same, monkeypatch, output):
         return write(image, alpha)
 
     options = {"start": "0.2", "preview": 16}
-    monkeypatch.setattr(pipeline.postprocess, "add_alpha", stop)
+    monkeypatch.setattr(postprocess, "add_alpha", stop)
     monkeypatch.setattr(segments, "MAX_FRAMES", 8)
     with pytest.raises(ResourceError):
         restore(source, target, same, **options)
-    monkeypatch.setattr(pipeline.postprocess, "add_alpha", write)
+    monkeypatch.setattr(postprocess, "add_alpha", write)
     restore(source, target, same, **options, resume=True)
     limit = {"out.webm": 12, "out.gif": 127, "out": 0}[output]
     check(frames[5:21, ..., 3], target, 1, limit)

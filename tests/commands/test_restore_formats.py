@@ -16,7 +16,7 @@ from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.read.source import open_source
 from tests import videos
-from tests.messages import check_message
+from tests.messages import check_message, refused
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -307,7 +307,7 @@ def test_damaged_times_are_left_to_the_decoder(tmp_path, same):
     data = source.read_bytes()
     place = data.rindex(b"FRAME")
     source.write_bytes(data[:place] + b"BROKE" + data[place + 5 :])
-    with pytest.raises(InputError, match=r"the video is damaged .* 4 restored"):
+    with refused(source, "damaged", "4 frames restored"):
         run(source, tmp_path / "out.y4m", same)
 
 

@@ -69,7 +69,7 @@ def test_change_of_size_or_depth_in_mid_stream(
     changes = [f"frame 5 (0.20 s) to {kind}", "frame 10 (0.40 s) to 64x48 with 8 bits"]
     assert json.loads(report.read_text())["changes"] == changes
     note = (
-        f"note: {tmp_path / name}: the picture changes at {changes[0]}, and 1 more "
+        f"note: {tmp_path / name}: the video changes at {changes[0]}, and 1 more "
         "times; all frames became 64x48 with 8 bits"
     )
     assert note in capsys.readouterr().err.splitlines()
@@ -116,7 +116,7 @@ def test_later_parts_are_seen_before_the_work(
     before, after = notes(capsys)
     assert not before
     assert len(after) == 1  # only once
-    assert after[0].startswith((note, "the picture changes at frame 8 (0.32 s)"))
+    assert after[0].startswith((note, "the video changes at frame 8 (0.32 s)"))
 
 
 def insert(path, target, data):
@@ -149,8 +149,8 @@ SIDE_DATA = {
 @pytest.mark.parametrize(
     ("codec", "note"),
     [
-        ("libx264", "closed captions inside the picture's stream are left out"),
-        ("mpeg2video", "closed captions inside the picture's stream are left out"),
+        ("libx264", "closed captions inside the video stream are left out"),
+        ("mpeg2video", "closed captions inside the video stream are left out"),
         ("libx265", "HDR10+ metadata is left out; without it, colors may change"),
     ],
 )

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edvr_jax.commands.restore import Restore
-from edvr_jax.errors import InputError
 from edvr_jax.media.read.clip_reader import open_clip
 from tests import videos
+from tests.messages import check_message, refused
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-# Small parts, many of which a short film has, and frames saved often.
+# Small parts, many of which a short video has, and frames saved often.
 PRELUDE = """
 from edvr_jax.media.write import segments
 segments.MAX_FRAMES = 8
@@ -30,8 +30,8 @@ atexit.register(lambda: print(peak()))
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    path = tmp_path_factory.mktemp("film") / "film.mp4"
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
     frames = videos.moving_bars(NUM_FRAMES, 80, 96)
     frames[30:] = 255 - frames[30:]  # a cut
     videos.write_video(path, frames)
@@ -39,14 +39,14 @@ def film(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(film, tiny, tmp_path_factory):
-    """Function that restores the film at one go, into a suffix's format."""
+def undisturbed(video, tiny, tmp_path_factory):
+    """Function that restores the video at one go, into a suffix's format."""
     done = {}
 
     def restore(suffix):
         if suffix not in done:
             target = tmp_path_factory.mktemp("undisturbed") / f"out{suffix}"
-            finish(start(film, target, tiny))
+            finish(start(video, target, tiny))
             done[suffix] = target
         return done[suffix]
 
@@ -83,19 +83,19 @@ def wait_for_progress(process, target, before):
     raise AssertionError(process.stderr.read())
 
 
-def kill_and_resume(film, target, weights, *, num_kills):
+def kill_and_resume(video, target, weights, *, num_kills):
     """Kill a job so often after it has made progress, then let it end."""
     moments = random.Random(target.name)
     seen, kills = set(), 0
     for _ in range(num_kills):
-        process = start(film, target, weights, "--resume")
+        process = start(video, target, weights, "--resume")
         seen |= wait_for_progress(process, target, seen)
         time.sleep(moments.uniform(0, 0.3))
         if process.poll() is None:
             process.kill()
             kills += 1
         process.communicate()
-    finish(start(film, target, weights, "--resume"))
+    finish(start(video, target, weights, "--resume"))
     assert not work_folder(target).exists()
     return kills
 
@@ -114,53 +114,48 @@ def assert_same_frames(target, expected):
     ],
 )
 def test_killed_job_ends_with_the_same_frames(
-    film, tiny, undisturbed, tmp_path, suffix
+    video, tiny, undisturbed, tmp_path, suffix
 ):
     target = tmp_path / f"out{suffix}"
-    assert kill_and_resume(film, target, tiny, num_kills=1) == 1
+    assert kill_and_resume(video, target, tiny, num_kills=1) == 1
     assert_same_frames(target, undisturbed(suffix))
     if suffix:
-        before, after = videos.describe(film), videos.describe(target)
+        before, after = videos.describe(video), videos.describe(target)
         assert after["audio"] == before["audio"]
         for kind, seconds in before["durations"].items():
             assert abs(after["durations"][kind] - seconds) < 0.04
 
 
 @pytest.mark.slow
-def test_killed_five_times(film, tiny, undisturbed, tmp_path):
+def test_killed_five_times(video, tiny, undisturbed, tmp_path):
     target = tmp_path / "out.mp4"
-    assert kill_and_resume(film, target, tiny, num_kills=5) == 5
+    assert kill_and_resume(video, target, tiny, num_kills=5) == 5
     assert_same_frames(target, undisturbed(".mp4"))
     assert target.read_bytes() == undisturbed(".mp4").read_bytes()
 
 
-def test_interrupted_job_leaves_a_video_that_plays(film, tiny, tmp_path):
+def test_interrupted_job_leaves_a_video_that_plays(video, tiny, tmp_path):
     target = tmp_path / "out.mp4"
-    process = start(film, target, tiny)
+    process = start(video, target, tiny)
     wait_for_progress(process, target, set())
     process.send_signal(signal.SIGINT)
     line = finish(process, 130)[-1]
     partial = tmp_path / "out.partial.mp4"
     count = len(videos.describe(partial)["times"])
-    assert line == (
-        f"interrupted: the first {count} frames are in {partial}; the same command "
-        "with --resume goes on"
-    )
+    check_message(line, "interrupted", f"{count} frames", partial, "--resume")
     assert 0 < count < NUM_FRAMES
     assert not target.exists()
     seconds = videos.describe(partial)["durations"]
     assert abs(seconds["audio"] - seconds["video"]) < 0.04
     # Only --resume or --overwrite touch what is there, and with the same settings.
-    with pytest.raises(InputError, match="an unfinished job is there; pass --resume"):
-        Restore(film, target, weights=(tiny,)).run()
-    with pytest.raises(
-        InputError, match=r"other settings \(encoding options crf: 17 -> 20\)"
-    ):
-        Restore(film, target, weights=(tiny,), crf=20, resume=True).run()
+    with refused(target, "unfinished job", "--resume"):
+        Restore(video, target, weights=(tiny,)).run()
+    with refused(target, "encoding options crf: 17 -> 20"):
+        Restore(video, target, weights=(tiny,), crf=20, resume=True).run()
 
 
-def test_interrupt_before_the_first_frame_leaves_nothing(film, tiny, tmp_path):
-    process = start(film, tmp_path / "out.mp4", tiny)
+def test_interrupt_before_the_first_frame_leaves_nothing(video, tiny, tmp_path):
+    process = start(video, tmp_path / "out.mp4", tiny)
     deadline = time.monotonic() + 200
     while not work_folder(tmp_path / "out.mp4").exists():
         assert time.monotonic() < deadline
@@ -168,12 +163,14 @@ def test_interrupt_before_the_first_frame_leaves_nothing(film, tiny, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     line = finish(process, 130)[-1]
-    if line.endswith("was not written"):  # else it was quicker than the signal
+    if "no frame" in line or "not written" in line:  # else it outran the signal
         assert not any(tmp_path.iterdir())
 
 
-def test_resume_without_a_job_begins_one(film, tiny, tmp_path):
-    restore = Restore(film, tmp_path / "o.mp4", weights=(tiny,), preview=2, resume=True)
+def test_resume_without_a_job_begins_one(video, tiny, tmp_path):
+    restore = Restore(
+        video, tmp_path / "o.mp4", weights=(tiny,), preview=2, resume=True
+    )
     assert restore.run() is None
     assert len(videos.describe(tmp_path / "o.mp4")["times"]) == 2
 

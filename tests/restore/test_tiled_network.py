@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from edvr_jax.config import ModelConfig
-from edvr_jax.errors import InputError, ResourceError
+from edvr_jax.errors import ResourceError
 from edvr_jax.restore import tiles
 from edvr_jax.restore.compiled import create_networks
-from edvr_jax.restore.restorer import Restorer, restore_frames
-from edvr_jax.restore.tiled_network import Cancelled, TiledNetwork
+from edvr_jax.restore.restorer import RestoreOptions, Restorer, restore_frames
+from edvr_jax.restore.tiled_network import Cancelled, Observer
+from tests.messages import check_message, refused
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -51,14 +52,18 @@ def test_tiles_on_several_devices_leave_no_seams(network, expected):
     np.testing.assert_allclose(list(restored), expected, atol=1e-5)
 
 
-def test_tiles_are_told(network):
-    restorer = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
-    told = []
-    restorer.on_tile = lambda index, count: told.append((index, count))
-    list(restorer(make_frames(1)))
-    count = told[0][1]
+def tiled(side):
+    return RestoreOptions(tile=side, overlap=OVERLAP)
+
+
+def test_observer_follows_the_tiles(network):
+    restorer = Restorer(create_networks(*network), tiled(80))
+    seen = []
+    observer = Observer(lambda index, count: seen.append((index, count)))
+    list(restorer(make_frames(1), observer=observer))
+    count = seen[0][1]
     assert count > 1
-    assert told == [(index, count) for index in range(count)]
+    assert seen == [(index, count) for index in range(count)]
 
 
 def test_too_narrow_margins_are_seen(network, expected):
@@ -103,27 +108,29 @@ class Late:
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_out_of_memory_takes_smaller_tiles_and_loses_no_frame(
-    network, expected, is_late, monkeypatch
+    network, expected, is_late, caplog
 ):
     memory = Memory(create_networks(*network), 100 * 100 * 3, is_late=is_late)
-    monkeypatch.setattr(
-        "edvr_jax.restore.tiled_network._to_levels", lambda x, dtype: x.astype(dtype)
-    )
-    lines = []
-    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP, log=lines.append)
-    restored = list(restorer(make_frames(5)))
+    restorer = Restorer(memory.networks, tiled(200))
+    plans = []
+    observer = Observer(on_smaller_plan=lambda: plans.extend(restorer.plans))
+    restored = list(restorer(make_frames(5), observer=observer))
     np.testing.assert_allclose(restored, expected, atol=1e-5)
     assert memory.num_failures > 0
-    assert lines == [
-        "out of memory; going on with features computed again for each window",
-        "out of memory; going on with tiles of 96x92",
+    for message, facts in zip(
+        caplog.messages, (("112x92", "computed again"), ("96x92",)), strict=True
+    ):
+        check_message(message, "out of memory", *facts)
+    assert [(x["tile"], x["keeps_features"]) for x in plans] == [
+        (None, False),
+        (96, False),
     ]
 
 
 def test_out_of_memory_with_the_smallest_tiles_is_said(network):
     memory = Memory(create_networks(*network), 0, is_late=False)
-    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
-    with pytest.raises(ResourceError, match="out of memory even with tiles of 96x92"):
+    restorer = Restorer(memory.networks, tiled(200))
+    with refused("out of memory", "96x92", error=ResourceError):
         list(restorer(make_frames(3)))
 
 
@@ -145,8 +152,8 @@ def test_other_failures_are_not_taken_for_lack_of_memory(network):
 @pytest.mark.parametrize("only", [None, {0, 3}])
 def test_batches_and_features_that_are_not_kept(network, expected, changes, only):
     restorer = Restorer(create_networks(*network))
-    (stage,) = restorer.networks
-    stage.plan = dataclasses.replace(
+    (tiled_network,) = restorer.networks
+    tiled_network.plan = dataclasses.replace(
         tiles.make_plan(network[0], (90, 109), tile=None, overlap=0), **changes
     )
     restored = list(restorer(make_frames(5), only=only))
@@ -159,19 +166,18 @@ def test_batches_and_features_that_are_not_kept(network, expected, changes, only
     [((90, 109), 80), ((90, 109), None), ((48, 64), "auto"), ((40, 300), 100)],
 )
 def test_plans_survive_json_and_are_taken_up(network, size, tile):
-    first = Restorer(create_networks(*network), tile=tile, overlap=OVERLAP)
-    first.set_plans(size, None, lambda: None)
-    second = Restorer(create_networks(*network), overlap=OVERLAP)
-    plans = json.loads(json.dumps(first.plans))
-    second.set_plans(size, plans, lambda: None)
+    first = Restorer(create_networks(*network), tiled(tile))
+    first.set_plans(size)
+    second = Restorer(create_networks(*network))
+    second.set_plans(size, json.loads(json.dumps(first.plans)))
     assert second.networks[0].plan == first.networks[0].plan
     assert second.plans == first.plans
 
 
 @pytest.mark.parametrize("tile", [64, 10])
 def test_tiles_that_are_all_margin(network, tile):
-    with pytest.raises(InputError, match=f"tiles of {tile} pixels .* give 65 or more"):
-        Restorer(create_networks(*network), tile=tile)
+    with refused(f"{tile} pixels", 65):
+        Restorer(create_networks(*network), RestoreOptions(tile=tile))
 
 
 def test_tile_of_a_chain_is_named_in_pixels_of_the_input(network, random_params):
@@ -180,14 +186,14 @@ def test_tile_of_a_chain_is_named_in_pixels_of_the_input(network, random_params)
     )
     chain = [*create_networks(*network), *create_networks(config, {})]
     # The second network's margin of 128 is 64 pixels of the input.
-    with pytest.raises(InputError, match=r"tiles of 100 pixels .* give 129 or more"):
-        Restorer(chain, tile=100)
+    with refused("100 pixels", 129):
+        Restorer(chain, RestoreOptions(tile=100))
 
 
 @pytest.mark.parametrize("options", [{"overlap": -1}, {"tile": "small"}])
-def test_impossible_options(network, options):
-    with pytest.raises(InputError, match=f"{next(iter(options))} must be"):
-        Restorer(create_networks(*network), **options)
+def test_impossible_options(options):
+    with refused(*options, *options.values()):
+        RestoreOptions(**options)
 
 
 def test_one_restorer_serves_clips_of_several_sizes(network, expected):
@@ -200,30 +206,25 @@ def test_one_restorer_serves_clips_of_several_sizes(network, expected):
 
 
 def test_cancelled_restorer_ends_before_the_next_tile(network):
-    restorer = Restorer(create_networks(*network), tile=80, overlap=OVERLAP)
-    frames = restorer(make_frames(5))
+    restorer, observer = Restorer(create_networks(*network), tiled(80)), Observer()
+    frames = restorer(make_frames(5), observer=observer)
     next(frames)
-    restorer.cancel()
+    observer.cancelled.set()
     with pytest.raises(Cancelled):
         next(frames)
 
 
 @pytest.mark.parametrize("changes", [{}, {"batch": 2}])
 @pytest.mark.parametrize("is_late", [False, True])
-def test_tiles_in_flight_as_on_an_accelerator(
-    network, expected, changes, is_late, monkeypatch
-):
-    monkeypatch.setattr(TiledNetwork, "is_on_cpu", False)
-    monkeypatch.setattr(
-        "edvr_jax.restore.tiled_network._to_levels", lambda x, dtype: x.astype(dtype)
-    )
+def test_tiles_in_flight_as_on_an_accelerator(network, expected, changes, is_late):
     # Whole frames do not fit, so that failures come while others wait.
     memory = Memory(create_networks(*network), 100 * 100 * 3, is_late=is_late)
-    restorer = Restorer(memory.networks, tile=200, overlap=OVERLAP)
-    (stage,) = restorer.networks
-    plan = stage.plan_for((90, 109))
-    stage.plan = dataclasses.replace(plan, **changes)
+    restorer = Restorer(memory.networks, tiled(200))
+    (tiled_network,) = restorer.networks
+    tiled_network.num_ahead = 4
+    plan = tiled_network.plan_for((90, 109))
+    tiled_network.plan = dataclasses.replace(plan, **changes)
     restored = list(restorer(make_frames(5)))
     np.testing.assert_allclose(restored, expected, atol=1e-5)
     assert memory.num_failures > 0
-    assert len(stage.plan.tiles) > 1
+    assert len(tiled_network.plan.tiles) > 1

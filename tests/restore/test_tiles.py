@@ -101,7 +101,7 @@ def test_less_memory_until_there_is_no_less(config, overlap, smallest):
         state = (plan.batch, plan.keeps_features, max(plan.tile_size))
         assert state not in seen
         seen.append(state)
-        plan = shrink(config, plan, overlap=overlap)
+        plan = shrink(config, plan)
     assert seen[:3] == [(4, True, 960), (1, True, 960), (1, False, 960)]
     sides = [side for _, _, side in seen]
     assert sides == sorted(sides, reverse=True)
