@@ -46,7 +46,7 @@ def test_video_to_video_of_odd_size(tmp_path, tiny, capsys, num_frames):
     assert (restored.fps, restored.size) == (FPS, (2 * HEIGHT, 2 * WIDTH))
     config, params = weights.load_weights(tiny)
     expected = list(restore_frames(config, params, open_clip(source)))
-    # 4:2:0 blurs the colours of this noisy network: 5 levels on average (measured).
+    # 4:2:0 blurs the colors of this noisy network: 5 levels on average (measured).
     difference = np.stack(list(restored)) - 255.0 * np.clip(expected, 0, 1)
     assert np.abs(difference).mean(axis=(1, 2, 3)).max() < 7
     line = capsys.readouterr().out.splitlines()[-1]
@@ -207,7 +207,7 @@ def test_video_is_not_its_own_output(tmp_path, tiny):
         ("truncated.safetensors", b"half"),
         ("truncated.pth", b"PK\x03\x04half"),
         ("text.pth", b"hello"),
-        ("film.mp4", b"not a weights file"),
+        ("video.mp4", b"not a weights file"),
     ],
 )
 def test_bad_weights(tmp_path, tiny, name, content):

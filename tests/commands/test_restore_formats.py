@@ -1,4 +1,4 @@
-"""``edvr restore`` between formats that do not hold the same: times, colours, sound."""
+"""``edvr restore`` between formats that do not store the same: times, colors, sound."""
 
 import json
 import re
@@ -85,8 +85,7 @@ def test_times_that_jump_back_are_refused(tmp_path, same):
         videos.write_video(path, videos.moving_bars(60))
         parts.append(path.read_bytes())
     (tmp_path / "in.ts").write_bytes(b"".join(parts))
-    message = r"the times of the frames jump back by 2\..* 60 restored frames"
-    with pytest.raises(InputError, match=message):
+    with refused("in.ts", "jump back by 2.", "60 frames restored"):
         run(tmp_path / "in.ts", tmp_path / "out.mp4", same)
     assert len(videos.describe(tmp_path / "out.partial.mp4")["times"]) == 60
 

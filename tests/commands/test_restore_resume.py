@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_clip(tiny, tmp_path, monkeypatch):
             videos.write_video(source, videos.moving_bars(count, 64, 64))
             target = tmp_path / f"out{count}-{attempt}.mp4"
             options = ["restore", source, target, "--weights", tiny]
-            # Both films have several parts, as 30 frames of 1080p have.
+            # Both videos have several parts, as 30 frames of 1080p have.
             prelude = PRELUDE + REPORT_PEAK
             with videos.start_edvr(*options, prelude=prelude, stdout=-1) as process:
                 lines = process.communicate(timeout=500)[0].splitlines()

@@ -19,6 +19,7 @@ from edvr_jax.media.read.pixels import to_uint8
 from edvr_jax.media.read.source import open_source
 from edvr_jax.restore.restorer import restore_frames
 from tests import videos
+from tests.messages import refused
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -158,42 +159,41 @@ def test_part_of_a_film_with_its_sound(tmp_path, same):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "facts"),
     [
-        ({"start": "9"}, "no frame is between this start and end"),
-        ({"start": "1", "end": "0.5"}, "the end must be after the start"),
-        ({"start": "soon"}, "start must be seconds or H:MM:SS.*'soon'"),
-        ({"preview": 0}, "at least one frame is needed"),
-        ({"scale": 0.0}, "scale must be in 1/16..64"),
-        ({"fps": "30"}, "--fps is for a folder of frames, but .*has times of its own"),
-        ({"image_format": "jpg"}, "--image-format is for a folder of images"),
-        ({"tile": 60}, "tiles of 60 pixels have nothing left"),
-        ({"codec": "libx999"}, "no video encoder 'libx999'"),
-        ({"codec": "aac"}, "no video encoder 'aac'"),
-        ({"pix_fmt": "yuv410p"}, "libx264 has no pixel format 'yuv410p'"),
-        ({"crf": 77}, r"crf of libx264 must be in 0\.\.51, got 77"),
-        ({"codec": "ffv1", "crf": 3}, "ffv1 has no crf"),
-        ({"encoder_options": ("speed=9",)}, "encoder option 'speed=9'"),
+        ({"start": "9"}, ("in.mp4", "no frame", "start", "end")),
+        ({"start": "1", "end": "0.5"}, ("end", "start")),
+        ({"start": "soon"}, ("start", "H:MM:SS", "'soon'")),
+        ({"preview": 0}, ("at least one frame",)),
+        ({"scale": 0.0}, ("scale", "1/16..64")),
+        ({"fps": "30"}, ("--fps", "in.mp4", "folder of frames")),
+        ({"image_format": "jpg"}, ("--image-format", "out.mp4")),
+        ({"tile": 60}, ("60 pixels", "65")),
+        ({"codec": "libx999"}, ("no video encoder", "'libx999'")),
+        ({"codec": "aac"}, ("no video encoder", "'aac'")),
+        ({"pix_fmt": "yuv410p"}, ("libx264", "pixel format", "'yuv410p'")),
+        ({"crf": 77}, ("crf", "libx264", "0..51", "77")),
+        ({"codec": "ffv1", "crf": 3}, ("ffv1", "crf")),
+        ({"encoder_options": ("speed=9",)}, ("encoder option", "'speed=9'")),
         (
             {"encoder_options": ("preset=warp",)},
-            r"libx264 \(.*preset=warp\) cannot write frames of 64x48 into \.mp4",
+            ("libx264", "preset=warp", "64x48", ".mp4"),
         ),
-        ({"codec": "prores_ks"}, r"prores_ks \(.*\) cannot write .* into \.mp4"),
-        ({"codec": "mpeg4"}, r"mpeg4 \(.*\) cannot write .* into \.mp4"),
-        ({"artifact": "x.edvr"}, "--artifact x.edvr holds its own weights"),
-        ({"stage2": "edvr_s_x4"}, "a second stage must keep the size"),
-        ({"report": "no/where.json"}, "its folder does not exist"),
+        ({"codec": "prores_ks"}, ("prores_ks", "cannot write", ".mp4")),
+        ({"codec": "mpeg4"}, ("mpeg4", "cannot write", ".mp4")),
+        ({"artifact": "x.edvr"}, ("--artifact x.edvr", "--weights")),
+        ({"stage2": "edvr_s_x4"}, ("edvr_s_x4", "second stage", 4)),
+        ({"report": "no/where.json"}, ("no/where.json", "folder")),
     ],
 )
-def test_impossible_wishes_leave_nothing(tmp_path, same, options, message):
+def test_impossible_wishes_leave_nothing(tmp_path, same, options, facts):
     source = tmp_path / "in.mp4"
     # As a phone writes it: units of a 90000th of a second.
     videos.write_video(source, videos.moving_bars(3), with_sound=False, clock=90000)
     if "report" in options:
         options = {"report": tmp_path / options["report"]}
-    with pytest.raises(InputError, match=message) as caught:
+    with refused(*facts):
         run(source, tmp_path / "out.mp4", same, **options)
-    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [source]
 
 
