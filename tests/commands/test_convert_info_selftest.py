@@ -88,7 +88,7 @@ def test_info_of_the_published_network(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "parameters  3,300,131\n" in out
     assert "origin      some clips\n" in out
-    assert "licence     CC0-1.0\n" in out
+    assert "license     CC0-1.0\n" in out
     assert "5 frames of 180x320 -> 720x1280" in out
     assert "467.2 G for one window, 376.5 G over a clip" in out
     assert re.search(r"deformable_groups +8\n", out)

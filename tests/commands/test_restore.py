@@ -3,6 +3,7 @@
 import contextlib
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -214,7 +215,7 @@ def test_bad_weights(tmp_path, tiny, name, content):
     source = write_folder(tmp_path / "in", make_frames(1))
     path = tmp_path / name if "." in name else name
     if content == b"half":
-        content = tiny.read_bytes()[:5000]
+        content = Path(tiny).read_bytes()[:5000]
     if content:
         path.write_bytes(content)
     with pytest.raises(InputError, match=name) as caught:

@@ -18,7 +18,7 @@ import json, multiprocessing, sys
 from pathlib import Path
 from edvr_jax.config import Config, DataConfig
 from edvr_jax.data.clips import open_clips
-from edvr_jax.data.pipeline import Batches
+from edvr_jax.data.loader import Batches
 
 def resident_mib(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
