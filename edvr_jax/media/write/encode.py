@@ -157,7 +157,7 @@ def choose_encoding(request: EncodingRequest) -> Encoding:
         request.size,
         request.fps,
         1 / request.fps if container.is_raw else container.clock or request.time_base,
-        codec,
+        context.codec.name,
         pix_fmt,
         _choose_options(request, context),
         _choose_colors(request, pix_fmt),
