@@ -6,7 +6,7 @@ temporary name beside it, which is removed after an error.
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,17 +34,15 @@ def open_writer(
     path: str | Path,
     fps: Fraction | None = None,
     *,
-    names: Sequence[str] = (),
     crf: int | None = None,
     overwrite: bool = False,
 ) -> Iterator["Writer"]:
     """Open a clip for writing; after the ``with`` it is complete or does not exist.
 
     Args:
-        path: A video file (.mp4, .mkv, .webm, ...), or else a folder for PNG frames.
+        path: A video file (.mp4, .mkv, .webm, ...), or else a folder for PNG frames,
+            numbered from 00000000.png.
         fps: Frames per second of a video, kept exactly; None is 25.
-        names: File names of a folder's frames (their suffix becomes .png); further
-            frames are numbered, from 00000000.png.
         crf: Quality of a video, 0 is best; None is 17 where the encoder has it.
         overwrite: Replace an existing output; of folders, only one of images.
 
@@ -62,7 +60,7 @@ def open_writer(
             work.mkdir()
         if is_video:
             stack.callback(shutil.rmtree, work, ignore_errors=True)
-        sink = None if is_video else ImageFolder(work, path, names, ".png")
+        sink = None if is_video else ImageFolder(work, path, (), ".png")
         writer = Writer(path, work, sink, fps or DEFAULT_FPS, crf)
         stack.callback(writer.close)
         yield writer
@@ -111,18 +109,13 @@ def check_output(path: Path, *, overwrite: bool) -> bool:
 
 
 class Writer:
-    """Takes the frames of a clip; see :func:`open_writer`.
-
-    Attributes:
-        num_frames: Number of frames written so far.
-        size: Height and width of the frames; (0, 0) before the first.
-    """
+    """Takes the frames of a clip; see :func:`open_writer`."""
 
     def __init__(
         self, path: Path, work: Path, sink: Sink | None, fps: Fraction, crf: int | None
     ):
-        self.num_frames = 0
-        self.size = (0, 0)
+        self._num_frames = 0
+        self._size = (0, 0)
         self._path, self._work, self._fps, self._crf = path, work, fps, crf
         self._sink = sink  # None is a video whose size is not known yet
 
@@ -135,20 +128,20 @@ class Writer:
         image = np.ascontiguousarray(to_uint8(frame))
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"frame must be [H, W, 3], got shape {image.shape}")
-        if self.num_frames and image.shape[:2] != self.size:
+        if self._num_frames and image.shape[:2] != self._size:
             raise ValueError(
-                f"frame {self.num_frames} is {image.shape[:2]}, not {self.size}"
+                f"frame {self._num_frames} is {image.shape[:2]}, not {self._size}"
             )
-        self.size = (image.shape[0], image.shape[1])
+        self._size = (image.shape[0], image.shape[1])
         if self._sink is None:
             request = EncodingRequest(
-                self._path, self.size, self._fps, 1 / self._fps, crf=self._crf
+                self._path, self._size, self._fps, 1 / self._fps, crf=self._crf
             )
             self._sink = SegmentedVideo(
                 self._work, self._path, choose_encoding(request), is_resumable=False
             )
-        self._sink.write(image, time=self.num_frames)
-        self.num_frames += 1
+        self._sink.write(image, time=self._num_frames)
+        self._num_frames += 1
 
     def finish(self, temporary: Path) -> None:
         """Write the video of what was written.
@@ -156,11 +149,11 @@ class Writer:
         Raises:
             InputError: if there was no frame.
         """
-        if not self.num_frames:
+        if not self._num_frames:
             raise InputError(f"{self._path}: there are no frames to write")
         if isinstance(self._sink, SegmentedVideo):
             self._sink.finish()
-            count = self.num_frames
+            count = self._num_frames
             timeline = Timeline(range(count), count, 1 / self._fps, self._fps)
             write_video(temporary, self._path, self._sink, timeline)
 

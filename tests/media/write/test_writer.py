@@ -28,7 +28,6 @@ def write(path, frames, **options):
     with open_writer(path, options.pop("fps", FPS), **options) as writer:
         for frame in frames:
             writer.write(frame)
-    return writer
 
 
 def leftovers(folder: Path):
@@ -42,8 +41,7 @@ def leftovers(folder: Path):
 def test_video_round_trip(tmp_path, suffix, num_frames, height, width):
     frames = make_frames(num_frames, height, width)
     path = tmp_path / f"out.{suffix}"
-    writer = write(path, frames, crf=1)
-    assert (writer.num_frames, writer.size) == (num_frames, (height, width))
+    write(path, frames, crf=1)
     clip = open_clip(path)
     assert clip.size == (height, width)
     if num_frames > 1 or suffix != "mkv":
@@ -80,21 +78,12 @@ def test_lower_crf_is_closer(tmp_path):
     assert errors[0] < errors[1] < errors[2]
 
 
-def test_folder_is_exact_and_keeps_names(tmp_path):
+def test_folder_is_exact(tmp_path):
     frames = make_frames(3)
-    write(tmp_path / "out", frames, names=["b.jpg", "c.v2.png"])
+    write(tmp_path / "out", frames / np.float32(255))  # floats in [0, 1]
     clip = open_clip(tmp_path / "out")
-    assert {p.name for p in clip.frame_paths} == {"b.png", "c.v2.png", "00000002.png"}
-    write(tmp_path / "numbered", frames / np.float32(255))  # floats in [0, 1]
-    clip = open_clip(tmp_path / "numbered")
     assert [p.name for p in clip.frame_paths] == [f"0000000{i}.png" for i in range(3)]
     np.testing.assert_array_equal(list(clip), frames)
-
-
-def test_equal_names_are_refused(tmp_path):
-    with refused("a.png"):
-        write(tmp_path / "out", make_frames(2), names=["a.jpg", "a.png"])
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
