@@ -60,7 +60,7 @@ def write_video(
             open_output(temporary, container, any_codec=any_codec)
         )
         stream = encode.add_stream(output, encoding)
-        others: Iterator[tuple[Fraction, Packet]] = iter(())
+        others: Iterator[Packet] = iter(())
         if copied is not None:
             others = stack.enter_context(
                 stream_copy.add_copies(
@@ -72,17 +72,21 @@ def write_video(
             packets = _encode(video, stream, timeline)
         else:
             packets = video.packets(timeline)
-        restored = (_timed(packet, stream, timeline) for packet in packets)
-        for _, packet in heapq.merge(restored, others, key=lambda item: item[0]):
+        restored = _attach(packets, stream, timeline.time_base)
+        for packet in heapq.merge(restored, others, key=_decoding_seconds):
             output.mux_one(packet)
 
 
-def _timed(
-    packet: Packet, stream: Stream, timeline: Timeline
-) -> tuple[Fraction, Packet]:
-    packet.stream = stream
-    packet.time_base = timeline.time_base
-    return (packet.dts or 0) * timeline.time_base, packet
+def _attach(
+    packets: Iterable[Packet], stream: Stream, time_base: Fraction
+) -> Iterator[Packet]:
+    for packet in packets:
+        packet.stream, packet.time_base = stream, time_base
+        yield packet
+
+
+def _decoding_seconds(packet: Packet) -> Fraction:
+    return packet.dts * packet.time_base if packet.dts else Fraction(0)
 
 
 def _encode(

@@ -38,8 +38,8 @@ class StreamCopier:
         self._min_step = 0 if may_repeat else 1
         self._min_dts: int | None = None  # of the next packet, in the output
 
-    def copy(self, packet: Packet) -> Iterator[tuple[Fraction, Packet]]:
-        """Yield the packet with its time in seconds, if it is within the span."""
+    def copy(self, packet: Packet) -> Iterator[Packet]:
+        """Yield the packet with its times in the output, if it is within the span."""
         if packet.pts is None:
             packet.pts = self._next if packet.dts is None else packet.dts
         self._next = packet.pts + (packet.duration or 0)
@@ -52,9 +52,10 @@ class StreamCopier:
                 return
             if self._stream.type == "subtitle":
                 packet.duration = min(self._next, self._last) - packet.pts
-        yield self._place(packet)
+        self._place(packet)
+        yield packet
 
-    def _place(self, packet: Packet) -> tuple[Fraction, Packet]:
+    def _place(self, packet: Packet) -> None:
         """Shift and convert the times of a packet; its DTS must rise."""
         time = packet.pts or 0
         # Matroska stores no DTS, so that of the first reordered frames is unknown.
@@ -74,7 +75,6 @@ class StreamCopier:
             packet.dts = min_dts
         packet.pts = max(packet.pts, packet.dts)
         self._min_dts = packet.dts + self._min_step
-        return packet.dts * packet.time_base, packet
 
 
 def copy_packets(
@@ -82,8 +82,8 @@ def copy_packets(
     opened: tuple[InputContainer, VideoStream],
     copiers: dict[int, StreamCopier],
     span: Span,
-) -> Iterator[tuple[Fraction, Packet]]:
-    """Yield the packets of copied streams with their times in the output, in seconds.
+) -> Iterator[Packet]:
+    """Yield the packets of copied streams with their times in the output.
 
     Args:
         path: The source's name in messages.

@@ -215,7 +215,7 @@ def add_copies(
     copied: StreamCopy,
     seconds: Fraction,
     container: Container,
-) -> Iterator[Iterator[tuple[Fraction, Packet]]]:
+) -> Iterator[Iterator[Packet]]:
     """Add the other streams, chapters and metadata to a file.
 
     Args:
@@ -226,8 +226,8 @@ def add_copies(
         container: The file's format.
 
     Yields:
-        The packets to write, each with its time in seconds. Reading them raises an
-        InputError if the source is damaged.
+        The packets to write. Reading them raises an InputError if the source is
+        damaged.
     """
     with decode.open_container(copied.path, index=copied.restored) as opened:
         source, video_stream = opened
@@ -253,7 +253,7 @@ def add_copies(
                 copy.disposition &= ~Disposition.default
             copiers[stream.index] = StreamCopier(copied.path, stream, copy, span)
         packets = copy_packets(copied.path, opened, copiers, span)
-        yield itertools.chain(((Fraction(0), packet) for packet in pictures), packets)
+        yield itertools.chain(pictures, packets)
 
 
 def _lasting(metadata: dict[str, str]) -> dict[str, str]:
