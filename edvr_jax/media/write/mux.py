@@ -13,7 +13,6 @@ import av.filter
 from av import error
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -69,20 +68,11 @@ def write_video(
             )
         output.start_encoding()
         if container.video_only:
-            packets = _encode(video, stream, timeline)
+            restored = _encode(video, stream, timeline)
         else:
-            packets = video.packets(timeline)
-        restored = _attach(packets, stream, timeline.time_base)
+            restored = video.packets(timeline, stream)
         for packet in heapq.merge(restored, others, key=_decoding_seconds):
             output.mux_one(packet)
-
-
-def _attach(
-    packets: Iterable[Packet], stream: Stream, time_base: Fraction
-) -> Iterator[Packet]:
-    for packet in packets:
-        packet.stream, packet.time_base = stream, time_base
-        yield packet
 
 
 def _decoding_seconds(packet: Packet) -> Fraction:

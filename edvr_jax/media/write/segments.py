@@ -118,15 +118,17 @@ class SegmentedVideo:
                 self._container.close()
             self._container = None
 
-    def packets(self, timeline: Timeline) -> Iterator[Packet]:
+    def packets(self, timeline: Timeline, stream: VideoStream) -> Iterator[Packet]:
         """Yield the packets of all segments in decoding order.
 
         Args:
             timeline: When each frame is shown.
+            stream: The stream of the output that gets them.
         """
         ranks = (rank for rank, _ in self._ranked_packets())
         delay = max((index - rank for index, rank in enumerate(ranks)), default=0)
         for index, (rank, packet) in enumerate(self._ranked_packets()):
+            packet.stream, packet.time_base = stream, timeline.time_base
             packet.pts, packet.duration = timeline.span(rank)
             # Decoding times must rise and not be later than the times shown.
             packet.dts = timeline.before(index, delay)
