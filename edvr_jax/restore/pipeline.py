@@ -1,4 +1,4 @@
-"""Read, restore and write the frames of a clip, each in a thread of its own."""
+"""Read, restore and write the frames of a clip, each in a separate thread."""
 
 import collections
 import contextlib

@@ -1,6 +1,6 @@
 """Restore a clip frame by frame: scenes, chains of networks, self-ensembles.
 
-Each scene is a clip of its own, so that no window reaches across a cut. In a scene the
+Each scene is a separate clip, so that no window reaches across a cut. In a scene the
 networks form a chain of streams: each one processes the restored frames of the one
 before, padded at the ends of the scene like any other clip.
 """
@@ -44,7 +44,7 @@ class RestoreOptions:
         overlap: Margin of a tile in pixels; None is one that leaves no visible seams.
         ensemble: Restore every frame also flipped and average (the four flips of the
             reference), in four times the time.
-        scene_cuts: Detect cuts and restore each scene as a clip of its own.
+        scene_cuts: Detect cuts and restore each scene as a separate clip.
 
     Raises:
         InputError: for a value outside its range.

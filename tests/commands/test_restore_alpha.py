@@ -1,6 +1,6 @@
 """``edvr restore`` of clips with transparency: kept where the output can, or a note.
 
-Members of the kind: videos whose pictures hold it (QuickTime animation, ProRes 4444,
+Members of the kind: videos whose frames contain it (QuickTime animation, ProRes 4444,
 PNG, also with a palette or of 16 bits, APNG, FFV1, Ut Video), beside the packets (VP8,
 VP9), on or off (GIF); frames of PNG (RGBA, gray with alpha, one transparent color),
 TIFF and WebP; folders of which only some frames have it.

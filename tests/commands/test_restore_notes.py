@@ -36,9 +36,9 @@ def join(path, *parts, codec="libx264"):
             options = {"options": options[0] if options else None, "with_sound": False}
             videos.write_video(part, frames, codec=codec, pix_fmt=pix_fmt, **options)
             with av.open(str(part)) as container:
-                picture = container.streams.video[0]
-                stream = stream or output.add_stream_from_template(picture)
-                for packet in container.demux(picture):
+                video = container.streams.video[0]
+                stream = stream or output.add_stream_from_template(video)
+                for packet in container.demux(video):
                     if packet.dts is not None:
                         packet.pts += round(start / packet.time_base)
                         packet.dts += round(start / packet.time_base)
@@ -122,9 +122,9 @@ def test_later_parts_are_seen_before_the_work(
 def insert(path, target, data):
     """Copy the packets of a video with some bytes before the slices of each."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
-        picture = source.streams.video[0]
-        stream = output.add_stream_from_template(picture)
-        for packet in source.demux(picture):
+        video = source.streams.video[0]
+        stream = output.add_stream_from_template(video)
+        for packet in source.demux(video):
             if packet.dts is None:
                 continue
             old = bytes(packet)

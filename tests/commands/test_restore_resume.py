@@ -84,7 +84,7 @@ def wait_for_progress(process, target, before):
 
 
 def kill_and_resume(video, target, weights, *, num_kills):
-    """Kill a job so often after it has made progress, then let it end."""
+    """Kill a job this many times after it made progress, then let it finish."""
     moments = random.Random(target.name)
     seen, kills = set(), 0
     for _ in range(num_kills):

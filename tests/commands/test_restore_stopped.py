@@ -133,7 +133,7 @@ def test_overwrite_deletes_no_job_that_could_go_on(
     assert target.read_text() == "old"
     dataclasses.replace(restore, resume=True).run()
     assert_finished(target, undisturbed)
-    # A job of other settings cannot go on, so that a new one may take its place.
+    # A job of other settings cannot continue, so a new one may replace it.
     at_frame(9, press_ctrl_c)
     assert dataclasses.replace(restore, padding="circle").run() == 130
     at_frame(99, press_ctrl_c)

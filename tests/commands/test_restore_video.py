@@ -48,7 +48,7 @@ def test_phone_video_keeps_everything(tmp_path, same, suffix):
     after = videos.describe(target)
     assert after["rotation"] == 0
     assert after["size"] == (64, 48)  # upright
-    # Matroska begins with the sound, which begins before the picture.
+    # Matroska begins with the sound, which begins before the video stream.
     shift = after["times"][0]
     assert shift < 0.03
     times = [time - shift for time in after["times"]]

@@ -103,7 +103,7 @@ def test_damage_ends_the_clip_after_the_frames_before_it():
     assert not sink.is_finished  # the job decides what becomes of it
 
 
-def test_items_keep_their_order_and_are_made_elsewhere():
+def test_items_keep_their_order_and_come_from_another_thread():
     threads = []
 
     def items():
@@ -116,20 +116,20 @@ def test_items_keep_their_order_and_are_made_elsewhere():
     assert list(prefetch([])) == []
 
 
-def test_one_item_is_made_while_another_is_used():
-    made = []
+def test_one_item_is_computed_while_another_is_used():
+    computed = []
 
     def items():
         for i in range(3):
-            made.append(i)
+            computed.append(i)
             yield i
 
     stream = prefetch(items())
     assert next(stream) == 0
     deadline = time.monotonic() + 10
-    while made != [0, 1] and time.monotonic() < deadline:
+    while computed != [0, 1] and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert made == [0, 1]
+    assert computed == [0, 1]
     assert list(stream) == [1, 2]
 
 

@@ -171,7 +171,7 @@ def test_chain_of_networks_is_one_stream_after_the_other(small_config, make_netw
     first = [np.clip(x, 0, 1) for x in restore_frames(config, params, frames)]
     second = list(restore_frames(config, params, first))
     np.testing.assert_allclose(chain, second, atol=ATOL)
-    # A job that is resumed asks for the last frames only.
+    # A resumed job restores only the last frames.
     rest = list(Restorer([network, network])(frames, only=range(4, 1000)))
     np.testing.assert_array_equal(rest, chain[4:])
 

@@ -34,7 +34,7 @@ def make_frames(count, height=90, width=109):
 
 @pytest.fixture(scope="module", autouse=True)
 def two_devices():
-    """Each device has programs of its own, which take their time to compile."""
+    """Two devices only: each one compiles its programs."""
     devices = jax.local_devices()[:2]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "local_devices", lambda: devices)
