@@ -14,7 +14,7 @@ from edvr_jax.errors import InputError
 def places(tmp_path):
     """An input file and a folder of frames as the output."""
     source, target = tmp_path / "in.mp4", tmp_path / "out"
-    source.write_bytes(b"film")
+    source.write_bytes(b"video")
     target.mkdir()
     (target / "0.png").write_bytes(b"frame")
     return source, target
@@ -45,14 +45,14 @@ def test_report_needs_a_file(places, tmp_path):
 
 
 def test_report_replaces_a_report_only(tmp_path):
-    report, film = tmp_path / "report.json", tmp_path / "other.mp4"
+    report, video = tmp_path / "report.json", tmp_path / "other.mp4"
     report.write_text("{}")
-    film.write_bytes(b"film")
+    video.write_bytes(b"video")
     paths.check_report(report, {}, overwrite=True)
     with pytest.raises(InputError, match=r"report\.json: exists already"):
         paths.check_report(report, {}, overwrite=False)
     with pytest.raises(InputError, match=r"other\.mp4: this file is no report"):
-        paths.check_report(film, {}, overwrite=True)
+        paths.check_report(video, {}, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_fingerprint_is_of_the_content(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "_SAMPLE", 16)
     monkeypatch.setattr(paths, "_NUM_SAMPLES", 8)
     for size in (0, 5, 16, 17, 40, 1000):
-        path, copy = tmp_path / "film.mp4", tmp_path / "copy.mp4"
+        path, copy = tmp_path / "video.mp4", tmp_path / "copy.mp4"
         path.write_bytes(bytes(range(200)) * 5 if size == 1000 else os.urandom(size))
         found = paths.fingerprint(path)
         shutil.copyfile(path, copy)

@@ -169,9 +169,9 @@ def test_web_keeps_order_and_place(frames, kernel, num_lead, monkeypatch):
 
 
 def test_noise_has_its_sigma():
-    grey = np.full((1, 1, 100, 100, 3), 128, np.uint8)
+    gray = np.full((1, 1, 100, 100, 3), 128, np.uint8)
     noisy = degrade.degrade_window(
-        grey, config("deblur", noise_sigma=8.0), scale=1, rng=rng()
+        gray, config("deblur", noise_sigma=8.0), scale=1, rng=rng()
     )
     assert noisy.std() == pytest.approx(8, rel=0.02)
     assert noisy.mean() == pytest.approx(128, abs=0.2)
