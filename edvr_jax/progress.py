@@ -127,7 +127,7 @@ def open_bar(
         yield Bar(bar)
 
 
-def watch(
+def track(
     items: Iterable[T], *, total: int | None = None, unit: str = "frame", name: str = ""
 ) -> Iterator[T]:
     """Pass items on and show how many have passed; see :func:`open_bar`.

@@ -29,7 +29,7 @@ def error_lines(monkeypatch):
 
 def test_terminal_gets_a_bar_that_goes_away(error_lines):
     read = error_lines(Terminal())
-    assert list(progress.watch([1, 2], name="decoding")) == [1, 2]
+    assert list(progress.track([1, 2], name="decoding")) == [1, 2]
     lines = read()  # splitlines parts at the returns, too
     assert any("decoding" in line and "0/2" in line for line in lines)
     assert not lines[-1].strip()
@@ -77,5 +77,5 @@ def test_rate_counts_the_parts_of_an_item(error_lines):
 
 def test_short_work_writes_nothing_into_a_log(error_lines):
     read = error_lines(io.StringIO())
-    assert list(progress.watch(iter("abc"), total=3)) == list("abc")
+    assert list(progress.track(iter("abc"), total=3)) == list("abc")
     assert read() == []

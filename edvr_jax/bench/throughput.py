@@ -16,7 +16,7 @@ from edvr_jax.data import records
 from edvr_jax.data.clips import open_clips
 from edvr_jax.data.datasets import find_layout
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.data.loader import Batches
+from edvr_jax.data.loader import TrainLoader
 from edvr_jax.media.write.writer import open_writer
 
 Kind = Literal["records", "png", "video"]
@@ -36,7 +36,7 @@ def open_pipeline(
     lq: Literal["made", "given"] = "made",
     num_workers: int = 0,
     config: Config | None = None,
-) -> Batches:
+) -> TrainLoader:
     """Open the pipeline on such clips.
 
     Args:
@@ -63,7 +63,7 @@ def open_pipeline(
     config = dataclasses.replace(config, data=data)
     root = _make_clips(folder, kind, config.model.output_scale)
     clips, _ = open_clips(root, config, folder / "cache")
-    return Batches(clips, config)
+    return TrainLoader(clips, config)
 
 
 def _make_clips(folder: Path, kind: Kind, scale: int) -> Path:

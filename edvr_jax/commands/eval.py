@@ -156,4 +156,4 @@ def _cell(key: str, value: float, sign: str = "") -> str:
 
 
 def _progress(frames: Iterable[Any], name: str) -> Iterable[Any]:
-    return progress.watch(frames, name=name)
+    return progress.track(frames, name=name)

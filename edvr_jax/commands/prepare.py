@@ -83,7 +83,7 @@ class Prepare:
                 (self.target / kind).mkdir(exist_ok=True)
         num_bad = 0
         try:
-            for path in progress.watch(paths, unit="clip"):
+            for path in progress.track(paths, unit="clip"):
                 try:
                     self._prepare(path)
                 except InputError as error:
@@ -141,7 +141,7 @@ class Prepare:
                 scale=self.scale,
                 seed=self.seed + zlib.crc32(clip_pairs.clip_name(path).encode()),
             )
-            couples = progress.watch(couples, name=clip_pairs.clip_name(path))
+            couples = progress.track(couples, name=clip_pairs.clip_name(path))
             for couple in couples:
                 for writer, image in zip(writers, couple, strict=True):
                     writer.write(image)

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class TrainClip:
     """A clip to draw windows from.
 
     Attributes:
@@ -36,7 +36,7 @@ class Clip:
 
 def open_clips(
     root: Path, config: Config, cache: Path
-) -> tuple[list[Clip], list[Clip]]:
+) -> tuple[list[TrainClip], list[TrainClip]]:
     """Open the clips of a dataset: folders, videos or records.
 
     Args:
@@ -67,7 +67,7 @@ def open_clips(
     store = FrameStore(cache, data)
     opened, faults = {}, []
     names = [*train, *data.val_clips]
-    for name in progress.watch(names, unit="clip", name="opening clips"):
+    for name in progress.track(names, unit="clip", name="opening clips"):
         try:
             opened[name] = _open(name, layout, lq_stream, store, config)
             _check(opened[name], config, is_val=name in data.val_clips)
@@ -111,7 +111,7 @@ def _open(
     lq_stream: str | None,
     store: FrameStore,
     config: Config,
-) -> Clip:
+) -> TrainClip:
     gt, cuts = store.open(name, layout.streams[GT][name])
     lq = None
     if lq_stream is not None:
@@ -120,10 +120,10 @@ def _open(
             raise InputError(f"clip {name} has no degraded frames in {lq_stream}")
         lq, _ = store.open(f"{name}-{lq_stream}", degraded[name])
     scenes = tuple(itertools.pairwise([0, *cuts, len(gt)]))
-    return Clip(name, gt, lq, scenes)
+    return TrainClip(name, gt, lq, scenes)
 
 
-def _check(clip: Clip, config: Config, *, is_val: bool) -> None:
+def _check(clip: TrainClip, config: Config, *, is_val: bool) -> None:
     """Check that windows fit into a clip, and that its two sides fit together."""
     (height, width), scale = clip.gt.size, config.model.output_scale
     if clip.lq is not None and len(clip.lq) != len(clip.gt):

@@ -85,7 +85,7 @@ class FrameStore:
         else:
             frames = iter(clip_reader.open_clip(source))
         frames = itertools.islice(frames, self.config.max_frames_per_clip)
-        frames = progress.watch(frames, name=f"decoding {name}")
+        frames = progress.track(frames, name=f"decoding {name}")
         with files.replacing(target) as temporary, files.report_failure(target):
             self._write_array(temporary, differences.watch(frames))
             found = scenes.find_cuts(differences.values)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edvr_jax import files, progress
-from edvr_jax.data.clips import Clip
+from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameFiles, Frames
 from edvr_jax.data.records import RecordFrames
 from edvr_jax.errors import InputError
@@ -23,7 +23,7 @@ _RECORD_STEP = 25  # of records, one frame in so many is read, the whole of it
 _THREADS = 8  # storage on a network answers late
 
 
-def take(clips: Sequence[Clip], *, skip_bad: bool) -> Fingerprint:
+def take(clips: Sequence[TrainClip], *, skip_bad: bool) -> Fingerprint:
     """Return what identifies the clips of a run.
 
     Args:
@@ -38,7 +38,7 @@ def take(clips: Sequence[Clip], *, skip_bad: bool) -> Fingerprint:
         InputError: if a frame cannot be read, unless ``skip_bad``.
     """
 
-    def digest(clip: Clip) -> str:
+    def digest(clip: TrainClip) -> str:
         found = hashlib.sha256(repr(clip.scenes).encode())
         for frames in (clip.gt, clip.lq):
             if frames is None:
@@ -53,7 +53,7 @@ def take(clips: Sequence[Clip], *, skip_bad: bool) -> Fingerprint:
         return found.hexdigest()[:16]
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = progress.watch(
+        digests = progress.track(
             pool.map(digest, clips),
             total=len(clips),
             unit="clip",

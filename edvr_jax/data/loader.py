@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edvr_jax.config import Config
-from edvr_jax.data.clips import Clip
+from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache
-from edvr_jax.data.windows import Centers, Sampler
+from edvr_jax.data.windows import WindowCenters, WindowSampler
 from edvr_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]  # lq [n, T, h, w, 3] and gt [n, H, W, 3], uint8
@@ -24,7 +24,7 @@ BATCHES_AHEAD = 2  # per thread or worker
 THREADS = 2
 
 
-class Batches:
+class TrainLoader:
     """Iterator over this process's share of endless training batches.
 
     Close it, or use it as a context manager: workers end with it.
@@ -40,7 +40,7 @@ class Batches:
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        clips: Sequence[TrainClip],
         config: Config,
         *,
         process_index: int = 0,
@@ -103,9 +103,9 @@ class Batches:
         if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
         data, (process_index, process_count) = self._config.data, self._share
-        centers = Centers(self._clips, self._config)
+        centers = WindowCenters(self._clips, self._config)
         cache = FrameCache(data.frame_cache_mib * 2**20 // max(1, data.num_workers))
-        sampler = Sampler(self._clips, centers, self._config, cache)
+        sampler = WindowSampler(self._clips, centers, self._config, cache)
         windows = (
             grain.MapDataset.source(centers)
             .seed(self._config.seed)

@@ -194,7 +194,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
         _check_same(there, layout)
         return there
     for clips in layout.streams.values():
-        for path in progress_lib.watch(clips.values(), unit="clip", name="checking"):
+        for path in progress_lib.track(clips.values(), unit="clip", name="checking"):
             clip_reader.open_clip(path)
     num_frames = _count_frames(layout)
     with progress_lib.open_bar(num_frames) as bar:

@@ -9,7 +9,7 @@ import numpy as np
 from edvr_jax.config import CascadeConfig, Config
 from edvr_jax.data import degrade, flow
 from edvr_jax.data.augment import Flip, crop, draw_crop_path
-from edvr_jax.data.clips import Clip, window_length
+from edvr_jax.data.clips import TrainClip, window_length
 from edvr_jax.data.frames import FrameCache, Frames
 from edvr_jax.errors import InputError
 
@@ -20,7 +20,7 @@ Sample = dict[str, np.ndarray]
 MAX_REDRAWS = 100
 
 
-class Centers:
+class WindowCenters:
     """Every frame that can be the center of a window, of every clip, each once.
 
     A window of the smallest interval around it lies within one scene.
@@ -30,7 +30,7 @@ class Centers:
         config: The experiment.
     """
 
-    def __init__(self, clips: Sequence[Clip], config: Config):
+    def __init__(self, clips: Sequence[TrainClip], config: Config):
         length = window_length(config)
         data, center = config.data, config.model.center
         step = min(data.intervals) * data.window_step
@@ -57,11 +57,11 @@ class Centers:
 
     def __repr__(self) -> str:
         """Describe the order, for Grain's checkpoints."""
-        return f"Centers(scenes={len(self._ends)}, centers={len(self)})"
+        return f"WindowCenters(scenes={len(self._ends)}, centers={len(self)})"
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampler:
+class WindowSampler:
     """Draws a training sample around a center; what it gives depends on ``rng`` alone.
 
     Attributes:
@@ -71,8 +71,8 @@ class Sampler:
         cache: Frames decoded lately.
     """
 
-    clips: Sequence[Clip]
-    centers: Centers
+    clips: Sequence[TrainClip]
+    centers: WindowCenters
     config: Config
     cache: FrameCache
 
@@ -80,7 +80,7 @@ class Sampler:
         """Draw a sample.
 
         Args:
-            center: Clip and frame, from ``Centers``.
+            center: Clip and frame, from ``WindowCenters``.
             rng: Source of interval, crop, flip and noise.
 
         Returns:
@@ -144,7 +144,7 @@ class Sampler:
         return sample
 
     def _draw_frames(
-        self, clip: Clip, center: int, rng: np.random.Generator
+        self, clip: TrainClip, center: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Draw interval and direction among those that stay within the scene."""
         data, model = self.config.data, self.config.model
@@ -163,7 +163,7 @@ class Sampler:
 
 
 def read_window(
-    clip: Clip,
+    clip: TrainClip,
     frames: np.ndarray,
     corners: np.ndarray,
     *,
@@ -267,7 +267,7 @@ def flow_pixel(config: Config) -> int | None:
     return config.model.feature_scale
 
 
-def _read(clip: Clip, source: Frames, index: int, cache: FrameCache) -> np.ndarray:
+def _read(clip: TrainClip, source: Frames, index: int, cache: FrameCache) -> np.ndarray:
     """Read a frame of the clip's ``gt`` or ``lq`` through the cache."""
     key = (clip.name, source is clip.gt, int(index))
     return cache.get(key, lambda: source[int(index)])

@@ -56,7 +56,7 @@ def _check(phases: Sequence[Phase], place: Place) -> None:
                 f"phase {phase.name!r}: names of phases must be identifiers, each once"
             )
         for entry in phase.init:
-            _, source = warm_start.split(entry)
+            _, source = warm_start.parse_source(entry)
             if source not in names and source in [p.name for p in phases]:
                 raise InputError(
                     f"phase {phase.name} starts from {source}, a later one"
@@ -66,7 +66,7 @@ def _check(phases: Sequence[Phase], place: Place) -> None:
 
 def _resolve(entry: str, phases: Sequence[Phase], root: Path) -> str:
     """Put the final weights of an earlier phase in the place of its name."""
-    subtree, source = warm_start.split(entry)
+    subtree, source = warm_start.parse_source(entry)
     if source in [phase.name for phase in phases]:
         source = str(root / source / workdir.WEIGHTS)
     return f"{subtree}={source}" if subtree else source

@@ -95,9 +95,9 @@ def create_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraAr
     adam = optax.chain(
         optax.scale_by_adam(b1=config.b1, b2=config.b2), _scale_by_rate(config)
     )
-    late = adam
+    after_warmup = adam
     if config.tsa_warmup_steps:
-        late = optax.conditionally_mask(
+        after_warmup = optax.conditionally_mask(
             adam,
             # The step that it counts itself is not the run's: that one is extra.
             lambda step, **extra: extra["run_step"] >= config.tsa_warmup_steps,
@@ -110,7 +110,7 @@ def create_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraAr
         return "fusion" if is_fusion(path) else "others"
 
     grouped = optax.partition(
-        {"fusion": adam, "others": late, "frozen": optax.set_to_zero()},
+        {"fusion": adam, "others": after_warmup, "frozen": optax.set_to_zero()},
         lambda params: map_by_path(label, params),
     )
     if config.max_grad_norm is None:

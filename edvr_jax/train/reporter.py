@@ -37,7 +37,7 @@ _SCORES = {
 } | {FLOW_CORRELATION: "offsets follow motion by {:.2f}"}
 
 
-class Watch:
+class Reporter:
     """Collects the metrics of steps without waiting for them, and reports them.
 
     Use as a context manager: leaving it closes the log of W&B. With several processes
@@ -88,11 +88,11 @@ class Watch:
         """Take the metrics of a step."""
         self._pending.append(step_metrics)
 
-    def forget(self, step: int) -> None:
+    def rewind(self, step: int) -> None:
         """Go back to a step: what was measured since the last line does not count."""
         self._pending, self._step = [], step
 
-    def train_line(self, step: int) -> None:
+    def report_train(self, step: int) -> None:
         """Report the means (of maxima the largest) of the metrics since the last line.
 
         Raises:
@@ -129,7 +129,7 @@ class Watch:
             f"{_duration((self._config.total_steps - step) / rate)} to go{skipped}"
         )
 
-    def val_line(self, step: int, validated: Validated) -> None:
+    def report_validation(self, step: int, validated: Validated) -> None:
         """Report a validation, and write the image of its crop."""
         scores = validated.scores
         if not scores:

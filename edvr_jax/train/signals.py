@@ -8,7 +8,7 @@ from edvr_jax.errors import INTERRUPTED, PREEMPTED
 from edvr_jax.train import parallel
 
 
-class Interruption:
+class StopRequest:
     """Listens for Ctrl-C, SIGTERM, SIGUSR1 and preemption notices, inside a ``with``.
 
     An exception at any moment could strike while the state is being replaced. A

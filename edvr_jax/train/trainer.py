@@ -12,16 +12,16 @@ import numpy as np
 from edvr_jax import weights
 from edvr_jax.config import Config
 from edvr_jax.data import fingerprint
-from edvr_jax.data.clips import Clip, open_clips
-from edvr_jax.data.loader import Batches
+from edvr_jax.data.clips import TrainClip, open_clips
+from edvr_jax.data.loader import TrainLoader
 from edvr_jax.errors import InputError, Stopped, list_some
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import optim, parallel, warm_start, workdir
 from edvr_jax.train.checkpoint import Checkpoints
 from edvr_jax.train.profiling import Profile
-from edvr_jax.train.reporter import Log, Watch, import_wandb
-from edvr_jax.train.signals import Interruption
+from edvr_jax.train.reporter import Log, Reporter, import_wandb
+from edvr_jax.train.signals import StopRequest
 from edvr_jax.train.state import TrainState, create_train_state, initial_state
 from edvr_jax.train.validation import Validate, make_validation
 from edvr_jax.weights import runs
@@ -40,8 +40,8 @@ class Place:
         eval_data: Folder of the dataset of ``eval.protocol``; None is ``data``.
         cache: Folder for decoded frames; None is ``workdir/frames``.
         init: Weights to start from, see
-            :func:`edvr_jax.train.warm_start.start_from`; a run that is continued has
-            its own.
+            :func:`edvr_jax.train.warm_start.init_from_weights`; a run that is
+            continued has its own.
         accept_changes: Go on although the configuration has changed.
         overwrite: Delete the run that is in ``workdir``, and start again.
         profile: First and last step of an XProf trace; None makes none.
@@ -89,7 +89,7 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
         )
         train_clips, val_clips = _open_clips(config, place)
         validate = make_validation(config, val_clips, place.eval_data or place.data)
-        with Batches(
+        with TrainLoader(
             train_clips,
             config,
             process_index=parallel.process_index(),
@@ -103,7 +103,9 @@ def train(config: Config, place: Place, *, log: Log) -> TrainState:
 
             def begin() -> None:
                 lock.hold()
-                workdir.claim(place.workdir, config, is_continued=is_continued)
+                workdir.prepare_workdir(
+                    place.workdir, config, is_continued=is_continued
+                )
 
             state = _train_checked(run, config, place, log, begin, is_continued)
 
@@ -144,11 +146,13 @@ def _train_checked(
         if is_resumed:
             log(f"resumed at step {int(state.step)}")
         with (
-            Watch(config, place.workdir, int(state.step), log, place.wandb) as watch,
+            Reporter(
+                config, place.workdir, int(state.step), log, place.wandb
+            ) as reporter,
             Profile(place.profile, place.workdir / "profile") as profile,
-            Interruption() as interruption,
+            StopRequest() as interruption,
         ):
-            return run.loop(state, saved, watch, profile, interruption)
+            return run.loop(state, saved, reporter, profile, interruption)
 
 
 def _is_validated(step: int, config: Config) -> bool:
@@ -167,8 +171,8 @@ class _Run:
         self,
         config: Config,
         place: Place,
-        batches: Batches,
-        clips: Sequence[Clip],
+        batches: TrainLoader,
+        clips: Sequence[TrainClip],
         validate: Validate,
         log: Log,
     ):
@@ -188,7 +192,7 @@ class _Run:
     def restore(self, saved: Checkpoints) -> TrainState:
         """Return the state of the newest checkpoint, else that of step 0."""
         if saved.latest_step is None:
-            self._batches.set_state(Batches.START)
+            self._batches.set_state(TrainLoader.START)
             return self._start(saved)
         state, data_state = saved.restore(
             jax.eval_shape(self._fresh),
@@ -201,26 +205,26 @@ class _Run:
         self,
         state: TrainState,
         saved: Checkpoints,
-        watch: Watch,
+        reporter: Reporter,
         profile: Profile,
-        interruption: Interruption,
+        interruption: StopRequest,
     ) -> TrainState:
         """Train to the last step, from any one."""
         config, batches = self._config, self._batches
         step = int(state.step)
         if step and _is_validated(step, config) and step not in saved.scores:
-            self._score(state, saved, watch)  # the run was stopped while it did
+            self._score(state, saved, reporter)  # the run was stopped while it did
         while step < config.total_steps:
             profile.before(step)
             state, metrics = self._step(state, parallel.shard(next(batches)))
             step += 1
-            watch.add(metrics)
+            reporter.add(metrics)
             is_planned = _is_planned(step, config)
             if is_planned or step % config.log_every_steps == 0:
                 saved.check()
-                watch.train_line(step)  # first: raises if not finite, unguarded
+                reporter.report_train(step)  # first: raises if not finite, unguarded
                 if int(state.bad_steps) >= config.guard.patience:
-                    state = self._go_back(state, saved, watch)
+                    state = self._go_back(state, saved, reporter)
                     step = int(state.step)
                     continue
             is_last = step == config.total_steps
@@ -232,16 +236,16 @@ class _Run:
             if (is_planned or stop_code) and (is_last or not int(state.bad_steps)):
                 saved.save(state, self._data_state())
             if stop_code is not None:
-                watch.train_line(step)
+                reporter.report_train(step)
                 raise self._stopped(stop_code, step, saved)
             if _is_validated(step, config):
-                self._score(state, saved, watch)
+                self._score(state, saved, reporter)
         return state
 
-    def _score(self, state: TrainState, saved: Checkpoints, watch: Watch) -> None:
+    def _score(self, state: TrainState, saved: Checkpoints, reporter: Reporter) -> None:
         step = int(state.step)
         validated = self._validate(parallel.local(state.ema_params))
-        watch.val_line(step, validated)
+        reporter.report_validation(step, validated)
         if validated.score is not None:
             saved.set_score(step, validated.score)
 
@@ -253,15 +257,15 @@ class _Run:
         return Stopped(code)
 
     def _go_back(
-        self, state: TrainState, saved: Checkpoints, watch: Watch
+        self, state: TrainState, saved: Checkpoints, reporter: Reporter
     ) -> TrainState:
         """Go back to a planned checkpoint, with a lower rate of offset convolutions."""
         step, count = int(state.step), int(state.rollbacks) + 1
         _check_rollbacks(count, self._config, step)
         saved.forget_unplanned()
         state = self.restore(saved).replace(rollbacks=np.int32(count))
-        watch.forget(int(state.step))
-        watch.event(step, _describe(count, self._config, int(state.step)))
+        reporter.rewind(int(state.step))
+        reporter.event(step, _describe(count, self._config, int(state.step)))
         return state
 
     def _fresh(self) -> TrainState:
@@ -294,7 +298,7 @@ class _Run:
         state, config, init = self._fresh(), self._config, self._place.init
         warm_start.check_prefixes(params_lib.flatten(state.params), config)
         if init:
-            params, report = warm_start.start_from(state.params, config, init)
+            params, report = warm_start.init_from_weights(state.params, config, init)
             for line in report:
                 self._log(line)
             state = parallel.replicate(initial_state(params, self._optimizer))
@@ -310,7 +314,7 @@ class _Run:
         assert state is not None
         if self._place.init:
             # Going back to it must not depend on how the run is called later.
-            saved.save(state, {**Batches.START, "clips": self._clips})
+            saved.save(state, {**TrainLoader.START, "clips": self._clips})
         return state
 
 
@@ -352,7 +356,9 @@ def _check_without_weights(config: Config, log: Log) -> None:
         )
 
 
-def _open_clips(config: Config, place: Place) -> tuple[list[Clip], list[Clip]]:
+def _open_clips(
+    config: Config, place: Place
+) -> tuple[list[TrainClip], list[TrainClip]]:
     """Open the clips; only one process decodes what must be decoded first."""
     cache = place.cache or place.workdir / workdir.FRAMES
     if not parallel.is_main():

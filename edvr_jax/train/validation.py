@@ -14,10 +14,10 @@ import numpy as np
 
 from edvr_jax.config import Config, ModelConfig, ProtocolName
 from edvr_jax.data.augment import Flip, draw_crop_path
-from edvr_jax.data.clips import Clip
+from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
-from edvr_jax.data.windows import Centers, Sample, read_window
+from edvr_jax.data.windows import Sample, WindowCenters, read_window
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, metrics, protocols
 from edvr_jax.media.read import pixels
@@ -60,7 +60,9 @@ Validate = Callable[[Any], Validated]
 Pair = tuple[np.ndarray, np.ndarray]  # lq [T, h, w, C] and gt [H, W, C], uint8
 
 
-def make_validation(config: Config, clips: Sequence[Clip], eval_data: Path) -> Validate:
+def make_validation(
+    config: Config, clips: Sequence[TrainClip], eval_data: Path
+) -> Validate:
     """Prepare the validation that a configuration asks for.
 
     Args:
@@ -82,7 +84,7 @@ def make_validation(config: Config, clips: Sequence[Clip], eval_data: Path) -> V
     return _by_crops(config, clips)
 
 
-def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
+def _by_crops(config: Config, clips: Sequence[TrainClip]) -> Validate:
     """Y-PSNR of fixed crops: mean over those of a clip, then over the clips."""
     model, scale = create_model(config.model), config.model.output_scale
     center = config.model.center
@@ -129,7 +131,7 @@ def _by_crops(config: Config, clips: Sequence[Clip]) -> Validate:
 
 
 def _score(
-    clips: Sequence[Clip],
+    clips: Sequence[TrainClip],
     restored: Mapping[str, Sequence[Iterable[Any]]],
     truths: Sequence[Iterable[np.ndarray]],
     said: set[str],
@@ -255,7 +257,7 @@ def _side_by_side(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate([pixels.to_uint8(part) for part in parts], axis=1)
 
 
-def _samples(clip: Clip, config: Config) -> list[Pair]:
+def _samples(clip: TrainClip, config: Config) -> list[Pair]:
     """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8.
 
     A camera moves them where motion blur is made along the flow: most clips are still.
@@ -283,7 +285,7 @@ def _samples(clip: Clip, config: Config) -> list[Pair]:
     return [(window["lq"], window["gt"]) for window in windows]
 
 
-def _moving_samples(clip: Clip, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def _moving_samples(clip: TrainClip, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Windows of one frame that a camera moves: lq [N,T,h,w,C], flow [N,T,h,w,2]."""
     assert isinstance(config.model, ModelConfig)
     pixel = config.model.feature_scale
@@ -293,7 +295,7 @@ def _moving_samples(clip: Clip, config: Config) -> tuple[np.ndarray, np.ndarray]
 
 
 def _moving_windows(
-    clip: Clip, config: Config, speed: float, flow_pixel: int | None = None
+    clip: TrainClip, config: Config, speed: float, flow_pixel: int | None = None
 ) -> list[Sample]:
     """Windows of single frames that a camera moves, at ``speed`` or slower."""
     model, windows = config.model, []
@@ -331,7 +333,7 @@ def _moving_windows(
     return windows
 
 
-def _center_crop(clip: Clip, config: Config) -> tuple[int, np.ndarray]:
+def _center_crop(clip: TrainClip, config: Config) -> tuple[int, np.ndarray]:
     """Return side and top-left corner of the crop that validation looks at."""
     scale = config.model.output_scale
     multiple = config.model.size_multiple * scale
@@ -339,9 +341,9 @@ def _center_crop(clip: Clip, config: Config) -> tuple[int, np.ndarray]:
     return size, (np.array(clip.gt.size) - size) // 2 // scale * scale
 
 
-def _spread_centers(clip: Clip, config: Config) -> list[int]:
+def _spread_centers(clip: TrainClip, config: Config) -> list[int]:
     """Return the center frames of evenly spread windows."""
-    centers = Centers([clip], config)
+    centers = WindowCenters([clip], config)
     count = min(config.eval.frames_per_clip or len(centers), len(centers))
     chosen = np.linspace(0, len(centers) - 1, count).astype(int)
     return [centers[position][1] for position in chosen]

@@ -24,7 +24,7 @@ Flat = dict[str, Any]
 _BLOCK = re.compile(r"^((?:.*/)?(?:feature_extraction|reconstruction)_)(\d+)(/.*)$")
 
 
-def start_from(
+def init_from_weights(
     params: Any, config: Config, sources: Sequence[str]
 ) -> tuple[Any, list[str]]:
     """Replace fresh parameters by those of weights.
@@ -46,7 +46,7 @@ def start_from(
     fresh = params_lib.flatten(params)
     flat, report, filled = dict(fresh), [], set()
     for entry in sources:
-        subtree, source = split(entry)
+        subtree, source = parse_source(entry)
         wanted = {k: v for k, v in fresh.items() if _is_under(k, subtree)}
         if not wanted:
             raise InputError(
@@ -67,7 +67,7 @@ def start_from(
     ), report
 
 
-def split(entry: str) -> tuple[str, str]:
+def parse_source(entry: str) -> tuple[str, str]:
     """Split ``SUBTREE=WEIGHTS``; the subtree of ``WEIGHTS`` alone is empty.
 
     A path that exists is one, whatever is in its name.

@@ -63,7 +63,7 @@ def check(
     return False
 
 
-def claim(workdir: Path, config: Config, *, is_continued: bool) -> None:
+def prepare_workdir(workdir: Path, config: Config, *, is_continued: bool) -> None:
     """Write ``config.json``, and delete the run that is there unless it is continued.
 
     The weights of a run that was done with other settings are renamed ``ema-1``, ...

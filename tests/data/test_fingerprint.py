@@ -14,7 +14,7 @@ import pytest
 
 from edvr_jax.config import Config, DataConfig, ModelConfig
 from edvr_jax.data import fingerprint, records
-from edvr_jax.data.clips import Clip, open_clips
+from edvr_jax.data.clips import TrainClip, open_clips
 from edvr_jax.data.datasets import find_layout
 from edvr_jax.data.frames import FrameFiles
 from edvr_jax.errors import InputError
@@ -106,7 +106,7 @@ def test_given_degraded_frames_count(tmp_path):
     files = tuple(f"{i}.bmp" for i in range(6))
     gt, lq = (FrameFiles(tmp_path / name / "a", files) for name in ("gt", "lq"))
     found = [
-        fingerprint.take([Clip("a", gt, given, ((0, 6),))], skip_bad=False)["a"]
+        fingerprint.take([TrainClip("a", gt, given, ((0, 6),))], skip_bad=False)["a"]
         for given in (None, lq, gt)
     ]
     assert len({text for *_, text in found}) == 3
@@ -116,7 +116,7 @@ def test_large_files_are_read_in_part(tmp_path):
     """First, last and some places between; a file that cannot be read is named."""
     path = tmp_path / "0.png"
     _, png = cv2.imencode(".png", FRAMES[0])
-    clip = Clip("a", FrameFiles(tmp_path, (path.name,)), None, ((0, 1),))
+    clip = TrainClip("a", FrameFiles(tmp_path, (path.name,)), None, ((0, 1),))
     size, found = 3_000_000, []
     for changed in (None, len(png) - 1, size - 1, size // 3):
         data = bytearray(png.tobytes().ljust(size, b"\0"))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from edvr_jax.config import Config, DataConfig, DegradeConfig, ModelConfig
 from edvr_jax.data import degrade, flow
 from edvr_jax.data.augment import Flip
-from edvr_jax.data.clips import Clip
+from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache, FrameFiles
 from edvr_jax.data.imresize import imresize_uint8
-from edvr_jax.data.loader import Batches
-from edvr_jax.data.windows import Centers, Sampler, read_window
+from edvr_jax.data.loader import TrainLoader
+from edvr_jax.data.windows import WindowCenters, WindowSampler, read_window
 from edvr_jax.errors import InputError
 
 pytest.importorskip("grain")
@@ -43,7 +43,7 @@ class Array:
 
 def make_clip(frames, name="clip", lq=None, cuts=()):
     scenes = tuple(itertools.pairwise([0, *cuts, len(frames)]))
-    return Clip(name, Array(frames), None if lq is None else Array(lq), scenes)
+    return TrainClip(name, Array(frames), None if lq is None else Array(lq), scenes)
 
 
 def make_config(*, scale=4, num_frames=5, center=None, degrade=None, seed=0, **data):
@@ -61,7 +61,7 @@ def make_config(*, scale=4, num_frames=5, center=None, degrade=None, seed=0, **d
 
 
 def sampler(clips, config):
-    return Sampler(clips, Centers(clips, config), config, FrameCache(2**20))
+    return WindowSampler(clips, WindowCenters(clips, config), config, FrameCache(2**20))
 
 
 def draw(clips, config, seed):
@@ -187,7 +187,7 @@ def test_ten_thousand_draws_cover_every_center_alike():
         for name, n in lengths.items()
     ]
     config = make_config(num_frames=5)
-    centers = Centers(clips, config)
+    centers = WindowCenters(clips, config)
     legal = {(0, 2), *((1, k) for k in range(2, 7)), *((2, k) for k in range(2, 28))}
     legal |= {(3, k) for k in (2, 3, 8, 9)}  # the cut is before frame 6
     assert sorted(centers[i] for i in range(len(centers))) == sorted(legal)
@@ -207,7 +207,7 @@ def draw_centers(clips, config, count):
     import grain
 
     dataset = (
-        grain.MapDataset.source(Centers(clips, config))
+        grain.MapDataset.source(WindowCenters(clips, config))
         .seed(config.seed)
         .shuffle()
         .repeat()
@@ -221,7 +221,7 @@ def test_clips_of_unequal_length_share_by_their_centers():
         for i, n in enumerate([5, 8, 105])
     ]
     config = make_config(batch_size=106)
-    with Batches(clips, config) as batches:
+    with TrainLoader(clips, config) as batches:
         batch = next(batches)
     values, counts = np.unique(batch["gt"][:, 0, 0, 0], return_counts=True)
     np.testing.assert_array_equal(values, [0, 1, 2])
@@ -323,24 +323,24 @@ def assert_equal_batches(actual, expected):
 def test_batches_go_on_from_a_state():
     clips = [make_clip(random_clip())]
     config = make_config()
-    whole = take(Batches(clips, config), 5)
-    batches = Batches(clips, config)
+    whole = take(TrainLoader(clips, config), 5)
+    batches = TrainLoader(clips, config)
     take(batches, 3)
     state = batches.get_state()
     assert state == {"windows": 6}
-    resumed = Batches(clips, config)
+    resumed = TrainLoader(clips, config)
     resumed.set_state(state)
     assert_equal_batches(take(resumed, 2), whole[3:])
-    other = take(Batches(clips, make_config(seed=1)), 1)
+    other = take(TrainLoader(clips, make_config(seed=1)), 1)
     assert (other[0]["gt"] != whole[0]["gt"]).any()
 
 
 def test_processes_share_the_global_batch():
     clips = [make_clip(random_clip())]
     config = make_config(batch_size=4)
-    whole = take(Batches(clips, config), 2)
+    whole = take(TrainLoader(clips, config), 2)
     shares = [
-        take(Batches(clips, config, process_index=i, process_count=2), 2)
+        take(TrainLoader(clips, config, process_index=i, process_count=2), 2)
         for i in range(2)
     ]
     for step in range(2):
@@ -349,7 +349,7 @@ def test_processes_share_the_global_batch():
                 shares[i][step]["gt"], whole[step]["gt"][i::2]
             )
     with pytest.raises(InputError, match="multiple of the 3 processes"):
-        Batches(clips, config, process_count=3)
+        TrainLoader(clips, config, process_count=3)
 
 
 @pytest.fixture
@@ -358,16 +358,16 @@ def files(tmp_path):
     names = tuple(f"{i}.png" for i in range(7))
     for name, frame in zip(names, random_clip(), strict=True):
         cv2.imwrite(str(tmp_path / name), frame)
-    return Clip("files", FrameFiles(tmp_path, names), None, ((0, 7),))
+    return TrainClip("files", FrameFiles(tmp_path, names), None, ((0, 7),))
 
 
 def test_workers_change_nothing(files):
     config = make_config()
-    expected = take(Batches([files], config), 5)
+    expected = take(TrainLoader([files], config), 5)
     config = make_config(num_workers=2)
-    batches = Batches([files], config)
+    batches = TrainLoader([files], config)
     assert_equal_batches(take(batches, 3), expected[:3])
-    resumed = Batches([files], make_config())  # without workers again
+    resumed = TrainLoader([files], make_config())  # without workers again
     resumed.set_state(batches.get_state())
     assert_equal_batches(take(resumed, 2), expected[3:])
 
@@ -377,24 +377,26 @@ def test_damaged_frame_stops_with_its_name(files, num_workers):
     (files.gt.folder / "3.png").write_bytes(b"\x89PNG")
     config = make_config(num_workers=num_workers)
     with pytest.raises(InputError, match=r"3\.png: not a complete image"):
-        take(Batches([files], config), 3)
+        take(TrainLoader([files], config), 3)
 
 
 def test_damaged_frame_is_skipped_and_counted(files, caplog):
     (files.gt.folder / "6.png").write_bytes(b"\x89PNG")
     config = make_config(skip_bad=True, num_frames=3)
     with caplog.at_level(logging.WARNING):
-        batches = take(Batches([files], config), 5)
+        batches = take(TrainLoader([files], config), 5)
     assert len(batches) == 5
     assert "window 1 skipped" in caplog.text
     assert "6.png" in caplog.text
-    assert_equal_batches(take(Batches([files], config), 5), batches)
+    assert_equal_batches(take(TrainLoader([files], config), 5), batches)
 
 
 def test_endless_damage_ends(files):
     for path in files.gt.folder.iterdir():
         path.write_bytes(b"")
-    broken = Clip("a", FrameFiles(files.gt.folder, files.gt.names), None, ((0, 7),))
+    broken = TrainClip(
+        "a", FrameFiles(files.gt.folder, files.gt.names), None, ((0, 7),)
+    )
     object.__setattr__(broken.gt, "_size", (70, 90))
     with pytest.raises(InputError, match="100 windows in a row"):
         draw([broken], make_config(skip_bad=True), 0)

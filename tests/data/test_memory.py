@@ -18,7 +18,7 @@ import json, multiprocessing, sys
 from pathlib import Path
 from edvr_jax.config import Config, DataConfig
 from edvr_jax.data.clips import open_clips
-from edvr_jax.data.loader import Batches
+from edvr_jax.data.loader import TrainLoader
 
 def resident_mib(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -29,7 +29,7 @@ def main():
     config = Config(data=DataConfig(batch_size=4, num_workers=num_workers))
     clips, _ = open_clips(root, config, root.parent / "cache")
     used = []
-    with Batches(clips, config) as batches:
+    with TrainLoader(clips, config) as batches:
         for _ in range(num_batches):
             next(batches)
             pids = ["self", *(p.pid for p in multiprocessing.active_children())]

@@ -36,7 +36,7 @@ def trained(monkeypatch):
 
 def test_a_finished_phase_is_left_alone(trained, tmp_path):
     phases = (Phase("wotsa", Config()), Phase("tsa", Config(), init=("wotsa",)))
-    workdir.claim(tmp_path / "run" / "wotsa", Config(), is_continued=False)
+    workdir.prepare_workdir(tmp_path / "run" / "wotsa", Config(), is_continued=False)
     (tmp_path / "run" / "wotsa" / "ema.safetensors").touch()
     train(phases, tmp_path)
     assert [name for name, _ in trained] == ["tsa"]
@@ -52,8 +52,8 @@ def test_paths_may_hold_equals_signs(trained, tmp_path):
     assert trained[1] == ("b", (f"stage1={weights}", str(weights)))
     weights.parent.mkdir(parents=True)
     weights.touch()
-    assert warm_start.split(trained[1][1][0]) == ("stage1", str(weights))
-    assert warm_start.split(trained[1][1][1]) == ("", str(weights))
+    assert warm_start.parse_source(trained[1][1][0]) == ("stage1", str(weights))
+    assert warm_start.parse_source(trained[1][1][1]) == ("", str(weights))
 
 
 def train(phases, tmp_path, **place):
@@ -246,7 +246,7 @@ def test_every_recipe_is_a_chain_that_fits(monkeypatch):
         for phase in phases:
             fresh = zeros(phase.config.model)
             warm_start.check_prefixes(params_lib.flatten(fresh), phase.config)
-            warm_start.start_from(fresh, phase.config, phase.init)
+            warm_start.init_from_weights(fresh, phase.config, phase.init)
             done[phase.name] = phase.config.model
         assert phases[-1].config == train_command.load_config(path)
     assert num_chains >= 12

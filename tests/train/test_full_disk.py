@@ -20,7 +20,7 @@ from tensorboardX.proto import event_pb2
 from edvr_jax.errors import OutputError
 from edvr_jax.train.event_file import EventFile
 from edvr_jax.train.profiling import Profile
-from edvr_jax.train.reporter import Watch
+from edvr_jax.train.reporter import Reporter
 from edvr_jax.train.validation import Validated
 
 
@@ -54,34 +54,34 @@ def largest_file(num_bytes):
 def test_events_that_cannot_be_written_do_not_block(experiment, tmp_path):
     validated = Validated({"psnr_y": 30.0, "psnr_rgb": 29.0})
 
-    def write_many(watch):
+    def write_many(reporter):
         (tmp_path / "log.jsonl").symlink_to("/dev/null")
         for step in range(5000):
-            watch.val_line(step, validated)
+            reporter.report_validation(step, validated)
 
     with (
         at_most(20),
-        Watch(experiment, tmp_path, 0, lambda line: None) as watch,
+        Reporter(experiment, tmp_path, 0, lambda line: None) as reporter,
         largest_file(20_000),
         pytest.raises(OutputError, match=r"events\.out\.tfevents.*File too large"),
     ):
-        write_many(watch)
+        write_many(reporter)
 
 
 def test_image_that_cannot_be_written_is_named(experiment, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (64, 192, 3), np.uint8)
     validated = Validated({"psnr_y": 30.0}, image=image)
-    with Watch(experiment, tmp_path, 0, lambda line: None) as watch:
+    with Reporter(experiment, tmp_path, 0, lambda line: None) as reporter:
         with (
             largest_file(10_000),
             pytest.raises(OutputError, match=r"0000001\.png: .*File too large"),
         ):
-            watch.val_line(1, validated)
+            reporter.report_validation(1, validated)
         assert not list((tmp_path / "images").iterdir())
         (tmp_path / "images").rmdir()
         (tmp_path / "images").touch()
         with pytest.raises(OutputError, match=r"0000001\.png: cannot be written"):
-            watch.val_line(1, validated)
+            reporter.report_validation(1, validated)
 
 
 def test_trace_that_cannot_be_written_is_one_line(tmp_path):

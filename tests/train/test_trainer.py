@@ -15,7 +15,7 @@ import pytest
 
 from edvr_jax import load_weights, save_weights
 from edvr_jax.errors import InputError, OutputError, Stopped
-from edvr_jax.train.reporter import Watch
+from edvr_jax.train.reporter import Reporter
 from tests.train.test_workdir import content
 from tests.training import assert_same_bits, losses, read_log, replace, run
 
@@ -315,11 +315,11 @@ def test_one_bad_step_among_good_ones_is_seen_without_a_guard(config, tmp_path):
     config = replace(config, guard__enabled=False)
     (tmp_path / "log.jsonl").touch()
     good = {"loss": 1.0, "grad_norm": 1.0, "is_skipped": 0.0}
-    with Watch(config, tmp_path, 0, lambda line: None) as watch:
+    with Reporter(config, tmp_path, 0, lambda line: None) as reporter:
         for bad in ({}, {"loss": np.nan}, {}):
-            watch.add(good | bad)
+            reporter.add(good | bad)
         with pytest.raises(FloatingPointError, match="loss is not finite near step 3"):
-            watch.train_line(3)
+            reporter.report_train(3)
 
 
 def test_prefixes_that_name_nothing_are_refused(config, clips, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edvr_jax.config import Config, EvalConfig
-from edvr_jax.data.clips import Clip
+from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.datasets import vid4
 from edvr_jax.data.imresize import imresize, imresize_uint8
 from edvr_jax.errors import InputError
@@ -49,7 +49,7 @@ class Stored:
 
 def test_windows_are_spread_and_cross_no_cut(tiny_config, tmp_path):
     frames = NotedFrames()
-    clip = Clip("two scenes", frames, None, ((0, 4), (4, 9)))
+    clip = TrainClip("two scenes", frames, None, ((0, 4), (4, 9)))
     config = Config(model=tiny_config, eval=EvalConfig(frames_per_clip=3))
     validation.make_validation(config, [clip], tmp_path)
     indices = frames.indices[: 3 * tiny_config.num_frames]
@@ -124,9 +124,9 @@ def test_black_frames_spoil_no_mean(tiny_config, random_params, tmp_path, caplog
     mixed = texture.copy()
     mixed[:3] = 0
     clips = [
-        Clip("plain", Stored(texture), None, ((0, 6),)),
-        Clip("mixed", Stored(mixed), None, ((0, 6),)),
-        Clip("black", Stored(np.zeros_like(texture)), None, ((0, 6),)),
+        TrainClip("plain", Stored(texture), None, ((0, 6),)),
+        TrainClip("mixed", Stored(mixed), None, ((0, 6),)),
+        TrainClip("black", Stored(np.zeros_like(texture)), None, ((0, 6),)),
     ]
     config = Config(model=tiny_config, eval=EvalConfig(frames_per_clip=0))
     params = random_params(tiny_config)

@@ -44,7 +44,7 @@ def start(model, *sources, **init):
     fresh = params_lib.unflatten(
         {key: np.zeros(shape) - 1 for key, shape in params_lib.shapes(model).items()}
     )
-    params, report = warm_start.start_from(fresh, config, sources)
+    params, report = warm_start.init_from_weights(fresh, config, sources)
     return {k: np.asarray(v) for k, v in params_lib.flatten(params).items()}, report
 
 

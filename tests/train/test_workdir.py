@@ -120,7 +120,7 @@ def test_a_run_without_its_checkpoints_is_not_started_anew(
 
 def test_a_run_that_saved_nothing_starts_again(experiment, tmp_path):
     """Killed before its first checkpoint; decoded frames and a lock may be there."""
-    workdir.claim(tmp_path / "run", experiment, is_continued=False)
+    workdir.prepare_workdir(tmp_path / "run", experiment, is_continued=False)
     (tmp_path / "run" / "checkpoints").mkdir()
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 1}\n')
     assert not workdir.check(tmp_path / "run", experiment, overwrite=False)

@@ -117,7 +117,7 @@ def test_init_refuses_a_checkpoint_that_is_not_there(
 ):
     params, config = random_params(tiny_config), Config(model=tiny_config)
     with pytest.raises(InputError, match="mine: no checkpoint of step 7; there are 3,"):
-        warm_start.start_from(params, config, (f"{prefix}{run}@7",))
+        warm_start.init_from_weights(params, config, (f"{prefix}{run}@7",))
 
 
 @pytest.mark.parametrize(

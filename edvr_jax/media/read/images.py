@@ -221,7 +221,7 @@ def check_all(paths: Sequence[Path]) -> None:
     # Few threads: large frames take memory.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         checked, name = pool.map(check, paths[1:]), f"checking {paths[0].parent.name}"
-        for _ in progress.watch(checked, total=len(paths) - 1, name=name):
+        for _ in progress.track(checked, total=len(paths) - 1, name=name):
             pass
 
 
