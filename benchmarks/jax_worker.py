@@ -142,7 +142,7 @@ class Builder:
             charbonnier_eps=cases.CHARBONNIER_EPS,
         )
         optimizer = optim.create_optimizer(options)
-        step = parallel.parallel_train_step(
+        step = parallel.ParallelTrainStep(
             model=create_model(config),
             optimizer=optimizer,
             config=options,

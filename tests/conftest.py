@@ -132,7 +132,7 @@ def first_moments():
 @pytest.fixture(scope="module")
 def shared_steps():
     """Runs of a module that make the same step share its compilation."""
-    make, known = parallel.parallel_train_step, {}
+    make, known = parallel.ParallelTrainStep, {}
 
     def make_once(*, model, optimizer, config, guard):
         def step(state, batch):
@@ -149,7 +149,7 @@ def shared_steps():
         return step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "parallel_train_step", make_once)
+        patch.setattr(parallel, "ParallelTrainStep", make_once)
         yield
 
 

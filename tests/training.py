@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from edvr_jax.train import trainer
-from edvr_jax.train.trainer import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +26,7 @@ def run(
     stop_at=None,
     number=signal.SIGTERM,
     action=None,
-    **place,
+    **options,
 ):
     """Train; ``stop_at`` sends a signal, or acts, when that step is logged."""
     lines = []
@@ -38,8 +37,8 @@ def run(
         if stop_at is not None and line.startswith(f"step {stop_at}/"):
             action()
 
-    place = Place(data=clips, workdir=workdir, **place)
-    return trainer.train(config, place, log=log), lines
+    state = trainer.train(config, data=clips, workdir=workdir, log=log, **options)
+    return state, lines
 
 
 def start(config, clips, workdir, *options, num_devices=None):

@@ -108,7 +108,7 @@ def export(path: Path, config: edvr_jax.ModelConfig, params: Any) -> None:
 
 def train(config: Config, state: TrainState, batch: dict[str, np.ndarray]) -> float:
     """Make a step of training on all devices."""
-    step = parallel.parallel_train_step(
+    step = parallel.ParallelTrainStep(
         config=config.optim,
         model=edvr_jax.create_model(config.model),
         optimizer=optim.create_optimizer(config.optim),

@@ -312,7 +312,7 @@ def _train_step(config: ModelConfig) -> _Work:
     count = _BATCH_SIZE * jax.local_device_count()
     options = OptimConfig()
     optimizer = optim.create_optimizer(options)
-    step = parallel.parallel_train_step(
+    step = parallel.ParallelTrainStep(
         model=create_model(config),
         optimizer=optimizer,
         config=options,

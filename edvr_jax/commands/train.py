@@ -1,4 +1,4 @@
-"""``edvr train``: train an experiment of ``configs/``, or go on with it."""
+"""``edvr train``: train an experiment of ``configs/``, or continue it."""
 
 import contextlib
 import dataclasses
@@ -18,9 +18,9 @@ from edvr_jax.train import chain, dry_run, parallel, trainer
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a network on a folder of clips, or go on with a run that was stopped.
+    """Train a network on a folder of clips, or continue a run that was stopped.
 
-    Exit codes: 0 done, 1 training went wrong and gave up, 2 bad input, 75 stopped by
+    Exit codes: 0 done, 1 training failed and gave up, 2 bad input, 75 stopped by
     SIGTERM, SIGUSR1 or a preemption notice, 130 by Ctrl-C; the last two after saving.
 
     Attributes:
@@ -29,7 +29,7 @@ class Train:
         data: Folder of the dataset (docs/data.md), such as a folder of sharp clips.
         workdir: Folder of the run: checkpoints, config.json, log.jsonl, TensorBoard
             files and, at the end, ema.safetensors. If it holds this run already, the
-            run goes on.
+            run is continued.
         chain: Run all phases of the file's get_chain(), each in WORKDIR/NAME. Settings
             given here apply to all of them.
         eval_data: Folder of the dataset of eval.protocol; default is DATA.
@@ -37,19 +37,19 @@ class Train:
             WORKDIR/frames. Runs may share it.
         init: Weights to start from, instead of random ones: a name that ships, or a
             file; SUBTREE=WEIGHTS takes one part of the network, such as predeblur or
-            stage1. Not used by a run that goes on.
-        accept_changes: Go on with a run although its settings were changed.
-        overwrite: Delete the run that WORKDIR holds, and start again. Not for a
-            command that is run again after a stop.
+            stage1. Not used by a run that is continued.
+        accept_changes: Continue a run although its settings or clips were changed.
+        overwrite: Delete the run in WORKDIR, and start again. Not for a command that is
+            repeated after a stop.
         dry_run: Print settings, parameters, multiply-accumulates and the memory that
             each device needs, and stop.
         profile: FIRST:LAST, write a trace of these steps to WORKDIR/profile for XProf.
         wandb: Also log to this project of Weights & Biases.
         distributed: Whether this process joins others: auto does if a launcher (Slurm,
-            Open MPI, Kubernetes, TPU pod) says so.
-        coordinator: Address of process 0, HOST:PORT, if no launcher says it.
-        num_processes: Processes of the job, if no launcher says it.
-        process_id: Number of this process, if no launcher says it.
+            Open MPI, Kubernetes, TPU pod) started several.
+        coordinator: Address of process 0, HOST:PORT, without a launcher.
+        num_processes: Processes of the job, without a launcher.
+        process_id: Number of this process, without a launcher.
         settings: The experiment.
     """
 
@@ -79,24 +79,24 @@ class Train:
         Returns:
             Exit code, see the class; None is 0.
         """
-        phases = self._phases() if self.chain else None
+        phases = self.read_phases() if self.chain else None
         if self.dry_run:
             for phase in phases or (Phase("run", self.settings),):
                 dry_run.describe(phase, log=_write_line)
             return None
-        place = self._place()
+        options = self._options()
         parallel.initialize(
             self.distributed,
             coordinator=self.coordinator,
             num_processes=self.num_processes,
             process_id=self.process_id,
         )
-        log = _write_line if parallel.is_main() else _ignore
+        options["log"] = _write_line if parallel.is_main() else _ignore
         try:
             if phases is None:
-                trainer.train(self.settings, place, log=log)
+                trainer.train(self.settings, init=self.init, **options)
             else:
-                chain.train_chain(phases, place, log=log)
+                chain.train_chain(phases, **options)
         except Stopped as stopped:
             return stopped.code
         except KeyboardInterrupt:
@@ -106,26 +106,38 @@ class Train:
             return 1
         return None
 
-    def _place(self) -> trainer.Place:
+    def _options(self) -> dict[str, Any]:
+        """Return the options of training that a run and a chain share, checked."""
         for name in ("data", "workdir"):
             if getattr(self, name) is None:
                 raise InputError(f"--{name} is missing; see edvr train --help")
-        assert self.data is not None
-        assert self.workdir is not None
-        return trainer.Place(
-            data=self.data,
-            workdir=self.workdir,
-            eval_data=self.eval_data,
-            cache=self.cache,
-            init=self.init,
-            accept_changes=self.accept_changes,
-            overwrite=self.overwrite,
-            profile=None if self.profile is None else _parse_steps(self.profile),
-            wandb=self.wandb,
-        )
+        if self.chain and self.init:
+            raise InputError("--init does not go with --chain: its phases name theirs")
+        names = [
+            "data",
+            "workdir",
+            "eval_data",
+            "cache",
+            "accept_changes",
+            "overwrite",
+            "wandb",
+        ]
+        options = {name: getattr(self, name) for name in names}
+        profile = None if self.profile is None else _parse_steps(self.profile)
+        return {
+            **options,
+            "accept_changes": self.accept_changes,
+            "overwrite": self.overwrite,
+            "profile": profile,
+            "wandb": self.wandb,
+        }
 
-    def _phases(self) -> tuple[Phase, ...]:
-        """Read the chain, and apply the settings of the command line to all phases."""
+    def read_phases(self) -> tuple[Phase, ...]:
+        """Read the chain; settings of the command line apply to all phases.
+
+        Raises:
+            InputError: if the file has no chain.
+        """
         return tuple(
             dataclasses.replace(
                 phase,
@@ -150,7 +162,7 @@ def with_config_file(arguments: Sequence[str]) -> type[Train]:
     """Make the file after ``--config`` give the defaults of all settings.
 
     Args:
-        arguments: The whole command line; looked at if its command is ``train``.
+        arguments: The whole command line; read if its command is ``train``.
 
     Returns:
         The command, its ``settings`` defaulting to the file's.
@@ -178,7 +190,7 @@ def _with_default(default: Config, arguments: Sequence[str]) -> type[Train]:
 
 
 def load_config(path: Path) -> Config:
-    """Run an experiment file and return what its ``get_config()`` gives.
+    """Run an experiment file and return the result of its ``get_config()``.
 
     Raises:
         InputError: if the file is missing or has no ``get_config`` to return one.
@@ -194,7 +206,7 @@ def load_config(path: Path) -> Config:
 
 
 def load_chain(path: Path) -> tuple[Phase, ...]:
-    """Run an experiment file and return what its ``get_chain()`` gives.
+    """Run an experiment file and return the result of its ``get_chain()``.
 
     Raises:
         InputError: if the file is missing or has no ``get_chain``.
@@ -221,7 +233,7 @@ def _run_file(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _report_faults(path: Path) -> Iterator[None]:
-    """Turn whatever an experiment file raises into an InputError with its line."""
+    """Turn any exception of an experiment file into an InputError with its line."""
     try:
         yield
     except InputError as error:
@@ -258,7 +270,7 @@ def _find_config(arguments: Sequence[str]) -> Path | None:
 
 
 def _write_line(line: str) -> None:
-    """Write a line; a run does not end because nobody reads its log any more."""
+    """Write a line to stdout; a run must not end because its reader has gone."""
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

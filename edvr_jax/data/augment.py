@@ -1,4 +1,4 @@
-"""Crops and flips that the frames of a window share."""
+"""Crops and flips of the frames of a window."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,10 +19,10 @@ def draw_crop_path(
     motion: float,
     texture: Callable[[np.ndarray], float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw where the crop lies in each frame of a window.
+    """Draw the position of the crop in each frame of a window.
 
-    The crop of the center frame lies on the grid of the degraded frames. It may move
-    along a smooth path, as that of a panning camera would.
+    In the center frame the crop is on the grid of the degraded frames. It may move
+    along a smooth path, like that of a panning camera.
 
     Args:
         rng: Source of randomness.
@@ -32,12 +32,12 @@ def draw_crop_path(
         center: Index of its middle.
         scale: Size of the frames over that of the degraded ones.
         motion: Probability that it moves.
-        texture: How much there is to see in the crop of the center frame at a corner;
-            for ``config.crop_candidates``.
+        texture: Function from a corner to the amount of texture in that crop of the
+            center frame, for ``config.crop_candidates``.
 
     Returns:
-        Top-left corners (y, x), [T, 2], so that every crop is inside of its frame, and
-        the speed at which they move, in pixels per frame, [T, 2].
+        Top-left corners (y, x), [T, 2], with every crop inside its frame, and their
+        speed in pixels per frame, [T, 2].
     """
     limit = np.array(size) - config.gt_crop
     corner = rng.integers(limit // scale + 1) * scale
@@ -50,7 +50,7 @@ def draw_crop_path(
     angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
     time = (np.arange(num_frames) - center)[:, None]
     velocity = speed * np.array([np.sin(angle), np.cos(angle)])
-    grid = scale if config.lq == "given" else 1  # given frames have no finer one
+    grid = scale if config.lq == "given" else 1  # that of provided frames
     shift = np.rint((velocity * time + bend / 2 * time**2) / grid).astype(int) * grid
     corners = np.clip(corner + shift, 0, limit // grid * grid)
     return corners, velocity + bend * time
@@ -59,17 +59,17 @@ def draw_crop_path(
 def crop(
     frame: np.ndarray, corner: np.ndarray, size: int, *, margin: int = 0, border: str
 ) -> np.ndarray:
-    """Cut a square with a margin, continued beyond the frame where that is needed.
+    """Cut out a square with a margin, padded where it leaves the frame.
 
     Args:
         frame: [H, W, C].
         corner: Top-left corner (y, x) of the square.
         size: Side of the square.
         margin: Pixels kept around it.
-        border: How the frame continues, by ``np.pad``'s name.
+        border: Mode of ``np.pad``.
 
     Returns:
-        [size + 2 margin, size + 2 margin, C]; a view if it lies inside.
+        [size + 2 margin, size + 2 margin, C]; a view if nothing is padded.
     """
     (y, x), (height, width) = corner, frame.shape[:2]
     top, left = y - margin, x - margin
@@ -87,9 +87,9 @@ class Flip:
     """One of the eight symmetries of a square.
 
     Attributes:
-        vertical: Turn upside down.
-        horizontal: Mirror left and right.
-        transpose: Swap rows and columns, after that.
+        vertical: Reverse the rows.
+        horizontal: Reverse the columns.
+        transpose: Then swap rows and columns.
     """
 
     vertical: bool = False

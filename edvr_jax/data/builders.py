@@ -1,10 +1,10 @@
 """tensorflow-datasets builders: one frame a record, original bytes, no TensorFlow.
 
-Each dataset of ``edvr_jax/data/datasets`` has a builder of its name; each of its
-streams (ground truth, and every degraded form that is there) becomes a split, written
-as ArrayRecord in the order of clips and frames. Image files are stored as they are,
-frames of videos as PNG. Use ``edvr_jax.data.records`` or the command ``edvr records``;
-this module alone imports tensorflow-datasets when it is imported.
+Each dataset of ``edvr_jax/data/datasets`` has a builder of its name. Each of its
+streams (ground truth, and every degraded form on disk) becomes a split, written as
+ArrayRecord in the order of clips and frames. Image files are stored unchanged, frames
+of videos as PNG. Use ``edvr_jax.data.records`` or the command ``edvr records``; only
+this module imports tensorflow-datasets at its top.
 """
 
 import hashlib
@@ -31,17 +31,17 @@ Clips = Sequence[tuple[str, Path]]
 
 
 class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """What the builders share.
+    """Base class of the builders.
 
     Args:
         layout: The clips found on disk; needed to build, not to read.
         progress: Called after each frame.
-        **options: As for every builder, for example ``data_dir``.
+        **options: Options of every builder, for example ``data_dir``.
     """
 
     VERSION = tfds.core.Version(VERSION)
     URL = "https://arxiv.org/abs/1905.02716"
-    # Nothing lies beside this file; looking for it would need one more package.
+    # No metadata is stored beside this file; searching needs one more package.
     code_path = None
 
     def __init__(
@@ -77,7 +77,7 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     def _metadata(self) -> dict[str, Any]:
-        """What a layout says besides the clips' places; the clips follow."""
+        """Return a layout without its paths; the clips are added while building."""
         if self._layout is None:
             return {}
         lq_streams, train = dict(self._layout.lq_streams), list(self._layout.train)
@@ -118,7 +118,7 @@ class FrameRecords(tfds.core.ShardBasedBuilder, skip_registration=True):
         return _ResumableWriter(self.staging)
 
     def _fingerprint(self) -> str:
-        """Tell datasets of other clips apart."""
+        """Return a digest of the clips."""
         assert self._layout is not None
         facts = [
             (stream, name, path.stat().st_mtime_ns)
@@ -151,18 +151,18 @@ class Udm10(FrameRecords):
 
 
 class FolderOfClips(FrameRecords):
-    """Clips of your own: see edvr_jax/data/datasets/folder_of_clips.py."""
+    """Any clips: see edvr_jax/data/datasets/folder_of_clips.py."""
 
 
 class _ResumableWriter(ExampleWriter):
-    """Writes a shard once: one that an earlier run finished is taken as it is."""
+    """Writes each shard once; a shard finished by an earlier run is used again."""
 
     def __init__(self, staging: Path):
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
         self._staging = staging
 
     def write(self, path: Any, examples: Iterable) -> None:
-        """Write the examples to ``path``, by way of the staging folder."""
+        """Write the examples to the staging folder, and link them to ``path``."""
         self._staging.mkdir(parents=True, exist_ok=True)
         staged = self._staging / Path(path).name
         if not staged.exists():
@@ -190,9 +190,9 @@ def _shards(clips: Mapping[str, Path]) -> Iterator[Clips]:
 
 
 def _encoded_frames(clip: clip_reader.ClipReader, staging: Path) -> Iterator[str]:
-    """Name a folder's files, or a file that holds a video's next frame as PNG.
+    """Yield the names of a folder's files, or of a PNG file of a video's next frame.
 
-    A name and not bytes, since tensorflow-datasets keeps all examples of a shard.
+    Names and not bytes, since tensorflow-datasets keeps all examples of a shard.
     """
     if clip.frame_paths:
         yield from map(str, clip.frame_paths)

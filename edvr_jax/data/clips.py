@@ -1,4 +1,4 @@
-"""The clips of an experiment: found, opened, checked, divided."""
+"""The clips of an experiment: found, opened, checked, split."""
 
 import dataclasses
 import itertools
@@ -24,8 +24,8 @@ class TrainClip:
     Attributes:
         name: Its name.
         gt: Ground-truth frames.
-        lq: Degraded frames of the same count; None if they are made from ``gt``.
-        scenes: First frame and end of each scene.
+        lq: Provided degraded frames, as many; None if they are synthesized from ``gt``.
+        scenes: First frame of each scene, and the frame after its last.
     """
 
     name: str
@@ -48,8 +48,8 @@ def open_clips(
         Training and validation clips; disjoint.
 
     Raises:
-        InputError: if something is missing, cannot be read or does not fit; unless
-            ``config.data.skip_bad``, which leaves out such clips.
+        InputError: if something is missing, cannot be read or does not fit. With
+            ``config.data.skip_bad`` such clips are left out instead.
     """
     data = config.data
     layout = _find_layout(root, data.dataset, is_partial=data.skip_bad)
@@ -92,7 +92,7 @@ def _find_layout(root: Path, name: Any, *, is_partial: bool) -> Layout[Any]:
 
 
 def _lq_stream(root: Path, layout: Layout[Any], config: Config) -> str | None:
-    """Name the stream of given degraded frames; None if they are made."""
+    """Return the stream of provided degraded frames; None to synthesize them."""
     if config.data.lq == "made":
         return None
     track = config.data.degrade.track
@@ -124,12 +124,12 @@ def _open(
 
 
 def _check(clip: TrainClip, config: Config, *, is_val: bool) -> None:
-    """Check that windows fit into a clip, and that its two sides fit together."""
+    """Check that windows fit into a clip, and that its lq and gt fit together."""
     (height, width), scale = clip.gt.size, config.model.output_scale
     if clip.lq is not None and len(clip.lq) != len(clip.gt):
         raise InputError(
             f"{clip.name}: {len(clip.gt)} frames of ground truth but {len(clip.lq)} "
-            "degraded frames; both must have as many"
+            "degraded frames; the numbers must be equal"
         )
     if clip.lq is not None and tuple(scale * n for n in clip.lq.size) != clip.gt.size:
         raise InputError(
@@ -153,6 +153,6 @@ def _check(clip: TrainClip, config: Config, *, is_val: bool) -> None:
 
 
 def window_length(config: Config) -> int:
-    """Count the frames of a scene that the shortest window reaches over."""
+    """Return the number of frames of a scene that the shortest window needs."""
     step = min(config.data.intervals) * config.data.window_step
     return (config.model.num_frames - 1) * step + config.data.exposure

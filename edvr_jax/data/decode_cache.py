@@ -1,8 +1,8 @@
-"""Clips that cannot be read at random, decoded once into a cache on disk.
+"""Clips without random access, decoded once into a cache on disk.
 
-Video can only be read in order, and downscaling takes time, so such a clip is written
-to a .npy file, and mapped: memory holds only the pages in use. Beside it lies a list
-of its cuts.
+Video can only be read in order, and downscaling takes time. So such a clip is written
+to a .npy file, which is mapped: memory holds only the pages in use. The list of its
+cuts is stored beside it.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ Source = Path | RecordFrames  # a video, a folder of frames, or records
 
 @dataclasses.dataclass
 class FrameStore:
-    """Opens clips for reading at random.
+    """Opens clips for random access.
 
     Attributes:
         folder: The cache, about 3 bytes per pixel and frame; made when needed, and
@@ -41,15 +41,15 @@ class FrameStore:
     used_bytes: int = 0
 
     def open(self, name: str, source: Source) -> tuple[Frames, list[int]]:
-        """Open a clip, decoding it first if it cannot be read at random.
+        """Open a clip, decoding it first if it has no random access.
 
         Args:
             name: The clip's name.
-            source: Where its frames are.
+            source: Its frames.
 
         Returns:
-            The frames, and the index of the first frame of every scene but the first
-            if ``config.split_scenes``.
+            The frames, and with ``config.split_scenes`` the index of the first frame
+            of every scene but the first.
 
         Raises:
             InputError: if it cannot be read, or the cache would become too large.
@@ -115,7 +115,7 @@ class FrameStore:
             )
 
     def _fingerprint(self, source: Source) -> str:
-        """Name the decoded form by everything that it depends on."""
+        """Return a digest of everything that the decoded frames depend on."""
         if isinstance(source, RecordFrames):
             facts = [repr(source), source.split.version()]
         else:

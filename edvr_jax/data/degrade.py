@@ -1,4 +1,4 @@
-"""Degradations: how the low-quality frames of a track are made from sharp ones.
+"""Degradations: the tracks that synthesize low-quality frames from sharp ones.
 
 =========== =========================================================================
 sr          MATLAB bicubic, 1/scale
@@ -10,9 +10,9 @@ deblur_comp motion blur, then H.264
 web         blur, resampling, noise and compression at random, see ``data/web.py``
 =========== =========================================================================
 
-Noise can be added to each. Everything is rounded to 8 bit, as files are. The same
-functions serve whole clips (``edvr prepare``) and the crops of training; given the
-same frames and random generator they give the same bytes.
+Noise can be added to each. Everything is rounded to 8 bit, like files. The same
+functions degrade whole clips (``edvr prepare``) and the crops of training. The same
+frames and random generator give the same bytes.
 
 Source: the tracks are those of REDS (NTIRE 2019, Nah et al.), whose blurred frames
 are means of sharp frames of a high-frame-rate camera; the Gaussian variant was checked
@@ -40,7 +40,7 @@ _MARGIN = {
     **dict.fromkeys(("sr_comp", "deblur_comp", "web"), 16),
 }
 COMPRESSED = ("sr_comp", "deblur_comp")
-# How a track's filter continues a frame beyond its border (np.pad's names).
+# Padding of a frame that a track's filter assumes (modes of np.pad).
 BORDER = {
     **dict.fromkeys(_MARGIN, "symmetric"),
     "sr_bd": "reflect",
@@ -64,12 +64,12 @@ def degrade_window(
 
     Args:
         frames: Sharp frames, [T, B, H, W, 3] uint8: for each frame of the window the
-            ``config.num_blurred`` frames that are exposed together.
+            ``config.num_blurred`` frames of its exposure.
         config: The track and its strength.
         scale: Size of the frames over that of the degraded ones.
         rng: Source of the noise.
-        camera: For each frame the motion (dy, dx) of its content that the frames of
-            its exposure do not show, in pixels per frame, [T, 2]; None is none.
+        camera: For each frame the motion (dy, dx) of its content, in pixels per
+            frame, [T, 2], that the frames of its exposure do not show; None is zero.
 
     Returns:
         Degraded frames, [T, H/scale, W/scale, 3] uint8.
@@ -95,7 +95,7 @@ def degrade_clip(
     """Degrade a whole clip, frame by frame.
 
     With motion blur the clip becomes shorter: one pair for every
-    ``config.frame_step`` frames whose exposure lies inside the clip.
+    ``config.frame_step`` frames whose exposure is inside the clip.
 
     Args:
         frames: Sharp frames, [H, W, 3] uint8, sides multiples of ``scale``.
@@ -117,7 +117,7 @@ def degrade_clip(
         (exposure[middle].copy(), expose(exposure, config, camera))
         for exposure, camera in shaken
     )
-    # The encoder takes frames ahead of those that it gives.
+    # The encoder consumes frames before it returns the first ones.
     for_sharp, for_degraded = itertools.tee(couples)
     blurred = (image for _, image in for_degraded)
     if config.track == "web":
@@ -135,13 +135,13 @@ def degrade_clip(
 def expose(
     frames: np.ndarray, config: DegradeConfig, camera: np.ndarray | None = None
 ) -> np.ndarray:
-    """Make one frame of the sharp frames of its exposure.
+    """Compute one frame from the sharp frames of its exposure.
 
     Args:
         frames: ``config.num_blurred`` sharp frames, [B, H, W, 3] uint8.
         config: The track.
         camera: Motion (dy, dx) of the content that the frames do not show, in pixels
-            per frame; only for ``config.shutter``.
+            per frame; used with ``config.shutter`` only.
 
     Returns:
         [H, W, 3] uint8.
@@ -157,7 +157,7 @@ def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarr
     Args:
         frames: [..., H, W, 3] uint8.
         config: The track.
-        scale: 1 keeps the size; ``sr_bd`` knows only 4.
+        scale: 1 keeps the size; ``sr_bd`` always uses 4.
 
     Returns:
         [..., H/scale, W/scale, 3] uint8.
@@ -187,7 +187,7 @@ def _shake(
     scale: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Crop exposures along the path of a hand-held camera, and give its motion.
+    """Crop exposures along the path of a hand-held camera, and yield its motion.
 
     The path is a sum of two swings in each direction, of periods from 8 to 40 frames.
     """

@@ -1,30 +1,32 @@
-"""Digests of the clips' contents, to notice that data was replaced under its name.
+"""Digests of the clips' contents, to detect data replaced under the same names.
 
-Whole files would take minutes to read, so a part of each is: enough to tell different
-images and videos apart, and never names or times, which change when data is copied.
+Reading whole files would take minutes, so only a part of each is read: enough to
+distinguish different images and videos. Names and times, which change when data is
+copied, are never part of a digest.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from edvr_jax import files, progress
 from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameFiles, Frames
 from edvr_jax.data.records import RecordFrames
-from edvr_jax.errors import InputError
+from edvr_jax.errors import InputError, list_some
 
 Fingerprint = dict[str, list[int | str]]
 
-_PIECES, _PIECE_BYTES = 4, 4096  # read of each image file or decoded frame
-_RECORD_STEP = 25  # of records, one frame in so many is read, the whole of it
-_THREADS = 8  # storage on a network answers late
+_PIECES, _PIECE_BYTES = 4, 4096  # of each image file or decoded frame
+_RECORD_STEP = 25  # one of so many records is read whole
+_THREADS = 8  # hides the latency of network storage
 
 
 def take(clips: Sequence[TrainClip], *, skip_bad: bool) -> Fingerprint:
-    """Return what identifies the clips of a run.
+    """Compute what identifies the clips of a run.
 
     Args:
         clips: The clips.
@@ -32,7 +34,7 @@ def take(clips: Sequence[TrainClip], *, skip_bad: bool) -> Fingerprint:
 
     Returns:
         For each clip's name its number of frames, height, width, and a digest of the
-        contents of its frames, given degraded ones too.
+        contents of its frames, provided degraded ones included.
 
     Raises:
         InputError: if a frame cannot be read, unless ``skip_bad``.
@@ -65,8 +67,24 @@ def take(clips: Sequence[TrainClip], *, skip_bad: bool) -> Fingerprint:
         }
 
 
+def describe_changes(before: Mapping[str, Any], now: Fingerprint) -> str:
+    """Name the clips that are new, gone or changed; "" if there are none.
+
+    Checkpoints of earlier versions lack the digest; what they have is compared.
+    """
+    both = [name for name in now if name in before]
+    groups = {
+        "new": [name for name in now if name not in before],
+        "gone": [name for name in before if name not in now],
+        "changed": [n for n in both if list(before[n]) != now[n][: len(before[n])]],
+    }
+    return "; ".join(
+        f"{what}: {list_some(names)}" for what, names in groups.items() if names
+    )
+
+
 def _sample(frames: Frames, index: int) -> Iterator[bytes]:
-    """Yield a part of a frame's content."""
+    """Yield parts of a frame's content."""
     if isinstance(frames, FrameFiles):
         yield from _sample_file(frames.folder / frames.names[index])
     elif isinstance(frames, RecordFrames):
@@ -90,7 +108,7 @@ def _sample_file(path: Path) -> Iterator[bytes]:
 
 
 def _pieces(size: int, read: Callable[[int, int], bytes]) -> Iterator[bytes]:
-    """Read the first and the last piece and some between, or all of what is small."""
+    """Read the first piece, the last, and some between; small contents whole."""
     if size <= _PIECES * _PIECE_BYTES:
         yield read(0, size)
         return

@@ -1,4 +1,4 @@
-"""Optical flow of training windows, and how much texture a crop has."""
+"""Optical flow of training windows, and the amount of texture in a crop."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ def window_flow(
 
     The motion in the scene is estimated (dense inverse search, arXiv:1603.03590) on
     crops at the corner of the center frame; that of the camera is known and added.
-    A frame that is the center frame itself has no motion but the camera's.
+    Copies of the center frame have the camera's motion only.
 
     Args:
-        crops: Of each frame, at the center's corner, [H, W, 3] uint8.
-        corners: Top-left corners (y, x) of the crops that the window shows, [T, 2].
+        crops: Crop of each frame at the center's corner, [H, W, 3] uint8.
+        corners: Top-left corners (y, x) of the window's crops, [T, 2].
         center: Index of the center frame.
         pixel: Side of a pixel of the result, in pixels of the crops; divides H and W.
 
     Returns:
-        (dy, dx) in such pixels, [T, H/pixel, W/pixel, 2], float32: what is at p in
-        the center's crop is at p + flow(p) in the crop of the frame.
+        (dy, dx) in such pixels, [T, H/pixel, W/pixel, 2], float32: the content at p
+        in the center's crop is at p + flow(p) in the crop of the frame.
     """
     height, width = (size // pixel for size in crops[center].shape[:2])
     flows = np.empty((len(crops), height, width, 2), np.float32)
@@ -35,7 +35,7 @@ def window_flow(
 
 
 def scene_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Estimate where the pixels of one image are in another.
+    """Estimate the displacement of each pixel from one image to another.
 
     Args:
         first: RGB, [H, W, 3] uint8.

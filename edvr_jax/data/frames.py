@@ -1,6 +1,6 @@
-"""Frames of one clip, read at random: image files, or decoded once and mapped.
+"""Random access to the frames of one clip: image files, or a mapped file.
 
-Every kind has ``len(frames)``, ``frames.size`` and ``frames[index]``, and travels to
+Every kind has ``len(frames)``, ``frames.size`` and ``frames[index]``, and is sent to
 worker processes as a path, not as pixels. Records are a third kind, in
 ``edvr_jax/data/records.py``.
 """
@@ -31,7 +31,7 @@ class Frames(Protocol):
         ...
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Read a frame, [H, W, 3] uint8 RGB; maybe a view of a file."""
+        """Return a frame, [H, W, 3] uint8 RGB, or a view of a mapped file."""
         ...
 
 
@@ -74,7 +74,7 @@ class FrameFiles:
 
 @dataclasses.dataclass(frozen=True)
 class DecodedFrames:
-    """A .npy file of frames, mapped: memory holds only the pages in use.
+    """A mapped .npy file of frames: memory holds only the pages in use.
 
     Attributes:
         path: The file, [T, H, W, 3] uint8.
@@ -104,7 +104,7 @@ class DecodedFrames:
 
 
 class FrameCache:
-    """The frames used last, up to a number of bytes; empty again in a new process.
+    """Recently used frames, up to a number of bytes; a worker's copy starts empty.
 
     Args:
         budget_bytes: Most bytes of pixels to keep; 0 keeps nothing.
@@ -119,7 +119,7 @@ class FrameCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, read: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the frame of that key, calling ``read`` if it is not held.
+        """Return the frame of a key; ``read`` returns it if it is not held.
 
         A view of a mapped file is never held: the system caches its pages.
         """

@@ -1,7 +1,7 @@
-"""MATLAB's ``imresize`` (bicubic): how every low-resolution benchmark was made.
+"""MATLAB's ``imresize`` (bicubic), the source of every low-resolution benchmark.
 
 Keys' cubic kernel with a = -0.5, widened by 1/scale when shrinking (antialiasing),
-weights normalised per output pixel, borders mirrored with the edge pixel repeated.
+weights normalized per output pixel, borders mirrored with the edge pixel repeated.
 Checked against the MATLAB port of BasicSR (``basicsr/utils/matlab_functions.py``).
 """
 
@@ -20,10 +20,10 @@ EXACT_SCALES = (1 / 4, 1 / 2, 2, 4)
 
 
 def imresize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize images as MATLAB's ``imresize(image, scale)`` does.
+    """Resize images like MATLAB's ``imresize(image, scale)``.
 
-    Numpy rather than ``jax.image.resize``: loader processes must leave the
-    accelerator alone, and the banded weights make it several times faster there.
+    NumPy and not ``jax.image.resize``: loader processes must not use the accelerator,
+    and on a CPU the banded weights are several times faster.
 
     Args:
         image: Pixels in any range, [..., H, W, C]; uint8 or float.
@@ -116,7 +116,7 @@ def _row_bands(
 def _column_bands(
     length: int, scale: float, channels: int, dtype: type
 ) -> tuple[tuple[slice, np.ndarray], ...]:
-    """Blocks for the last axis, where a pixel's channels lie side by side.
+    """Blocks for the last axis, where the channels of a pixel are adjacent.
 
     Returns:
         For each block the source slice and its weights, [source*C, block*C].

@@ -1,9 +1,9 @@
-"""Batches of training samples, by Grain: shuffled, prepared ahead, resumable.
+"""Batches of training samples, by Grain: shuffled, prefetched, resumable.
 
-Every center of every clip comes once per epoch, in an order that the seed gives.
-Sample i of a run is a pure function of seed and i; what processes and threads there
-are changes nothing. So the whole state of the iterator is the number of windows that
-have been taken, and a run may go on with other numbers of workers or processes.
+Every center of every clip comes once per epoch, in an order that follows from the seed.
+Sample i of a run is a pure function of seed and i, whatever the number of processes
+and threads. So the whole state of the iterator is the number of windows taken, and a
+run can be continued with other numbers of workers or processes.
 """
 
 import signal
@@ -31,9 +31,9 @@ class TrainLoader:
 
     Args:
         clips: Training clips.
-        config: The experiment; its seed gives the order.
-        process_index: Which share of each global batch is this process's.
-        process_count: Processes that share the global batch.
+        config: The experiment; the order follows from its seed.
+        process_index: Number of this process.
+        process_count: Processes that share each global batch.
     """
 
     START: ClassVar = {"windows": 0}
@@ -87,16 +87,16 @@ class TrainLoader:
             self._iterator = None
 
     def get_state(self) -> dict[str, int]:
-        """Return what a checkpoint keeps: the windows taken by all processes."""
+        """Return the state for a checkpoint: the windows taken by all processes."""
         return {"windows": self._num_taken}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Go on from a state of :meth:`get_state`."""
+        """Continue from a state of :meth:`get_state`."""
         self.close()
         self._num_taken = state["windows"]
 
     def _make_dataset(self, first: int) -> Any:
-        """Build the Grain pipeline from a window on."""
+        """Build the Grain pipeline, from the window with number ``first``."""
         import grain
         from absl import flags
 
@@ -127,7 +127,7 @@ class TrainLoader:
 
 
 def _ignore_signals(worker_index: int, worker_count: int) -> None:
-    """Let a worker live while the run, which gets the same signals, saves and ends."""
+    """Keep a worker running: the run gets the same signals, saves, and ends it."""
     del worker_index, worker_count
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

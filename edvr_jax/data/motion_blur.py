@@ -16,13 +16,13 @@ MAX_POSITIONS = 33  # of one exposure
 
 
 def average(frames: np.ndarray) -> np.ndarray:
-    """Average frames as one long exposure would: in linear light.
+    """Average frames in linear light, like one long exposure.
 
     Args:
         frames: Neighboring sharp frames, [B, ..., 3] uint8.
 
     Returns:
-        Their mean, [..., 3] uint8; one frame alone stays as it is.
+        Their mean, [..., 3] uint8; a single frame is returned unchanged.
     """
     if len(frames) == 1:
         return frames[0]
@@ -42,7 +42,7 @@ def blur_along_flow(
         frames: Three successive sharp frames, [3, H, W, 3] uint8.
         shutter: Exposure time over the time between two frames.
         camera: Motion (dy, dx) of the content by the camera, in pixels per frame, if
-            the frames do not show it already; None is none.
+            the frames do not show it already; None is zero.
 
     Returns:
         The blurred frame, [H, W, 3] uint8.
@@ -63,7 +63,7 @@ def blur_along_flow(
     for flow in (backward, forward):
         for step in range(1, half + 1):
             time = shutter / 2 * step / half
-            # What has moved by time * flow came from there.
+            # Content that has moved by time * flow came from there.
             total += cv2.remap(
                 light,
                 columns - time * flow[..., 1],

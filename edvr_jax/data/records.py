@@ -1,4 +1,4 @@
-"""Build datasets as ArrayRecord files, and read their frames at random."""
+"""Build datasets as ArrayRecord files, with random access to their frames."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,7 @@ class RecordFrames:
     """Frames of one clip in a split of records.
 
     Attributes:
-        split: Where the records are.
+        split: Split that holds the records.
         clip: Name of the clip.
         first: Its first record.
         num_frames: Its number of frames.
@@ -96,7 +96,7 @@ class RecordSplit:
         return Path(info.filepaths[shard])
 
     def version(self) -> int:
-        """Tell when the records were written, in nanoseconds."""
+        """Return when the records were written, in nanoseconds."""
         return (self.folder / _INFO).stat().st_mtime_ns
 
     def __reduce__(self):
@@ -124,7 +124,7 @@ def _read_name(info: Path) -> str:
         return json.loads(info.read_text())["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{info}: not what tensorflow-datasets wrote, or damaged ({error}); build "
+            f"{info}: not written by tensorflow-datasets, or damaged ({error}); build "
             "the dataset again elsewhere"
         ) from None
 
@@ -173,7 +173,7 @@ def _make_layout(folder: Path, metadata: Mapping[str, Any]) -> Layout[RecordFram
 
 
 def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
-    """Write a dataset as records; a run that was stopped goes on.
+    """Write a dataset as records; a run that was stopped is continued.
 
     Args:
         name: The dataset.
@@ -184,7 +184,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
         Folder of the files.
 
     Raises:
-        InputError: if a clip cannot be read, or other clips are there already.
+        InputError: if a clip cannot be read, or the folder holds records of others.
     """
     tfds = _import_tfds()
     from edvr_jax.data import builders
@@ -202,7 +202,7 @@ def build(name: DatasetName, layout: Layout[Path], target: Path) -> Path:
         def progress(stream: str, count: int) -> None:
             bar.update(count, name=stream)
 
-        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of downloads
+        with contextlib.redirect_stdout(io.StringIO()):  # it reports downloads
             builder = tfds.builder(
                 name, layout=layout, progress=progress, data_dir=str(target)
             )
@@ -220,8 +220,8 @@ def _check_same(folder: Path, layout: Layout[Path]) -> None:
     )
     if there != wanted:
         raise InputError(
-            f"{folder}: records of other clips are there; remove them or choose "
-            "another folder"
+            f"{folder}: holds records of other clips; remove them or choose another "
+            "folder"
         )
 
 

@@ -1,7 +1,7 @@
-"""Degradation of web and phone video: blur, resampling, noise, compression, at random.
+"""Degradation of web and phone video: random blur, resampling, noise, compression.
 
-One draw of settings holds for a whole window or clip, so the artifacts of compression
-are temporal, as those of real video are. The order is that of a camera and a platform:
+One draw of settings is used for a whole window or clip, so the artifacts of compression
+are temporal, like those of real video. The order is that of a camera and a platform:
 optics, resampling to the published size, sensor noise, codec.
 """
 

@@ -1,8 +1,9 @@
-"""Training samples: a window of degraded crops and the ground truth of its center."""
+"""Training samples: a window of degraded crops, and the ground truth of its center."""
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,13 +18,14 @@ _log = logging.getLogger(__name__)
 
 # lq [T, h, w, 3] and gt [H, W, 3], uint8; with a fidelity loss flow [T, h, w, 2]
 Sample = dict[str, np.ndarray]
+Read = Callable[[Frames, int], np.ndarray]
 MAX_REDRAWS = 100
 
 
 class WindowCenters:
-    """Every frame that can be the center of a window, of every clip, each once.
+    """Every frame of every clip that can be the center of a window, each once.
 
-    A window of the smallest interval around it lies within one scene.
+    A window of the smallest interval around it is inside one scene.
 
     Args:
         clips: The clips.
@@ -61,14 +63,34 @@ class WindowCenters:
 
 
 @dataclasses.dataclass(frozen=True)
-class WindowSampler:
-    """Draws a training sample around a center; what it gives depends on ``rng`` alone.
+class Window:
+    """Position of a window's crops in a clip.
 
     Attributes:
-        clips: The clips that centers point into.
-        centers: The centers, to draw another if one cannot be read.
+        frames: Index of each frame, [T].
+        corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
+        size: Side of the crop, in ground-truth pixels.
+        velocity: Speed of the corners (y, x) in pixels per frame, [T, 2], for motion
+            blur along the flow; None is zero.
+        flip: Applied to all crops, before they are degraded.
+    """
+
+    frames: np.ndarray
+    corners: np.ndarray
+    size: int
+    velocity: np.ndarray | None = None
+    flip: Flip = dataclasses.field(default_factory=Flip)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSampler:
+    """Draws a training sample around a center; the result depends on ``rng`` alone.
+
+    Attributes:
+        clips: The clips of the centers.
+        centers: The centers, to draw another one if a frame cannot be read.
         config: The experiment.
-        cache: Frames decoded lately.
+        cache: Recently decoded frames.
     """
 
     clips: Sequence[TrainClip]
@@ -86,7 +108,7 @@ class WindowSampler:
         Returns:
             ``lq`` [T, crop/s, crop/s, 3] and ``gt`` [crop, crop, 3], uint8; with
             ``optim.fidelity`` also ``flow``, see :func:`read_window`, and with
-            ``alone`` no ``gt``.
+            ``optim.fidelity.alone`` no ``gt``.
 
         Raises:
             InputError: if a frame cannot be read; with ``skip_bad`` another center is
@@ -104,13 +126,13 @@ class WindowSampler:
 
     def _draw(self, index: int, frame: int, rng: np.random.Generator) -> Sample:
         clip, model, data = self.clips[index], self.config.model, self.config.data
-        # Configurations without synthetic motion draw the numbers that they always did.
+        # Without synthetic motion no number is drawn for it: runs keep their samples.
         is_synthetic = (
             data.synthetic_motion > 0 and rng.random() < data.synthetic_motion
         )
 
         def texture(corner: np.ndarray) -> float:
-            image = _read(clip, clip.gt, frame, self.cache)
+            image = _read(clip, self.cache, clip.gt, frame)
             return flow.texture(crop(image, corner, data.gt_crop, border="edge"))
 
         corners, velocity = draw_crop_path(
@@ -129,18 +151,14 @@ class WindowSampler:
             frames = self._draw_frames(clip, frame, rng)
         sample = read_window(
             clip,
-            frames,
-            corners,
-            velocity=velocity,
-            config=self.config,
-            size=self.config.data.gt_crop,
-            flip=Flip.draw(rng),
+            Window(frames, corners, data.gt_crop, velocity, Flip.draw(rng)),
+            self.config,
             rng=rng,
             cache=self.cache,
             flow_pixel=flow_pixel(self.config),
         )
         if self.config.optim.fidelity.alone:
-            del sample["gt"]  # the step would not look at it
+            del sample["gt"]  # the step does not use it
         return sample
 
     def _draw_frames(
@@ -164,33 +182,21 @@ class WindowSampler:
 
 def read_window(
     clip: TrainClip,
-    frames: np.ndarray,
-    corners: np.ndarray,
-    *,
-    velocity: np.ndarray | None = None,
+    window: Window,
     config: Config,
-    size: int,
+    *,
     rng: np.random.Generator,
-    flip: Flip,
     cache: FrameCache,
     flow_pixel: int | None = None,
 ) -> Sample:
-    """Read a window's crops; make the degraded ones unless they are given.
-
-    A degraded crop is the crop of the degraded frame, wherever its corner lies on the
-    grid of the degraded frames. Only compression sees the crop (with a margin) alone.
+    """Read a window's crops; synthesize the degraded ones unless the clip has them.
 
     Args:
         clip: The clip.
-        frames: Index of each frame of the window, [T].
-        corners: Top-left corner of the crop in each frame, [T, 2] (y, x).
-        velocity: Speed of the corners (y, x) in pixels per frame, [T, 2], for motion
-            blur along the flow; None is zero.
+        window: Position of the crops.
         config: Scale, center, track.
-        size: Side of the crop, in ground-truth pixels.
         rng: Source of the noise.
-        flip: Applied to all crops, before they are degraded.
-        cache: Frames decoded lately.
+        cache: Recently decoded frames.
         flow_pixel: Side of a pixel of the optical flow, in ground-truth pixels; None
             computes no flow.
 
@@ -199,37 +205,59 @@ def read_window(
         with ``flow_pixel`` the ``flow`` [T, h, w, 2], float16: the displacement
         (dy, dx) from the center frame to each frame, in such pixels.
     """
-    scale, center = config.model.output_scale, config.model.center
-    settings = config.data.degrade
-
-    def read(source: Frames, index: int) -> np.ndarray:
-        return _read(clip, source, index, cache)
-
-    extra = {}
+    read = functools.partial(_read, clip, cache)
+    pair = _synthesize if clip.lq is None else _read_provided
+    lq, gt = pair(clip, window, config, read, rng)
+    sample = {"lq": np.ascontiguousarray(lq), "gt": np.ascontiguousarray(gt)}
     if flow_pixel is not None:
+        center = config.model.center
         # At the corner of the center: the camera's own motion is known, and added.
         seen = {
-            k: crop(read(clip.gt, k), corners[center], size, border="edge")
-            for k in set(frames.tolist())
+            k: crop(
+                read(clip.gt, k), window.corners[center], window.size, border="edge"
+            )
+            for k in set(window.frames.tolist())
         }
         motion = flow.window_flow(
-            [seen[k] for k in frames.tolist()],
-            corners,
+            [seen[k] for k in window.frames.tolist()],
+            window.corners,
             center=center,
             pixel=flow_pixel,
         )
-        extra["flow"] = flip.apply_to_flow(motion).astype(np.float16)
+        sample["flow"] = window.flip.apply_to_flow(motion).astype(np.float16)
+    return sample
 
-    if clip.lq is not None:
-        gt = crop(read(clip.gt, frames[center]), corners[center], size, border="edge")
-        lq = np.stack(
-            [
-                crop(read(clip.lq, k), corner // scale, size // scale, border="edge")
-                for k, corner in zip(frames, corners, strict=True)
-            ]
-        )
-        return _sample(flip.apply(lq), flip.apply(gt)) | extra
 
+def _read_provided(
+    clip: TrainClip, window: Window, config: Config, read: Read, rng: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the crops of the provided degraded frames, and of the ground truth."""
+    del rng
+    assert clip.lq is not None
+    scale, center, size = config.model.output_scale, config.model.center, window.size
+    gt = read(clip.gt, window.frames[center])
+    lq = [
+        crop(read(clip.lq, k), corner // scale, size // scale, border="edge")
+        for k, corner in zip(window.frames, window.corners, strict=True)
+    ]
+    gt = crop(gt, window.corners[center], size, border="edge")
+    return window.flip.apply(np.stack(lq)), window.flip.apply(gt)
+
+
+def _synthesize(
+    clip: TrainClip,
+    window: Window,
+    config: Config,
+    read: Read,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Degrade the crops of the ground truth.
+
+    The result is the crop of the degraded frame, wherever its corner is on the grid of
+    the degraded frames. Only compression sees no more than the crop and its margin.
+    """
+    scale, settings = config.model.output_scale, config.data.degrade
+    frames, flip = window.frames, window.flip
     margin, half = degrade.margin_of(settings), config.data.exposure // 2
     # A window of one frame that a camera moves shows no other motion.
     reach = half if len(set(frames.tolist())) == len(frames) else 0
@@ -238,11 +266,11 @@ def read_window(
             crop(
                 read(clip.gt, index),
                 corner,
-                size,
+                window.size,
                 margin=margin * scale,
                 border=degrade.BORDER[settings.track],
             )
-            for k, corner in zip(frames, corners, strict=True)
+            for k, corner in zip(frames, window.corners, strict=True)
             for index in np.clip(
                 np.arange(k - half, k + half + 1), k - reach, k + reach
             )
@@ -251,23 +279,24 @@ def read_window(
     exposures = flip.apply(exposures)
     exposures = exposures.reshape(len(frames), -1, *exposures.shape[1:])
     camera = None
-    if velocity is not None and settings.shutter:  # the content moves against the crop
-        camera = flip.apply_to_flow(-velocity[:, None, None])[:, 0, 0]
+    if window.velocity is not None and settings.shutter:
+        # The content moves against the crop.
+        camera = flip.apply_to_flow(-window.velocity[:, None, None])[:, 0, 0]
     lq = degrade.degrade_window(
         exposures, settings, scale=scale, rng=rng, camera=camera
     )
-    gt = exposures[center, half]
-    return _sample(_inner(lq, margin), _inner(gt, margin * scale)) | extra
+    gt = exposures[config.model.center, half]
+    return _inner(lq, margin), _inner(gt, margin * scale)
 
 
 def flow_pixel(config: Config) -> int | None:
-    """Return the side of a pixel of the flow that the experiment needs, or None."""
+    """Return the side of a pixel of the experiment's flow; None if it needs none."""
     if isinstance(config.model, CascadeConfig) or not config.optim.fidelity.weight:
         return None
     return config.model.feature_scale
 
 
-def _read(clip: TrainClip, source: Frames, index: int, cache: FrameCache) -> np.ndarray:
+def _read(clip: TrainClip, cache: FrameCache, source: Frames, index: int) -> np.ndarray:
     """Read a frame of the clip's ``gt`` or ``lq`` through the cache."""
     key = (clip.name, source is clip.gt, int(index))
     return cache.get(key, lambda: source[int(index)])
@@ -276,7 +305,3 @@ def _read(clip: TrainClip, source: Frames, index: int, cache: FrameCache) -> np.
 def _inner(images: np.ndarray, margin: int) -> np.ndarray:
     height, width = images.shape[-3:-1]
     return images[..., margin : height - margin, margin : width - margin, :]
-
-
-def _sample(lq: np.ndarray, gt: np.ndarray) -> Sample:
-    return {"lq": np.ascontiguousarray(lq), "gt": np.ascontiguousarray(gt)}

@@ -1,4 +1,4 @@
-"""Whether offsets follow the motion: the loss that guides them, and what measures it.
+"""Offsets that follow the motion: the loss that guides them, and a measure of it.
 
 Source: "Understanding Deformable Alignment in Video Super-Resolution"
 (arXiv:2009.07265).
@@ -30,10 +30,10 @@ _CASCADE = re.compile(r"(?:^|/)cas_dcnpack$")
 def mean_offsets(
     collections: Mapping[str, Any], *, num_frames: int
 ) -> dict[str, jax.Array]:
-    """Name the mean offsets that the deformable convolutions wrote.
+    """Return the mean offsets of the deformable convolutions, by name.
 
     Args:
-        collections: What ``apply`` returned beside its result, with
+        collections: The variables that ``apply`` returned, with
             ``layers.MEAN_OFFSETS`` mutable.
         num_frames: Frames of a window.
 
@@ -82,7 +82,7 @@ def fidelity(
     Args:
         collections: As for :func:`mean_offsets`.
         flow: As for :func:`flow_at`.
-        config: Tolerance, and whether the cascade takes part.
+        config: Tolerance, and whether the cascade is included.
         weight: Factor of each window's loss, [N]; None is 1.
 
     Returns:
@@ -129,13 +129,13 @@ def fidelity_weight(step: jax.Array | int, config: OptimConfig) -> jax.Array:
 
 
 def is_trained_alone(name: str) -> bool:
-    """Report whether ``FidelityConfig.alone`` needs this deformable convolution."""
+    """Return whether ``FidelityConfig.alone`` trains this deformable convolution."""
     return _LEVEL.search(name) is not None
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def estimate(params: Any, frames: jax.Array, *, model: nn.Module) -> jax.Array:
-    """Return the motion that a network sees: the mean offset at level 1.
+    """Estimate the motion in windows: the mean offset at level 1.
 
     Args:
         params: Parameters.

@@ -1,54 +1,64 @@
 """Several runs in a row, each starting from the weights of earlier ones."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edvr_jax.config import Phase
 from edvr_jax.errors import InputError
-from edvr_jax.train import trainer, warm_start, workdir
+from edvr_jax.train import trainer, warm_start
+from edvr_jax.train import workdir as workdir_lib
 from edvr_jax.train.reporter import Log
-from edvr_jax.train.trainer import Place
 
 
-def train_chain(phases: Sequence[Phase], place: Place, *, log: Log) -> None:
-    """Train, or go on with, the phases of a chain.
+def train_chain(
+    phases: Sequence[Phase],
+    *,
+    workdir: Path,
+    cache: Path | None = None,
+    overwrite: bool = False,
+    log: Log,
+    **options: Any,
+) -> None:
+    """Train the phases of a chain, or continue them.
 
-    A phase that is done is not run again; one that was stopped goes on.
+    A phase that is done is not run again; one that was stopped is continued.
 
     Args:
         phases: The runs, in order.
-        place: Data, and the folder that gets a working directory for each phase,
-            ``NAME``; the decoded frames are shared. ``init`` belongs to the phases.
-        log: Called with each line meant for the user.
+        workdir: Folder that gets a working directory for each phase, ``NAME``.
+        cache: Folder for decoded frames, which the phases share; None is
+            ``workdir/frames``.
+        overwrite: Delete the runs of all phases, and start again.
+        log: Called with each line for the user.
+        **options: Other options of :func:`edvr_jax.train.trainer.train`, except for
+            ``init``, which belongs to the phases.
 
     Raises:
-        InputError: if a phase cannot be run; before any is, if their names or what
-            they start from do not fit together.
+        InputError: if a phase cannot be run; before any is, if their names or their
+            sources of weights do not fit together.
         Stopped: as :func:`edvr_jax.train.trainer.train`.
         FloatingPointError: likewise.
     """
-    _check(phases, place)
+    _check(phases)
     for number, phase in enumerate(phases, 1):
-        folder = place.workdir / phase.name
-        init = tuple(_resolve(entry, phases, place.workdir) for entry in phase.init)
-        is_done = workdir.is_done(folder, phase.config) and not place.overwrite
+        folder = workdir / phase.name
+        is_done = not overwrite and workdir_lib.is_done(folder, phase.config)
         state = ", done before" if is_done else ""
         log(f"phase {number} of {len(phases)}: {phase.name}{state}")
-        if is_done:
-            continue
-        phase_place = dataclasses.replace(
-            place,
-            workdir=folder,
-            init=init,
-            cache=place.cache or place.workdir / "frames",
-        )
-        trainer.train(phase.config, phase_place, log=log)
+        if not is_done:
+            trainer.train(
+                phase.config,
+                workdir=folder,
+                cache=cache or workdir / workdir_lib.FRAMES,
+                init=tuple(_resolve(entry, phases, workdir) for entry in phase.init),
+                overwrite=overwrite,
+                log=log,
+                **options,
+            )
 
 
-def _check(phases: Sequence[Phase], place: Place) -> None:
-    if place.init:
-        raise InputError("--init does not go with --chain: its phases say their own")
+def _check(phases: Sequence[Phase]) -> None:
     names: list[str] = []
     for phase in phases:
         if phase.name in names or not phase.name.isidentifier():
@@ -65,8 +75,8 @@ def _check(phases: Sequence[Phase], place: Place) -> None:
 
 
 def _resolve(entry: str, phases: Sequence[Phase], root: Path) -> str:
-    """Put the final weights of an earlier phase in the place of its name."""
+    """Replace the name of an earlier phase by the path of its final weights."""
     subtree, source = warm_start.parse_source(entry)
     if source in [phase.name for phase in phases]:
-        source = str(root / source / workdir.WEIGHTS)
+        source = str(root / source / workdir_lib.WEIGHTS)
     return f"{subtree}={source}" if subtree else source

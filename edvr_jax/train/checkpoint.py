@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: the whole state, atomically, by orbax."""
+"""Checkpoints of a training run: the whole state, written atomically by orbax."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,41 +19,42 @@ from edvr_jax import files
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError, ResourceError, first_line
 from edvr_jax.train import parallel
+from edvr_jax.train.plan import plan
 from edvr_jax.train.state import TrainState
 from edvr_jax.weights import runs
 
 _log = logging.getLogger(__name__)
 
-# The state has other parts or shapes than the program's: nothing is damaged.
+# The checkpoint is complete, but of a state with other parts or shapes.
 _OTHER_STATE = re.compile(r"tree structures do not match|not compatible with")
-# What may be gone at the next try.
+# Errors that may not occur at the next try.
 _UNREADABLE = re.compile(r"PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kept(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest checkpoint, the newest planned ones, and the best one.
+class _Preserve(checkpoint_managers.PreservationPolicy):
+    """Preserves the newest checkpoint, the newest planned ones, and the best one.
 
-    Unplanned ones, saved when a run was stopped, do not push out planned ones: those
-    a run goes back to must not depend on when it was stopped.
+    Unplanned ones, saved when a run was stopped, must not displace planned ones: the
+    target of a rollback must not depend on when the run was stopped. Orbax's own
+    policies cannot count planned steps alone.
     """
 
-    count: int
-    is_planned: Callable[[int], bool]
+    config: Config
     get_scores: Callable[[], Mapping[int, float]]
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
     ) -> Sequence[bool]:
-        """Tell for each checkpoint, from old to new, whether it stays."""
+        """Return for each checkpoint, from old to new, whether it is preserved."""
         del context
-        planned = [info.step for info in checkpoints if self.is_planned(info.step)]
-        kept = {checkpoints[-1].step, *planned[-self.count :]} if checkpoints else {0}
-        scores = self.get_scores()
-        scored = [info.step for info in checkpoints if info.step in scores]
+        every, scores = [info.step for info in checkpoints], self.get_scores()
+        planned = [step for step in every if plan(step, self.config).save]
+        kept = {*every[-1:], *planned[-self.config.keep_checkpoints :]}
+        scored = [step for step in every if step in scores]
         if scored:
             kept.add(max(scored, key=scores.__getitem__))
-        return [info.step in kept for info in checkpoints]
+        return [step in kept for step in every]
 
 
 class Checkpoints:
@@ -63,48 +63,55 @@ class Checkpoints:
     Orbax writes each under a temporary name and renames it when it is complete,
     so a kill at any moment leaves the last complete one. All processes of a job write
     their parts, and any number of processes and devices can read it. Use as a context
-    manager: leaving it waits for a save that is under way.
+    manager: leaving it waits for a pending save.
 
     Args:
-        folder: Where the checkpoints lie; made if needed. The scores of their
-            validations go to ``scores.json`` beside it.
-        keep: Newest planned checkpoints to keep; the one with the best score and the
-            newest of all stay beside them.
-        is_planned: Tells whether a run saves this step however often it is stopped.
-        config: Written as JSON into every checkpoint.
+        folder: Folder of the checkpoints, made by the first save. The scores of their
+            validations are stored in ``scores.json`` beside it.
+        config: The experiment. It gives the planned steps and how many of them are
+            kept, and is written as JSON into every checkpoint.
+        clips: What identifies the training clips, written into every checkpoint.
+
+    Attributes:
+        scores: Score of each validated step; -inf if it was not finite.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        keep: int,
-        is_planned: Callable[[int], bool],
-        config: Config,
+        self, folder: Path, config: Config, *, clips: Mapping[str, Any] | None = None
     ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, too
+        self._folder, self._config = folder.absolute(), config
+        self._constant = {} if clips is None else {"clips": clips}
         self._scores_path = folder.parent / runs.SCORES
         self.scores: dict[int, float] = runs.read_scores(self._scores_path)
-        options = ocp.CheckpointManagerOptions(
-            create=True,
-            preservation_policy=_Kept(keep, is_planned, lambda: self.scores),
+        self._opened = self._open() if folder.exists() else None
+
+    def _open(self) -> ocp.CheckpointManager:
+        policy = _Preserve(self._config, lambda: self.scores)
+        return ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy),
         )
-        self._is_planned = is_planned
-        self._config = dataclasses.asdict(config)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Orbax's manager; opening it makes the folder."""
+        self._opened = self._opened or self._open()
+        return self._opened
 
     def __enter__(self):
         """Return self."""
-        # What happens in orbax's threads is raised again by the next call; without
-        # this, Python prints it as well, in hundreds of lines.
+        # Errors in orbax's threads are raised again by the next call; without this
+        # hook, Python prints them as well, in hundreds of lines.
         self._hook, threading.excepthook = threading.excepthook, self._ignore_orbax
         return self
 
     def __exit__(self, *_):
         """Finish pending saves."""
         try:
-            with self._report_failure():
-                self._manager.close()
+            if self._opened is not None:
+                with self._report_failure():
+                    self._opened.close()
         finally:
             threading.excepthook = self._hook
 
@@ -115,25 +122,25 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return None if self._opened is None else self._opened.latest_step()
 
     def set_score(self, step: int, score: float) -> None:
-        """Keep the result of a validation; the best step's checkpoint stays.
+        """Store the score of a validation; the checkpoint of the best step is kept.
 
-        One that is not finite, as of a network that returned the ground truth of black
-        frames, makes no step the best; the file has null for it.
+        A score that is not finite, such as the PSNR of two black frames, is null in
+        the file and makes no step the best.
         """
         self.scores |= {step: score if math.isfinite(score) else -math.inf}
         if parallel.is_main():
             known = {s: x if math.isfinite(x) else None for s, x in self.scores.items()}
             files.write(self._scores_path, json.dumps(known).encode())
 
-    def save(self, state: TrainState, data: Mapping[str, Any]) -> None:
+    def save(self, state: TrainState, position: Mapping[str, Any]) -> None:
         """Save in the background, unless this step is saved already.
 
         Args:
             state: The state.
-            data: State of the iterator over the data, plain values.
+            position: State of the loader, plain values.
         """
         step = int(state.step)
         if step == self.latest_step:
@@ -143,19 +150,20 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),  # pyright: ignore[reportCallIssue]
-                    data=ocp.args.JsonSave(data),  # pyright: ignore[reportCallIssue]
-                    config=ocp.args.JsonSave(self._config),  # pyright: ignore[reportCallIssue]
+                    data=ocp.args.JsonSave({**position, **self._constant}),  # pyright: ignore[reportCallIssue]
+                    config=ocp.args.JsonSave(dataclasses.asdict(self._config)),  # pyright: ignore[reportCallIssue]
                 ),
             )
 
     def check(self) -> None:
-        """Raise what a save in the background ran into.
+        """Raise an error of a save in the background.
 
         Raises:
             ResourceError: if a checkpoint could not be written.
         """
-        with self._report_failure():
-            self._manager.check_for_errors()
+        if self._opened is not None:
+            with self._report_failure():
+                self._opened.check_for_errors()
 
     @contextlib.contextmanager
     def _report_failure(self) -> Iterator[None]:
@@ -166,28 +174,23 @@ class Checkpoints:
             raise
         except Exception as error:  # orbax and tensorstore raise a dozen kinds
             raise ResourceError(
-                f"{self._manager.directory}: a checkpoint could not be written "
-                f"({first_line(error)}); free space or mend the folder, and run the "
+                f"{self._folder}: a checkpoint could not be written "
+                f"({first_line(error)}); free space or repair the folder, and run the "
                 f"same command again: it continues from step {self.latest_step or 0}"
             ) from None
 
-    def forget_unplanned(self) -> None:
-        """Delete what is newer than the newest planned checkpoint, if there is one."""
-        self._manager.wait_until_finished()
-        planned = [s for s in self._manager.all_steps() if self._is_planned(s)]
+    def delete_unplanned(self) -> None:
+        """Delete checkpoints newer than the newest planned one, if there is one."""
+        if self._opened is None:
+            return
+        self._opened.wait_until_finished()
+        steps = self._opened.all_steps()
+        planned = [step for step in steps if plan(step, self._config).save]
         newest = max(planned, default=self.latest_step or 0)
-        if parallel.is_main():
-            for step in self._manager.all_steps():
-                if step > newest:
-                    self._delete(step)
-        parallel.wait_for_all("unplanned checkpoints deleted")
-        self._manager.reload()
+        for step in steps:
+            if step > newest:
+                self._opened.delete(step)
         self.scores = {step: s for step, s in self.scores.items() if step <= newest}
-
-    def _delete(self, step: int) -> None:
-        """Delete so that a kill in between leaves no checkpoint without files."""
-        folder = Path(self._manager.directory) / str(step)
-        shutil.rmtree(folder.rename(f"{folder}.orbax-checkpoint-tmp"))
 
     def restore(
         self,
@@ -196,23 +199,22 @@ class Checkpoints:
     ) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest checkpoint that can be read.
 
-        One that is damaged, for example by a power cut, is named in a warning and put
-        aside as ``damaged-STEP``.
+        A damaged one, for example after a power cut, is named in a warning and renamed
+        to ``damaged-STEP``.
 
         Args:
-            like: A state of the same structure and shapes, for example a fresh
-                one; its values are not used.
-            check: Called with the state of the iterator over the data before anything
-                is renamed; raises if the run must not continue.
+            like: A state of the same structure and shapes; its values are not used.
+            check: Called with the loader's state and the clips before anything is
+                renamed; raises if the run must not continue.
 
         Returns:
-            The saved state, to the bit, on all devices, and the state of the iterator
-            over the data.
+            The saved state, to the bit, on all devices, and the loader's state and the
+            clips.
 
         Raises:
             InputError: if no checkpoint can be read, or the newest one is of another
-                network or optimizer, or the system does not let it be read; nothing
-                is renamed then.
+                network or optimizer, or the system refuses to read it. Nothing is
+                renamed then.
         """
         self._manager.wait_until_finished()
         damaged: dict[int, str] = {}
@@ -225,20 +227,20 @@ class Checkpoints:
                 continue
             check(restored[1])
             for bad_step, reason in damaged.items():
-                self._put_aside(bad_step, reason, step)
+                self._rename_damaged(bad_step, reason, step)
             if damaged:
                 self._manager.reload()
             return restored
         newest = max(damaged)
         raise InputError(
-            f"{self._manager.directory / str(newest)}: damaged ({damaged[newest]}), "
+            f"{self._folder / str(newest)}: damaged ({damaged[newest]}), "
             "and so is every other checkpoint there; put a copy back, or start a new "
             "run from weights, with --init"
         )
 
     def _refuse_undamaged(self, step: int, error: Exception) -> None:
-        """Raise if a checkpoint was not read for another reason than damage."""
-        folder = self._manager.directory / str(step)
+        """Raise if the reason that a checkpoint cannot be read is not damage."""
+        folder = self._folder / str(step)
         if _OTHER_STATE.search(str(error)):
             raise InputError(
                 f"{folder}: written by another version of edvr_jax, or with another "
@@ -248,7 +250,7 @@ class Checkpoints:
         is_refused = isinstance(error, OSError | MemoryError) and not is_missing
         if is_refused or _UNREADABLE.search(str(error)):
             raise ResourceError(
-                f"{folder}: cannot be read ({first_line(error)}); mend that and run "
+                f"{folder}: cannot be read ({first_line(error)}); correct that and run "
                 "the same command again, or move the folder away to continue from "
                 "the checkpoint before it"
             ) from None
@@ -269,17 +271,17 @@ class Checkpoints:
         )
         return cast(TrainState, restored["state"]), restored["data"]
 
-    def _put_aside(self, step: int, reason: str, good_step: int) -> None:
-        """Rename a damaged checkpoint, so that its step can be saved again."""
-        folder = Path(self._manager.directory) / str(step)
+    def _rename_damaged(self, step: int, reason: str, good_step: int) -> None:
+        """Rename it, so that its step can be saved again."""
+        folder = self._folder / str(step)
         target = folder.with_name(f"damaged-{step}")
         if parallel.is_main():
             _log.warning(
-                "%s is damaged (%s); continued from step %d, and renamed it to %s",
+                "%s is damaged (%s); renamed to %s, continued from step %d",
                 folder,
                 reason,
-                good_step,
                 target.name,
+                good_step,
             )
             files.remove(target)
             folder.rename(target)

@@ -1,4 +1,4 @@
-"""What a run would be: settings, parameters, operations, memory; nothing is trained."""
+"""Describe a run without training: settings, parameters, operations, memory."""
 
 import jax
 import numpy as np
@@ -14,10 +14,10 @@ from edvr_jax.train.state import create_train_state
 
 
 def describe(phase: Phase, *, log: Log) -> None:
-    """Print what a run would be.
+    """Report settings, parameters, operations and memory of a run.
 
     The memory is what the compiler plans for the training step on each device of this
-    machine; the compiler itself and the data come on top of it.
+    machine. The compiler itself and the data need more.
 
     Args:
         phase: The run.
@@ -29,9 +29,17 @@ def describe(phase: Phase, *, log: Log) -> None:
     for name, macs in _macs(config).items():
         log(f"{phase.name}: {macs / 1e9:.1f} G multiply-accumulates, {name}")
     log(f"{phase.name}: compiling the training step for the memory estimate ...")
+    step = parallel.ParallelTrainStep(
+        model=create_model(config.model),
+        optimizer=optim.create_optimizer(config.optim),
+        config=config.optim,
+        guard=config.guard,
+    )
+    state = jax.eval_shape(lambda: create_train_state(config))
+    gibibytes = step.memory(state, _batch_shapes(config)) / 2**30
     log(
-        f"{phase.name}: {training_memory(config) / 2**30:.2f} GiB per device for the "
-        f"training step, {jax.device_count()} devices"
+        f"{phase.name}: {gibibytes:.2f} GiB per device for the training step, "
+        f"{jax.device_count()} devices"
     )
 
 
@@ -48,30 +56,6 @@ def _macs(config: Config) -> dict[str, int]:
             stage2, config.data.gt_crop, config.data.gt_crop
         ),
     }
-
-
-def training_memory(config: Config) -> int:
-    """Return the bytes that a training step needs on each device.
-
-    Args:
-        config: The experiment.
-
-    Returns:
-        Bytes, as the compiler plans them for this machine's devices.
-    """
-    model = create_model(config.model)
-    optimizer = optim.create_optimizer(config.optim)
-    state = jax.eval_shape(
-        lambda: create_train_state(jax.random.key(0), model, optimizer, config.model)
-    )
-    return parallel.train_step_memory(
-        state,
-        _batch_shapes(config),
-        model=model,
-        optimizer=optimizer,
-        config=config.optim,
-        guard=config.guard,
-    )
 
 
 def _batch_shapes(config: Config) -> dict[str, jax.ShapeDtypeStruct]:

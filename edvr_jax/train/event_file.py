@@ -1,7 +1,7 @@
-"""TensorBoard's event file, written at once so that a full disk is noticed.
+"""TensorBoard's event file, written directly so that a full disk raises an error.
 
 tensorboardX's own writer passes events to a thread through a short queue. If the disk
-is full, that thread ends, and the next event waits for room in the queue forever.
+is full, that thread ends, and the next event waits for space in the queue forever.
 """
 
 import os
@@ -19,7 +19,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from edvr_jax import files
 
-_proto: Any = event_pb2  # its names are made when it is imported
+_proto: Any = event_pb2  # its names are defined at import
 
 
 class EventFile:

@@ -1,8 +1,8 @@
-"""Adam for groups of parameters, all of it a pure function of the step.
+"""Adam for groups of parameters, a pure function of the step.
 
-Nothing here counts: whether a parameter is trained and at which rate follows from the
-step and the rate's scale that the training state holds, so a run that is resumed or
-taken back to an earlier step does the same again.
+There are no counters: whether a parameter is trained, and at which rate, follows from
+the step and the number of rollbacks in the training state. So a run that is resumed or
+rolled back repeats its updates.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,17 +45,17 @@ def cosine_restart_lr(step: ArrayLike, config: OptimConfig) -> jax.Array:
 
 
 def is_offset_conv(path: str) -> bool:
-    """Tell whether a parameter predicts the offsets of a deformable convolution."""
+    """Return whether a parameter predicts the offsets of a deformable convolution."""
     return "conv_offset" in path.split("/")
 
 
 def is_fusion(path: str) -> bool:
-    """Tell whether a parameter belongs to the fusion of the trained network."""
+    """Return whether a parameter belongs to the fusion of the trained network."""
     return "fusion" in path.split("/")
 
 
 def has_prefix(path: str, prefixes: Sequence[str]) -> bool:
-    """Tell whether a parameter's path lies under one of some prefixes."""
+    """Return whether a parameter's path is under one of some prefixes."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
 
 
@@ -69,7 +69,7 @@ def map_by_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 
 
 def stop_frozen(params: Any, config: OptimConfig) -> Any:
-    """Let no gradient pass to parameters that are never trained."""
+    """Stop the gradients of parameters that are never trained."""
     return map_by_path(
         lambda path, x: (
             jax.lax.stop_gradient(x) if has_prefix(path, config.frozen) else x
@@ -81,9 +81,9 @@ def stop_frozen(params: Any, config: OptimConfig) -> Any:
 def create_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
     """Make Adam with the cosine-restart rate (BasicSR: betas 0.9 and 0.99).
 
-    Parameters under ``config.frozen`` stay as they are and have no moments. During
-    ``tsa_warmup_steps`` the same goes for all but the fusion, whose moments then start
-    as fresh: what Adam does after the warm-up is what it does at step 0.
+    Parameters under ``config.frozen`` are not changed and have no moments. During
+    ``tsa_warmup_steps`` neither are the others but the fusion; their moments start
+    after it, so that Adam's first update after the warm-up is that of step 0.
 
     Args:
         config: Rates, groups, limits.
@@ -99,7 +99,7 @@ def create_optimizer(config: OptimConfig) -> optax.GradientTransformationExtraAr
     if config.tsa_warmup_steps:
         after_warmup = optax.conditionally_mask(
             adam,
-            # The step that it counts itself is not the run's: that one is extra.
+            # Its own counter is not the run's step, which is passed as an extra.
             lambda step, **extra: extra["run_step"] >= config.tsa_warmup_steps,
             forward_extra_args=True,
         )

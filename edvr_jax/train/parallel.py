@@ -1,8 +1,8 @@
-"""The only file that knows about devices and processes: mapping, sharding, signals.
+"""The only file that maps and shards: devices, processes, and what they agree on.
 
-``jax.pmap`` is in maintenance mode and is jit(shard_map) underneath; keeping it
-in one file makes a change small. The state is an ordinary tree, replicated by
-``in_axes=None``, so nothing else depends on the number of devices.
+``jax.pmap`` is in maintenance mode, and is jit(shard_map) underneath. Only this file
+uses it, so that replacing it will be a change of one file. The state is an ordinary
+tree, replicated by ``in_axes=None``; no other file depends on the number of devices.
 """
 
 import ctypes
@@ -10,14 +10,16 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 
-from edvr_jax.config import OptimConfig
+from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.errors import InputError, first_line
 from edvr_jax.ops import conv
 from edvr_jax.train import steps
@@ -34,27 +36,26 @@ def initialize(
     """Join the processes of a job, before any device is used.
 
     Args:
-        mode: auto: if the environment, or an argument, says that there are several
-            processes; on: always, JAX then finds out how many; off: never.
-        coordinator: Address of process 0, ``host:port``; None asks the cluster.
-        num_processes: Processes of the job; None asks the cluster.
-        process_id: Number of this process; None asks the cluster.
+        mode: auto: if the environment, or an argument, names several processes; on:
+            always, JAX then finds their number; off: never.
+        coordinator: Address of process 0, ``host:port``; None queries the cluster.
+        num_processes: Processes of the job; None queries the cluster.
+        process_id: Number of this process; None queries the cluster.
 
     Raises:
         InputError: if the processes cannot be joined.
     """
-    given = {
+    named = {
         "coordinator_address": coordinator,
         "num_processes": num_processes,
         "process_id": process_id,
     }
-    given = {key: value for key, value in given.items() if value is not None}
-    if mode == "off" or (
-        mode == "auto" and not given and not _is_launched_as_job(os.environ)
-    ):
+    named = {key: value for key, value in named.items() if value is not None}
+    is_wanted = mode == "on" or named or _is_launched_as_job(os.environ)
+    if mode == "off" or not is_wanted:
         return
     try:
-        jax.distributed.initialize(**given)  # pyright: ignore[reportArgumentType]
+        jax.distributed.initialize(**named)  # pyright: ignore[reportArgumentType]
     except (ValueError, RuntimeError, OSError, IndexError) as error:
         raise InputError(
             f"the processes of the job cannot be joined: {first_line(error)}; give "
@@ -63,7 +64,7 @@ def initialize(
 
 
 def _is_launched_as_job(environment: Mapping[str, str]) -> bool:
-    """Tell whether a launcher has started several processes that JAX can join."""
+    """Return whether a launcher has started several processes that JAX can join."""
 
     def number(name: str) -> int:
         value = environment.get(name, "")
@@ -82,93 +83,95 @@ def _is_launched_as_job(environment: Mapping[str, str]) -> bool:
     return is_slurm or is_mpi or "," in hosts or is_kubernetes
 
 
-class _Asked:
-    """The last number given to JAX's preemption service, which lives as long."""
+class ParallelTrainStep:
+    """:func:`edvr_jax.train.steps.train_step` on all devices of all processes.
 
-    step = 0
-
-
-_asked = _Asked()
-
-
-def parallel_train_step(
-    *, config: OptimConfig, **collaborators: Any
-) -> Callable[[TrainState, steps.Batch], tuple[TrainState, steps.Metrics]]:
-    """Map :func:`edvr_jax.train.steps.train_step` over all devices of all processes.
+    The first call compiles, for the shapes of its arguments.
 
     Args:
-        config: As for ``train_step``; ``micro_batch_size`` None becomes 1 on CPU.
-        **collaborators: Other keyword arguments of ``train_step``.
-
-    Returns:
-        ``step(state, batch) -> (state, metrics)``, with the batch from :func:`shard`;
-        the state given is donated. The first call compiles, for its shapes.
+        model: As for ``train_step``, and so are the others.
+        optimizer: Optimizer that made ``state.opt_state``.
+        config: Loss and averaging; ``micro_batch_size`` None becomes 1 on CPU.
+        guard: When the update is skipped.
     """
-    mapped = _map_train_step(config, collaborators)
-    compiled = shardings = None
 
-    def step(state, batch):
-        nonlocal compiled, shardings
-        if compiled is None:
-            # Arrays of NumPy, since lowering for several processes takes others away.
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: optax.GradientTransformationExtraArgs,
+        config: OptimConfig,
+        guard: GuardConfig,
+    ):
+        if config.micro_batch_size is None and jax.default_backend() == "cpu":
+            config = dataclasses.replace(config, micro_batch_size=1)
+        self._mapped: Any = jax.pmap(
+            functools.partial(
+                steps.train_step,
+                model=model,
+                optimizer=optimizer,
+                config=config,
+                guard=guard,
+            ),
+            axis_name=steps.BATCH_AXIS,
+            in_axes=(None, 0),
+            out_axes=None,
+            donate_argnums=0,
+        )
+        self._compiled = self._shardings = None
+
+    def __call__(
+        self, state: TrainState, batch: steps.Batch
+    ) -> tuple[TrainState, steps.Metrics]:
+        """Make a step.
+
+        Args:
+            state: State before the step; donated.
+            batch: This process's windows, from :func:`shard`.
+
+        Returns:
+            State after the step, and the metrics of ``train_step``.
+        """
+        if self._compiled is None or self._shardings is None:
+            # Lowering for several processes refuses arrays of other processes.
             examples = jax.device_get(state) if is_job() else state
-            lowered = mapped.lower(examples, batch)
-            compiled = lowered.compile(compiler_options=conv.compiler_options())
-            shardings, _ = compiled.input_shardings
+            self._compiled = self._compile(examples, batch)
+            self._shardings, _ = self._compiled.input_shardings
             _return_freed_memory()
-        # A restored state may lie on other devices.
-        assert shardings is not None
-        state_shardings, batch_shardings = shardings
-        return compiled(
+        # A restored state may be on other devices.
+        state_shardings, batch_shardings = self._shardings
+        return self._compiled(
             _replicate(state, state_shardings),
             jax.tree.map(
                 jax.make_array_from_process_local_data, batch_shardings, batch
             ),
         )
 
-    return step
+    def memory(self, state: Any, batch: Any) -> int:
+        """Compile for these shapes, and return the bytes that each device needs.
 
+        Args:
+            state: State, or its shapes.
+            batch: Shapes of a batch from :func:`shard`.
 
-def train_step_memory(
-    state: Any, batch: Any, *, config: OptimConfig, **collaborators: Any
-) -> int:
-    """Compile the training step, and return the bytes that a device needs for it.
+        Returns:
+            Arguments, results and temporaries, as the compiler plans them.
+        """
+        plan = self._compile(state, batch).memory_analysis()
+        return (
+            plan.argument_size_in_bytes
+            + plan.output_size_in_bytes
+            + plan.temp_size_in_bytes
+            - plan.alias_size_in_bytes
+        )
 
-    Args:
-        state: State, or its shapes.
-        batch: Shapes of a batch from :func:`shard`.
-        config: As for :func:`parallel_train_step`.
-        **collaborators: As for :func:`parallel_train_step`.
-
-    Returns:
-        Arguments, results and temporaries, as the compiler plans them.
-    """
-    mapped = _map_train_step(config, collaborators)
-    lowered = mapped.lower(state, batch)
-    compiled = lowered.compile(compiler_options=conv.compiler_options())
-    plan = compiled.memory_analysis()
-    return (
-        plan.argument_size_in_bytes
-        + plan.output_size_in_bytes
-        + plan.temp_size_in_bytes
-        - plan.alias_size_in_bytes
-    )
-
-
-def _map_train_step(config: OptimConfig, collaborators: Mapping[str, Any]) -> Any:
-    if config.micro_batch_size is None and jax.default_backend() == "cpu":
-        config = dataclasses.replace(config, micro_batch_size=1)
-    return jax.pmap(
-        functools.partial(steps.train_step, config=config, **collaborators),
-        axis_name=steps.BATCH_AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-        donate_argnums=0,
-    )
+    def _compile(self, state: Any, batch: Any) -> Any:
+        lowered = self._mapped.lower(state, batch)
+        return lowered.compile(compiler_options=conv.compiler_options())
 
 
 def replicate(tree: Any) -> Any:
-    """Put a tree that every process has on all devices."""
+    """Copy a tree that every process has to all devices."""
     sharding = replicated()
     return _replicate(tree, jax.tree.map(lambda _: sharding, tree))
 
@@ -188,7 +191,7 @@ def _replicate(tree: Any, shardings: Any) -> Any:
 
 
 def replicated() -> jax.sharding.Sharding:
-    """Return the sharding of an array that every device of every process has."""
+    """Return the sharding of an array with a copy on every device."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), (steps.BATCH_AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
@@ -199,31 +202,21 @@ def local(tree: Any) -> Any:
 
 
 def _return_freed_memory() -> None:
-    """Give back what the compiler used: 0.5 GB for EDVR-M, which glibc would keep."""
+    """Return the compiler's memory to the system: 0.5 GB for EDVR-M; glibc keeps it."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-
-
-def parallel_gradients(**collaborators: Any) -> Callable:
-    """Map :func:`edvr_jax.train.steps.global_gradients` over all devices."""
-    return jax.pmap(
-        functools.partial(steps.global_gradients, **collaborators),
-        axis_name=steps.BATCH_AXIS,
-        in_axes=(None, 0),
-        out_axes=None,
-    )
 
 
 def shard(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Split this process's windows over its devices.
 
     Args:
-        batch: Arrays with the windows as their first axis, as many as you like.
+        batch: Arrays whose first axis is the windows, of any number.
 
     Returns:
-        The arrays with the devices as a further first axis. If the devices cannot
-        share the windows evenly, some are repeated and ``weight`` says which count.
+        The arrays with the devices as a new first axis. If the devices cannot share
+        the windows evenly, some are repeated with ``weight`` 0, the others have 1.
     """
     num_devices = jax.local_device_count()
     count = len(next(iter(batch.values())))
@@ -245,8 +238,8 @@ def mean_over_processes(values: Mapping[str, Sequence[float]]) -> dict[str, floa
         values: Values of this process, under the same names in every process.
 
     Returns:
-        Mean of the finite values of each name, in float64; infinite if there are none
-        that are finite, left out if there are none at all.
+        Mean of the finite values of each name, in float64: infinite if no value is
+        finite. Names without values are left out.
     """
     names = sorted(values)
     if not names:
@@ -273,44 +266,38 @@ def wait_for_all(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def all_agree(is_right: bool) -> bool:  # noqa: FBT001
-    """Return whether something holds in every process; each must call this."""
+def all_agree(holds: bool) -> bool:  # noqa: FBT001
+    """Return whether a condition holds in every process; all of them must call this."""
     if not is_job():
-        return is_right
-    return bool(np.all(multihost_utils.process_allgather(np.asarray(is_right))))
-
-
-def process_index() -> int:
-    """Return the number of this process."""
-    return jax.process_index()
-
-
-def process_count() -> int:
-    """Return the number of processes."""
-    return jax.process_count()
+        return holds
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(holds))))
 
 
 def is_job() -> bool:
-    """Tell whether there are several processes."""
-    return process_count() > 1
+    """Return whether there are several processes."""
+    return jax.process_count() > 1
 
 
 def is_main() -> bool:
-    """Tell whether this is the process that writes what only one may write."""
-    return process_index() == 0
+    """Return whether this process writes what only one process may write."""
+    return jax.process_index() == 0
+
+
+# Last step passed to JAX's preemption service; global because it outlives a run.
+_last_synced = [0]
 
 
 def reached_preemption(step: int) -> bool:
-    """Tell whether all processes should stop after this step: one got SIGTERM.
+    """Return whether all processes should stop after this step: one got SIGTERM.
 
-    All processes ask after the same steps. JAX agrees on the number that follows the
-    last one asked, so that one is asked as well where the numbers jump: after a
-    restart, in the next run of a chain, after going back.
+    All processes call this after the same steps. JAX agrees on the number that follows
+    the last one passed to it. So that number is passed too where the steps jump: after
+    a restart, in the next run of a chain, after a rollback.
     """
     if not is_job():
         return False
-    following, _asked.step = _asked.step + 1, step
+    following, _last_synced[0] = _last_synced[0] + 1, step
     numbers = [step] if step == following else [following, step]
-    # Without a short cut: every number must be queried.
+    # A list, since a generator would stop at the first: every number must be passed.
     reached = [multihost_utils.reached_preemption_sync_point(n) for n in numbers]
     return any(reached)

@@ -1,4 +1,4 @@
-"""A trace of some steps for XProf."""
+"""Trace of some steps for XProf."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from edvr_jax import files
 
 
 class Profile:
-    """Traces from one step to another; leaving the ``with`` ends a trace under way.
+    """Traces a range of steps; leaving the ``with`` ends a running trace.
 
     Args:
-        steps: Trace the steps after the first number up to the second; None traces
+        steps: Numbers of steps made before the trace, and at its end; None traces
             nothing.
-        folder: Where the trace goes; ``xprof FOLDER`` or TensorBoard shows it.
+        folder: Folder of the trace; ``xprof FOLDER`` or TensorBoard shows it.
     """
 
     def __init__(self, steps: tuple[int, int] | None, folder: Path):

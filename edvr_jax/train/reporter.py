@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: lines, log.jsonl, TensorBoard, images, W&B."""
+"""What a run reports: lines for the user, log.jsonl, TensorBoard, images, W&B."""
 
 import dataclasses
 import json
@@ -18,13 +18,11 @@ from edvr_jax.config import Config
 from edvr_jax.errors import InputError
 from edvr_jax.train import optim, parallel, steps, workdir
 from edvr_jax.train.event_file import EventFile
-from edvr_jax.train.validation import Validated
+from edvr_jax.train.validation import FLOW_CORRELATION, Validated
 
 Log = Callable[[str], None]
 
-FLOW_CORRELATION = "flow_correlation"
-
-# How the scores of a validation are shown.
+# Text for each score of a validation.
 _SCORES = {
     f"psnr_{channel}{suffix}": f"{channel.upper()}-PSNR{what} {{:.2f}} dB"
     for channel in ("y", "rgb")
@@ -46,13 +44,16 @@ class Reporter:
     Args:
         config: The experiment.
         folder: Working directory.
-        first_step: Step that the run starts from; later lines of a log that is there
-            are dropped, since their steps are made again.
-        log: Called with each line meant for the user.
+        first_step: Step that the run starts from. Later lines of an existing log are
+            dropped, since their steps are made again.
+        log: Called with each line for the user.
         wandb_project: Also log to this project of Weights & Biases; None does not.
 
+    Attributes:
+        log: As given.
+
     Raises:
-        InputError: if W&B is asked for but not installed.
+        InputError: if W&B is requested but not installed.
         OutputError: if a file cannot be written; also by the methods.
     """
 
@@ -64,13 +65,13 @@ class Reporter:
         log: Log,
         wandb_project: str | None = None,
     ):
-        self._config, self._folder, self._log = config, folder, log
+        self._config, self._folder, self.log = config, folder, log
         self._step, self._time = first_step, time.monotonic()
         self._pending: list[Mapping[str, jax.Array]] = []
-        self._score = ""  # of the last validation, for the lines after it
+        self._score = ""  # of the last validation, for later lines
         self._board = self._run = None
         if parallel.is_main():
-            _drop_lines_after(folder / workdir.LOG, first_step)
+            self._drop_lines_after(first_step)
             self._board = EventFile(folder / "tensorboard", first_step=first_step + 1)
             if wandb_project is not None:
                 self._run = _start_wandb(wandb_project, config, folder)
@@ -89,11 +90,11 @@ class Reporter:
         self._pending.append(step_metrics)
 
     def rewind(self, step: int) -> None:
-        """Go back to a step: what was measured since the last line does not count."""
+        """Continue from an earlier step, without the metrics since the last line."""
         self._pending, self._step = [], step
 
     def report_train(self, step: int) -> None:
-        """Report the means (of maxima the largest) of the metrics since the last line.
+        """Report the metrics since the last line: means, and maxima of maxima.
 
         Raises:
             FloatingPointError: if there is no guard and a loss or a gradient was not
@@ -122,7 +123,7 @@ class Reporter:
         self._write(step, values)
         loss = "not finite" if values["loss"] is None else f"{values['loss']:.5f}"
         skipped = f"  {num_skipped} updates skipped" if num_skipped else ""
-        self._log(
+        self.log(
             f"step {step}/{self._config.total_steps}  loss {loss}  "
             f"lr {values['lr']:.2e}{self._score}  "
             f"{values['windows_per_s']:.1f} windows/s  "
@@ -141,7 +142,7 @@ class Reporter:
             for name, value in scores.items()
             if name.startswith((validated.decisive, FLOW_CORRELATION))
         ]
-        self._log(f"step {step}  validation: {', '.join(shown)}")
+        self.log(f"step {step}  validation: {', '.join(shown)}")
         if self._board is not None and validated.image is not None:
             path = self._folder / "images" / f"{step:07d}.png"
             with files.report_failure(path):
@@ -153,9 +154,16 @@ class Reporter:
                 self._run.log({"crop": import_wandb().Image(str(path))}, step=step)
 
     def event(self, step: int, text: str) -> None:
-        """Report something that happened."""
+        """Report what the guard did."""
         self._write_line(step, {"event": text})
-        self._log(f"step {step}  {text}")
+        self.log(f"step {step}  {text}")
+
+    def _drop_lines_after(self, step: int) -> None:
+        path = self._folder / workdir.LOG
+        if path.exists():
+            kept = [x for x in workdir.read_log(self._folder) if x["step"] <= step]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            files.write(path, text.encode())
 
     def _write(self, step: int, values: Mapping[str, float | None]) -> None:
         values = {  # JSON has no infinity: the PSNR of equal images
@@ -177,7 +185,7 @@ class Reporter:
 
 
 def _summary(name: str, pending: Any) -> float | None:
-    """Mean, or maximum, of the finite values of a metric; None if there is none."""
+    """Return the mean, or maximum, of the finite values of a metric; None without."""
     values = np.array([metrics[name] for metrics in pending], np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
@@ -192,20 +200,6 @@ def _duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _drop_lines_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            is_kept = json.loads(line)["step"] <= step
-        except (ValueError, KeyError):  # half a line of a run that was killed
-            continue
-        if is_kept:
-            kept.append(line + "\n")
-    files.write(path, "".join(kept).encode())
 
 
 def import_wandb() -> Any:

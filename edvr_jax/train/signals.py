@@ -1,4 +1,4 @@
-"""Signals that stop a training run, turned into a request that its loop can act on."""
+"""Signals that stop a run, turned into a request that the training loop handles."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ from edvr_jax.train import parallel
 class StopRequest:
     """Listens for Ctrl-C, SIGTERM, SIGUSR1 and preemption notices, inside a ``with``.
 
-    An exception at any moment could strike while the state is being replaced. A
-    second Ctrl-C is not held back. Outside the main thread signals stay as they are.
-    With several processes all of them stop after the same step: JAX listens for
-    SIGTERM and agrees on one, and the other signals are turned into it.
+    An exception could be raised while the state is being replaced; a request waits for
+    the end of the step. A second Ctrl-C raises as usual. Outside the main thread
+    signals keep their handlers. With several processes all stop after the same step:
+    JAX listens for SIGTERM and agrees on one, and the other signals are turned into it.
     """
 
     def __init__(self):
@@ -32,7 +32,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_):
-        """Put the previous handlers back."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

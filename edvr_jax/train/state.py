@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from edvr_jax.config import NetworkConfig
+from edvr_jax.config import Config
+from edvr_jax.models import create_model
+from edvr_jax.train import optim
 
 Params = Any  # nested dict of arrays
 
@@ -23,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
         ema_params: Their exponential moving average, used for evaluation.
         opt_state: State of the optimizer.
         bad_steps: Steps in a row whose update was skipped, int32 scalar.
-        rollbacks: Times that the run went back to a checkpoint, int32 scalar.
+        rollbacks: Number of returns to an earlier checkpoint, int32 scalar.
     """
 
     step: jax.Array
@@ -34,26 +36,20 @@ class TrainState(flax.struct.PyTreeNode):
     rollbacks: jax.Array
 
 
-def create_train_state(
-    key: jax.Array,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    config: NetworkConfig,
-) -> TrainState:
-    """Initialise parameters, average and optimizer.
-
-    Args:
-        key: Random key of the parameters.
-        model: Network.
-        optimizer: Optimizer of the parameters.
-        config: The network's, for the shape of its input.
+def create_train_state(config: Config) -> TrainState:
+    """Initialize parameters by the experiment's seed, average and optimizer.
 
     Returns:
         State at step 0, the average equal to the parameters.
     """
-    size = config.size_multiple
-    shape = (1, config.num_frames, size, size, config.in_channels)
-    return initial_state(_init(key, model=model, shape=shape), optimizer)
+    network = config.model
+    size = network.size_multiple
+    params = _init(
+        jax.random.key(config.seed),
+        model=create_model(network),
+        shape=(1, network.num_frames, size, size, network.in_channels),
+    )
+    return initial_state(params, optim.create_optimizer(config.optim))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "shape"))

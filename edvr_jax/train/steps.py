@@ -118,10 +118,10 @@ def _largest_divisor(count: int, limit: int) -> int:
 
 
 def _offset_metrics(collections: Mapping[str, Any], config: OptimConfig) -> Metrics:
-    """Name what the deformable convolutions report.
+    """Name the offsets that the deformable convolutions report.
 
-    Where the alignment is trained alone, what does not learn is left out: asking for
-    it would compute it.
+    Where the alignment is trained alone, the other convolutions are left out, so that
+    XLA does not compute them.
     """
     flat = params_lib.flatten(collections.get(layers.OFFSETS, {}))
     prefixes = {"mean": OFFSET_MEAN, "max": OFFSET_MAX}
@@ -135,7 +135,7 @@ def _offset_metrics(collections: Mapping[str, Any], config: OptimConfig) -> Metr
 
 
 def _combine(sums: Any, more: Any) -> Any:
-    """Add what sums up, and take the larger maxima."""
+    """Add losses, gradients and means, and take the larger of maxima."""
     (*sums, offsets), (*others, more_offsets) = sums, more
     combined = {
         key: (jnp.maximum if key.startswith(OFFSET_MAX) else jnp.add)(
@@ -154,7 +154,7 @@ def _divide_means(offsets: Metrics, count: int) -> Metrics:
 
 
 def _reduce(results: Any) -> Any:
-    """Bring the devices' results together."""
+    """Combine the results of all devices."""
     loss, grads, offsets = results
     loss, grads = jax.lax.psum((loss, grads), BATCH_AXIS)
     offsets = {
@@ -226,7 +226,7 @@ def train_step(
 def _is_bad(
     loss: jax.Array, grad_norm: jax.Array, offsets: Metrics, guard: GuardConfig
 ) -> jax.Array:
-    """Tell whether a step must not be made; NaN compares false, so it is bad."""
+    """Return whether the update must be skipped; NaN compares false, so it is bad."""
     is_good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     for key, value in offsets.items():
         if key.startswith(OFFSET_MEAN):

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,22 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from edvr_jax.config import Config, ModelConfig, ProtocolName
-from edvr_jax.data.augment import Flip, draw_crop_path
+from edvr_jax.config import Config, ModelConfig
+from edvr_jax.data.augment import draw_crop_path
 from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
-from edvr_jax.data.windows import Sample, WindowCenters, read_window
+from edvr_jax.data.windows import Sample, Window, WindowCenters, read_window
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, metrics, protocols
+from edvr_jax.evaluate.evaluator import ClipScores
 from edvr_jax.media.read import pixels
 from edvr_jax.models import create_model
 from edvr_jax.train import alignment, parallel
 
 _log = logging.getLogger(__name__)
+
+FLOW_CORRELATION = "flow_correlation"
 
 # Side of the ground-truth crops, in pixels.
 _CROP = 256
@@ -52,23 +55,24 @@ class Validated:
 
     @property
     def score(self) -> float | None:
-        """What decides which step is the best, or None."""
+        """The score that decides which step is the best; None if there is none."""
         return self.scores.get(self.decisive)
 
 
 Validate = Callable[[Any], Validated]
-Pair = tuple[np.ndarray, np.ndarray]  # lq [T, h, w, C] and gt [H, W, C], uint8
+# From parameters to the scores of this process's clips, and the image of a crop.
+_Score = Callable[[Any], tuple[list[ClipScores], np.ndarray | None]]
 
 
 def make_validation(
     config: Config, clips: Sequence[TrainClip], eval_data: Path
 ) -> Validate:
-    """Prepare the validation that a configuration asks for.
+    """Prepare the validation of an experiment.
 
     Args:
         config: The experiment.
         clips: Validation clips, for crops.
-        eval_data: Folder of the dataset that ``config.eval.protocol`` is about.
+        eval_data: Folder of the dataset of ``config.eval.protocol``.
 
     Returns:
         Function from parameters (of :func:`edvr_jax.train.parallel.local`) to the
@@ -79,146 +83,155 @@ def make_validation(
     Raises:
         InputError: if clips are missing, or do not fit the network.
     """
-    if config.eval.protocol is not None:
-        return _by_protocol(config, config.eval.protocol, eval_data)
-    return _by_crops(config, clips)
-
-
-def _by_crops(config: Config, clips: Sequence[TrainClip]) -> Validate:
-    """Y-PSNR of fixed crops: mean over those of a clip, then over the clips."""
-    model, scale = create_model(config.model), config.model.output_scale
-    center = config.model.center
+    model = create_model(config.model)
     own = _own_share(clips)
-    samples = [_samples(clip, config) for clip in own]
-    truths = [[gt for _, gt in crops] for crops in samples]
-    windows = [np.stack([lq for lq, _ in crops]) for crops in samples]
-    enlarged = [[imresize(lq[center], scale) / 255 for lq in w] for w in windows]
-    said: set[str] = set()
-    network = config.model
-    is_aligning = isinstance(network, ModelConfig) and network.with_alignment
-    moving = [_moving_samples(clip, config) for clip in own] if is_aligning else []
-    with_pixels = not config.optim.fidelity.alone
+    correlate, decisive, keys = None, "psnr_y", ["psnr_y"]
+    if config.eval.protocol is not None:
+        test_set = protocols.TEST_SETS[config.eval.protocol]
+        score = _score_protocol(config, model, test_set, eval_data)
+        decisive = f"psnr_{test_set.channel}"
+        keys = [f"{name}_{ch}" for name in ("psnr", "ssim") for ch in ("y", "rgb")]
+    else:
+        if isinstance(config.model, ModelConfig) and config.model.with_alignment:
+            correlate = _correlate_flow(config, model, own)
+        score = _score_crops(config, model, own)
+        if config.optim.fidelity.alone:  # no frame is restored
+            score, decisive = lambda params: ([], None), FLOW_CORRELATION
+    noted: set[str] = set()
 
     def validate(params):
-        values, image = {}, None
-        if with_pixels:
-            restored = [_restore(params, lq, model=model) for lq in windows]
-            images = {"": restored, _baseline(config): enlarged}
-            if config.model.num_frames > 1:
-                images["_still"] = [
-                    _restore(params, _copies_of(lq, center), model=model)
-                    for lq in windows
-                ]
-            clips = _score(own, images, truths, said)
-            values = {
-                f"psnr_y{suffix}": [clip.mean(suffix)["psnr_y"] for clip in clips]
-                for suffix in images
-            }
-            if samples:
-                image = _side_by_side(enlarged[0][0], restored[0][0], truths[0][0])
-        if is_aligning:
-            values["flow_correlation"] = [
-                alignment.correlation(
-                    alignment.estimate(params, lq / np.float32(255), model=model), flow
-                )
-                for lq, flow in moving
-            ]
-        scores = parallel.mean_over_processes(values)
-        decisive = "psnr_y" if with_pixels else "flow_correlation"
-        return Validated(scores, decisive, image)
+        # The same names in every process, whether it has clips or not.
+        methods = ("model", _baseline(config), "still")
+        values: dict[str, list[float]] = {
+            _name(key, method): [] for key in keys for method in methods
+        }
+        scored, image = score(params)
+        for clip in scored:
+            for method in clip.frames:
+                for key, value in clip.mean(method).items():
+                    values[_name(key, method)].append(value)
+        for line in evaluator.describe_infinite(scored):
+            if line not in noted:
+                _log.warning("validation: %s", line)
+            noted.add(line)
+        if correlate is not None:
+            values[FLOW_CORRELATION] = correlate(params)
+        return Validated(parallel.mean_over_processes(values), decisive, image)
 
     return validate
 
 
-def _score(
-    clips: Sequence[TrainClip],
-    restored: Mapping[str, Sequence[Iterable[Any]]],
-    truths: Sequence[Iterable[np.ndarray]],
-    said: set[str],
-) -> list[evaluator.ClipScores]:
-    """Compute the Y-PSNR of every crop of every clip, by each method."""
-    scores = [
-        evaluator.ClipScores(
-            clip.name,
-            {
-                method: [
-                    {"psnr_y": metrics.psnr(pixels.to_uint8(a), b, channel="y")}
-                    for a, b in zip(found[index], truths[index], strict=True)
-                ]
-                for method, found in restored.items()
-            },
-        )
-        for index, clip in enumerate(clips)
-    ]
-    _note_infinite(scores, said)
-    return scores
+def _name(key: str, method: str) -> str:
+    return key if method == "model" else f"{key}_{method}"
 
 
-def _note_infinite(clips: Sequence[evaluator.ClipScores], said: set[str]) -> None:
-    """Name, once, the frames that do not count in the means."""
-    for line in evaluator.describe_infinite(clips):
-        if line not in said:
-            _log.warning("validation: %s", line)
-        said.add(line)
+def _baseline(config: Config) -> str:
+    """Name the method that is compared with the network, as the evaluator does."""
+    return "input" if config.model.output_scale == 1 else "bicubic"
 
 
-def _copies_of(windows: np.ndarray, center: int) -> np.ndarray:
-    """Put the center frame in the place of its neighbors, [N, T, h, w, C]."""
-    return np.repeat(windows[:, center : center + 1], windows.shape[1], axis=1)
+def _own_share(clips: Sequence[Any]) -> Sequence[Any]:
+    return clips[jax.process_index() :: jax.process_count()]
 
 
-def _by_protocol(config: Config, name: ProtocolName, root: Path) -> Validate:
-    """Scores of full frames, as ``edvr eval --protocol``."""
-    test_set = protocols.TEST_SETS[name]
-    if test_set.scale != config.model.output_scale:
+def _score_crops(
+    config: Config, model: nn.Module, clips: Sequence[TrainClip]
+) -> _Score:
+    """Prepare Y-PSNR of fixed crops."""
+    scale, center = config.model.output_scale, config.model.center
+    samples = [_windows(clip, config) for clip in clips]
+    truths = [[sample["gt"] for sample in group] for group in samples]
+    windows = [np.stack([sample["lq"] for sample in group]) for group in samples]
+    enlarged = [[imresize(lq[center], scale) / 255 for lq in w] for w in windows]
+
+    def score(params):
+        restored = [_restore(params, lq, model=model) for lq in windows]
+        found: dict[str, Any] = {"model": restored, _baseline(config): enlarged}
+        if config.model.num_frames > 1:
+            found["still"] = [
+                _restore(params, _copies_of(lq, center), model=model) for lq in windows
+            ]
+        scores = [
+            ClipScores(
+                clip.name,
+                {
+                    method: [
+                        {"psnr_y": metrics.psnr(pixels.to_uint8(a), b, channel="y")}
+                        for a, b in zip(crops[index], truths[index], strict=True)
+                    ]
+                    for method, crops in found.items()
+                },
+            )
+            for index, clip in enumerate(clips)
+        ]
+        if not clips:
+            return scores, None
+        return scores, _side_by_side(enlarged[0][0], restored[0][0], truths[0][0])
+
+    return score
+
+
+def _score_protocol(
+    config: Config, model: nn.Module, test_set: protocols.TestSet, root: Path
+) -> _Score:
+    """Prepare scores of full frames, as ``edvr eval --protocol``, and one crop."""
+    scale = config.model.output_scale
+    if test_set.scale != scale:
         raise InputError(
-            f"eval.protocol {name} is for networks of scale {test_set.scale}, not "
-            f"{config.model.output_scale}"
+            f"eval.protocol {config.eval.protocol} is for networks of scale "
+            f"{test_set.scale}, not {scale}"
         )
     frames_per_clip = config.eval.frames_per_clip or None
     if test_set.protocol.center_only:  # the middle frame of the whole clip
         frames_per_clip = None
     protocol = dataclasses.replace(test_set.protocol, frames_per_clip=frames_per_clip)
     clips = _own_share(protocols.find_clips(test_set, root)[0])
-    model = create_model(config.model)
     crop = _protocol_crop(clips[0], protocol, config) if clips else None
-    channel, center = test_set.channel, config.model.center
-    baseline = _baseline(config)
-    said: set[str] = set()
 
-    def validate(params):
-        # The same names in every process, whether it has clips or not.
-        values: dict[str, list[float]] = {
-            f"{metric}_{channel}{suffix}": []
-            for metric in ("psnr", "ssim")
-            for channel in ("y", "rgb")
-            for suffix in ("", baseline)
-        }
-        evaluated = list(
-            evaluator.evaluate(
-                config.model, params, clips, protocol=protocol, model=model
-            )
+    def score(params):
+        scores = evaluator.evaluate(
+            config.model, params, clips, protocol=protocol, model=model
         )
-        _note_infinite(evaluated, said)
-        for clip in evaluated:
-            for method, suffix in zip(clip.frames, ("", baseline), strict=True):
-                for key, value in clip.mean(method).items():
-                    values[key + suffix].append(value)
-        scores = parallel.mean_over_processes(values)
-        image = None
-        if crop is not None:
-            lq, gt = crop
-            restored = _restore(params, lq[None], model=model)[0]
-            enlarged = imresize(lq[center], config.model.output_scale) / 255
-            image = _side_by_side(enlarged, restored, gt)
-        return Validated(scores, f"psnr_{channel}", image)
+        if crop is None:
+            return list(scores), None
+        lq, gt = crop
+        enlarged = imresize(lq[config.model.center], scale) / 255
+        restored = _restore(params, lq[None], model=model)[0]
+        return list(scores), _side_by_side(enlarged, restored, gt)
 
-    return validate
+    return score
 
 
-def _baseline(config: Config) -> str:
-    """Name what the restored frames are compared with, as the evaluator does."""
-    return "_input" if config.model.output_scale == 1 else "_bicubic"
+def _correlate_flow(
+    config: Config, model: nn.Module, clips: Sequence[TrainClip]
+) -> Callable[[Any], list[float]]:
+    """Prepare the correlation of offsets with a known camera motion, per clip."""
+    assert isinstance(config.model, ModelConfig)
+    pixel = config.model.feature_scale
+    groups = [
+        _moving_windows(clip, config, _MOTION * pixel, flow_pixel=pixel)
+        for clip in clips
+    ]
+    stacked = [
+        {key: np.stack([sample[key] for sample in group]) for key in ("lq", "flow")}
+        for group in groups
+    ]
+
+    def correlate(params):
+        return [
+            alignment.correlation(
+                alignment.estimate(params, x["lq"] / np.float32(255), model=model),
+                x["flow"],
+            )
+            for x in stacked
+        ]
+
+    return correlate
+
+
+def _copies_of(windows: np.ndarray, center: int) -> np.ndarray:
+    """Replace the neighbors by copies of the center frame, [N, T, h, w, C]."""
+    return np.repeat(windows[:, center : center + 1], windows.shape[1], axis=1)
 
 
 def _restore(params: Any, lq: np.ndarray, *, model: nn.Module) -> np.ndarray:
@@ -230,14 +243,14 @@ def _apply(params: Any, lq: jax.Array, *, model: nn.Module) -> Any:
     return model.apply({"params": params}, lq)
 
 
-def _own_share(clips: Sequence[Any]) -> Sequence[Any]:
-    return clips[parallel.process_index() :: parallel.process_count()]
+def _side_by_side(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels.to_uint8(part) for part in parts], axis=1)
 
 
 def _protocol_crop(
     clip: protocols.EvalClip, protocol: protocols.Protocol, config: Config
-) -> Pair:
-    """Crop the middle of the first window of a clip."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crop the middle of a clip's first window: lq [T, h, w, C], gt [H, W, C]."""
     model, scale = config.model, config.model.output_scale
     both = evaluator.pair_frames(
         clip.open_gt(), clip.open_lq(), scale=scale, protocol=protocol, name=clip.name
@@ -248,56 +261,39 @@ def _protocol_crop(
     top, left = ((n - size) // 2 for n in degraded[0].shape[:2])
     lq = np.stack([f[top : top + size, left : left + size] for f in degraded])
     rows, columns = (slice(scale * k, scale * (k + size)) for k in (top, left))
-    # A clip shorter than a window stands still at its end.
+    # A clip shorter than a window repeats its last frame.
     lq = lq[np.minimum(np.arange(model.num_frames), len(lq) - 1)]
     return lq, truth[min(model.center, len(truth) - 1)][rows, columns]
 
 
-def _side_by_side(*parts: np.ndarray) -> np.ndarray:
-    return np.concatenate([pixels.to_uint8(part) for part in parts], axis=1)
-
-
-def _samples(clip: TrainClip, config: Config) -> list[Pair]:
-    """Center crops of evenly spread windows: (lq [T,h,w,C], gt [H,W,C]), uint8.
+def _windows(clip: TrainClip, config: Config) -> list[Sample]:
+    """Read center crops of evenly spread windows.
 
     A camera moves them where motion blur is made along the flow: most clips are still.
     """
     model, data = config.model, config.data
     if data.degrade.shutter:
-        windows = _moving_windows(clip, config, data.max_camera_speed)
-        return [(window["lq"], window["gt"]) for window in windows]
+        return _moving_windows(clip, config, data.max_camera_speed)
     size, corner = _center_crop(clip, config)
+    corners = np.tile(corner, (model.num_frames, 1))
     offsets = np.arange(model.num_frames) - model.center
     offsets *= min(data.intervals) * data.window_step
-    windows = [
+    return [
         read_window(
             clip,
-            frame + offsets,
-            np.tile(corner, (model.num_frames, 1)),
-            config=config,
-            size=size,
-            flip=Flip(),
+            Window(frame + offsets, corners, size),
+            config,
             rng=np.random.default_rng(index),
             cache=FrameCache(0),
         )
         for index, frame in enumerate(_spread_centers(clip, config))
     ]
-    return [(window["lq"], window["gt"]) for window in windows]
-
-
-def _moving_samples(clip: TrainClip, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of one frame that a camera moves: lq [N,T,h,w,C], flow [N,T,h,w,2]."""
-    assert isinstance(config.model, ModelConfig)
-    pixel = config.model.feature_scale
-    windows = _moving_windows(clip, config, _MOTION * pixel, flow_pixel=pixel)
-    lq, flow = (np.stack([window[key] for window in windows]) for key in ("lq", "flow"))
-    return lq, flow
 
 
 def _moving_windows(
     clip: TrainClip, config: Config, speed: float, flow_pixel: int | None = None
 ) -> list[Sample]:
-    """Windows of single frames that a camera moves, at ``speed`` or slower."""
+    """Read windows of single frames that a camera moves, at ``speed`` or slower."""
     model, windows = config.model, []
     size, _ = _center_crop(clip, config)
     step = model.size_multiple * model.output_scale
@@ -316,15 +312,12 @@ def _moving_windows(
             scale=model.output_scale,
             motion=1.0,
         )
+        window = Window(np.full(model.num_frames, frame), corners, size, velocity)
         windows.append(
             read_window(
                 clip,
-                np.full(model.num_frames, frame),
-                corners,
-                velocity=velocity,
-                config=config,
-                size=size,
-                flip=Flip(),
+                window,
+                config,
                 rng=rng,
                 cache=FrameCache(0),
                 flow_pixel=flow_pixel,
@@ -334,7 +327,7 @@ def _moving_windows(
 
 
 def _center_crop(clip: TrainClip, config: Config) -> tuple[int, np.ndarray]:
-    """Return side and top-left corner of the crop that validation looks at."""
+    """Return side and top-left corner of the validated crop."""
     scale = config.model.output_scale
     multiple = config.model.size_multiple * scale
     size = min(_CROP, *clip.gt.size) // multiple * multiple

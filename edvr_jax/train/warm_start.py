@@ -1,11 +1,12 @@
-"""Start a network from the weights of others: whole, in part, or growing deeper.
+"""The state at step 0: fresh, or with parameters of other weights.
 
-What is taken is named by the user, and every parameter is accounted for: one that is
-missing, left over or of another shape is an error unless the configuration allows it.
+Parameters can be taken from a whole network, from a part of one, or from a shallower
+one. Every parameter is accounted for: one that is missing, left over or of another
+shape is an error, unless the configuration allows it.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,42 @@ from edvr_jax import weights
 from edvr_jax.config import Config, InitConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.train import optim
+from edvr_jax.train import optim, parallel
+from edvr_jax.train.reporter import Log
+from edvr_jax.train.state import TrainState, create_train_state, initial_state
 
 Flat = dict[str, Any]
 
 # A residual block of one of the two stacks whose depth may differ, by its index.
 _BLOCK = re.compile(r"^((?:.*/)?(?:feature_extraction|reconstruction)_)(\d+)(/.*)$")
+
+
+def start_state(config: Config, sources: Sequence[str], *, log: Log) -> TrainState:
+    """Create the state at step 0.
+
+    Args:
+        config: The experiment.
+        sources: Weights to start from, as for :func:`init_from_weights`; none are
+            random parameters.
+        log: Called with each line for the user.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: if the weights do not fit, ``optim.frozen`` or ``init.fresh`` match
+            no parameter, or random parameters would be frozen.
+    """
+    state = create_train_state(config)
+    check_prefixes(params_lib.flatten(state.params), config)
+    if not sources:
+        _check_without_weights(config, log)
+        return state
+    params, report = init_from_weights(state.params, config, sources)
+    for line in report:
+        log(line)
+    optimizer = optim.create_optimizer(config.optim)
+    return parallel.replicate(initial_state(params, optimizer))
 
 
 def init_from_weights(
@@ -30,15 +61,15 @@ def init_from_weights(
     """Replace fresh parameters by those of weights.
 
     Args:
-        params: Fresh parameters of the network.
-        config: The experiment; ``config.init`` says what may differ.
+        params: Fresh parameters of the network, nested.
+        config: The experiment; ``config.init`` names what may differ.
         sources: ``WEIGHTS`` for the whole network, or ``SUBTREE=WEIGHTS`` for the
             parameters under a prefix: those that the weights have under the same
             prefix, else the whole of another network (``stage1=...``). WEIGHTS is a
             name that ships, or a file.
 
     Returns:
-        The parameters, and lines that say where they come from.
+        The parameters, and lines for the user that name their origin.
 
     Raises:
         InputError: if the weights do not fit; it names the parameters.
@@ -51,7 +82,7 @@ def init_from_weights(
         if not wanted:
             raise InputError(
                 f"--init {entry}: the network has no parameters under {subtree}; it "
-                f"has {', '.join(sorted({key.split('/')[0] for key in fresh}))}"
+                f"has {_groups(fresh)}"
             )
         found = _read(source, subtree, entry)
         taken, num_copied = _fit(found, wanted, config.init, entry)
@@ -70,7 +101,7 @@ def init_from_weights(
 def parse_source(entry: str) -> tuple[str, str]:
     """Split ``SUBTREE=WEIGHTS``; the subtree of ``WEIGHTS`` alone is empty.
 
-    A path that exists is one, whatever is in its name.
+    An existing path is never split, even if its name has an equals sign.
     """
     if "=" not in entry or Path(entry).exists():
         return "", entry
@@ -79,21 +110,35 @@ def parse_source(entry: str) -> tuple[str, str]:
 
 
 def check_prefixes(paths: Collection[str], config: Config) -> None:
-    """Check that what a configuration names is in the network.
+    """Check that every prefix that a configuration names matches a parameter.
 
     Raises:
-        InputError: if ``optim.frozen`` or ``init.fresh`` names nothing.
+        InputError: if one of ``optim.frozen`` or ``init.fresh`` does not.
     """
     for field, prefixes in (
         ("optim.frozen", config.optim.frozen),
         ("init.fresh", config.init.fresh),
     ):
         for prefix in prefixes:
-            if not any(optim.has_prefix(path, (prefix,)) for path in paths):
+            if not any(_is_under(path, prefix) for path in paths):
                 raise InputError(
                     f"{field}: the network has no parameters under {prefix}; it has "
-                    f"{', '.join(sorted({path.split('/')[0] for path in paths}))}"
+                    f"{_groups(paths)}"
                 )
+
+
+def _check_without_weights(config: Config, log: Log) -> None:
+    """Refuse, or note, settings that make no sense for random parameters."""
+    if config.optim.frozen:
+        raise InputError(
+            f"optim.frozen ({', '.join(config.optim.frozen)}) would freeze random "
+            "parameters: give weights by --init, or run the whole --chain"
+        )
+    if config.optim.tsa_warmup_steps:
+        log(
+            f"note: {config.optim.tsa_warmup_steps} steps of TSA alone on random "
+            "features; --init WEIGHTS or --chain start from trained ones"
+        )
 
 
 def _is_under(path: str, subtree: str) -> bool:
@@ -117,7 +162,7 @@ def _read(source: str, subtree: str, entry: str) -> Flat:
 def _fit(
     found: Flat, wanted: Mapping[str, Any], init: InitConfig, entry: str
 ) -> tuple[Flat, int]:
-    """Choose what the network takes of the weights, and count what is copied."""
+    """Choose the parameters that the network takes, and count those copied."""
     allowed = {k: v for k, v in found.items() if not optim.has_prefix(k, init.fresh)}
     expected = {k: v for k, v in wanted.items() if not optim.has_prefix(k, init.fresh)}
     missing = [key for key in expected if key not in allowed]
@@ -134,19 +179,17 @@ def _fit(
 
 
 def _template(key: str, found: Mapping[str, Any]) -> str | None:
-    """Name the parameter whose copy fills a block that the weights do not have."""
+    """Return the parameter whose copy fills a block missing in the weights."""
     match = _BLOCK.match(key)
     if match is None:
         return None
     stack, index, rest = match.groups()
-    depth = sum(
-        1 for other in found if other.startswith(stack) and other.endswith(rest)
-    )
+    depth = sum(key.startswith(stack) and key.endswith(rest) for key in found)
     return f"{stack}{int(index) % depth}{rest}" if depth else None
 
 
 def _check_width(found: Flat, expected: Mapping[str, Any], entry: str) -> None:
-    """Say plainly that weights of another width are of no use."""
+    """Refuse weights of another width in one line, instead of listing every shape."""
     for key, value in expected.items():
         if key.endswith("conv_l2_1/kernel") and key in found:
             here, there = np.shape(value)[-1], np.shape(found[key])[-1]
@@ -158,8 +201,8 @@ def _check_width(found: Flat, expected: Mapping[str, Any], entry: str) -> None:
                 )
 
 
-def _groups(keys: Sequence[str]) -> str:
-    """Name the modules that parameters belong to."""
+def _groups(keys: Iterable[str]) -> str:
+    """Return the names of the modules that parameters belong to."""
     return ", ".join(
         dict.fromkeys(_BLOCK.sub(r"\1*", key).split("/")[0] for key in keys)
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: checked, then locked, then claimed by one experiment."""
+"""The folder of a run: checked, locked, then prepared for one experiment."""
 
 import contextlib
 import dataclasses
@@ -17,10 +17,11 @@ from edvr_jax import files
 from edvr_jax.config import Config, from_dict, to_json
 from edvr_jax.errors import InputError
 from edvr_jax.train import parallel
+from edvr_jax.train.plan import plan
 from edvr_jax.weights.runs import CHECKPOINTS, CONFIG, SCORES, WEIGHTS
 
 LOG, WANDB_ID = "log.jsonl", "wandb_id"
-FRAMES = "frames"  # the decoded frames, unless they are kept elsewhere
+FRAMES = "frames"  # decoded frames, unless a cache is named
 _LOCK, _OWNER = "lock", "owner"
 
 
@@ -32,11 +33,12 @@ def check(
     Args:
         workdir: Folder of the run.
         config: The experiment.
-        accept_changes: Continue although other settings than the network's differ.
-        overwrite: The run that is there will be deleted.
+        accept_changes: Accept other settings than those of the run in the folder,
+            except for the network's.
+        overwrite: The run in the folder will be deleted.
 
     Returns:
-        Whether the run that is there is continued; else it starts from the beginning.
+        Whether the run in the folder is continued; otherwise it starts at step 0.
 
     Raises:
         InputError: if the folder holds something else, or a run would lose something.
@@ -50,23 +52,36 @@ def check(
             raise InputError(f"{workdir} is not empty and holds no run; use another")
     if old is None or overwrite:
         return False
-    if _has_checkpoint(workdir):
+    if any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*")):
         _check_changes(workdir, old, config, accept_changes)
         return True
-    # Before its first checkpoint a run has nothing to lose.
-    is_deleted = not (workdir / CHECKPOINTS).exists() and (workdir / LOG).exists()
+    # Before its first checkpoint a run has nothing to lose. The first save makes the
+    # folder; planned steps without a skipped update are always saved.
+    is_deleted = not (workdir / CHECKPOINTS).exists() and any(
+        plan(line["step"], old).save and line.get("num_skipped") == 0
+        for line in read_log(workdir)
+    )
     if (workdir / WEIGHTS).exists() or is_deleted:
         raise InputError(
             f"{workdir} holds a run without its checkpoints; put them back to continue "
-            "it, use another --workdir, or --overwrite to delete what is left of it"
+            "it, use another --workdir, or --overwrite to delete the rest of it"
         )
     return False
 
 
-def prepare_workdir(workdir: Path, config: Config, *, is_continued: bool) -> None:
-    """Write ``config.json``, and delete the run that is there unless it is continued.
+def read_log(workdir: Path) -> list[dict[str, Any]]:
+    """Return the lines of the log, without half a line of a run that was killed."""
+    path, lines = workdir / LOG, []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
-    The weights of a run that was done with other settings are renamed ``ema-1``, ...
+
+def prepare_workdir(workdir: Path, config: Config, *, is_continued: bool) -> None:
+    """Write ``config.json``, and delete the run in the folder unless it is continued.
+
+    The final weights of a run with other settings are renamed ``ema-1``, ...
 
     Args:
         workdir: Folder of the run, checked; made if needed.
@@ -88,15 +103,15 @@ def prepare_workdir(workdir: Path, config: Config, *, is_continued: bool) -> Non
                 workdir.mkdir(parents=True, exist_ok=True)
             files.write(workdir / CONFIG, to_json(config).encode())
     finally:
-        parallel.wait_for_all("workdir claimed")
+        parallel.wait_for_all("workdir prepared")
 
 
 class Lock:
     """Keeps other runs out of a folder; use as a context manager.
 
-    A folder that exists is locked on entering, one that does not by :meth:`hold`, so
-    that a run that is refused leaves nothing. The system releases the lock of a process
-    that ends. Of a job only the first process locks.
+    An existing folder is locked on entering, a new one by :meth:`hold`, so that a run
+    that is refused leaves nothing behind. The system releases the lock when the process
+    ends. Only the first process of a job locks.
 
     Args:
         workdir: Folder of the run.
@@ -129,14 +144,14 @@ class Lock:
         """Make the folder and lock it: the run begins.
 
         Raises:
-            InputError: in all processes, if another run was faster, or the folder
-                cannot be written.
+            InputError: in all processes, if another run has locked it meanwhile, or
+                the folder cannot be written.
         """
         self._is_held = True
         self._lock_in_main(only_if=True)
 
     def _lock_in_main(self, *, only_if: bool) -> None:
-        """Lock in the first process; the others wait, and end with it if it fails."""
+        """Lock in the first process; all processes fail if it cannot."""
         failure: InputError | None = None
         if parallel.is_main() and only_if and not self._lock.is_locked:
             try:
@@ -153,7 +168,7 @@ class Lock:
             self._workdir.mkdir(parents=True, exist_ok=True)
             self._is_new = not (self._workdir / _LOCK).exists()
             try:
-                # A file system without locks cannot keep two processes apart.
+                # Some file systems have no locks; there, runs are not kept apart.
                 with contextlib.suppress(NotImplementedError):
                     self._lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -167,12 +182,12 @@ class Lock:
             owner = (self._workdir / _OWNER).read_text()
         return (
             f"{self._workdir}: {owner} is training there; wait for it, or use another "
-            f"--workdir (if it is gone, delete {self._workdir / _LOCK})"
+            f"--workdir (if it no longer runs, delete {self._workdir / _LOCK})"
         )
 
 
 def is_done(workdir: Path, config: Config) -> bool:
-    """Tell whether a run of this experiment has come to its end there."""
+    """Return whether the folder holds a finished run of this experiment."""
     return (workdir / WEIGHTS).exists() and _read_config(workdir) == config
 
 
@@ -188,12 +203,8 @@ def _read_config(workdir: Path) -> Config | None:
         ) from None
 
 
-def _has_checkpoint(workdir: Path) -> bool:
-    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
-
-
 def _keep_weights(workdir: Path) -> None:
-    """Rename the weights of a run that was done before with other settings."""
+    """Rename the final weights of the same run with other settings."""
     if (workdir / WEIGHTS).exists():
         names = (workdir / f"ema-{number}.safetensors" for number in itertools.count(1))
         free = next(path for path in names if not path.exists())
@@ -201,7 +212,7 @@ def _keep_weights(workdir: Path) -> None:
 
 
 def _clear(workdir: Path) -> None:
-    """Delete a run; decoded frames stay."""
+    """Delete a run, but not its decoded frames."""
     for name in (CHECKPOINTS, "tensorboard", "images", "profile"):
         if (workdir / name).exists():
             shutil.rmtree(workdir / name)
@@ -223,8 +234,8 @@ def _check_changes(
     if changes and not accept_changes:
         raise InputError(
             f"{workdir} holds a run with another configuration "
-            f"({'; '.join(changes)}); use another --workdir, --accept-changes to go "
-            "on with the new one, or --overwrite to delete it"
+            f"({'; '.join(changes)}); use another --workdir, --accept-changes to "
+            "continue with the new one, or --overwrite to delete it"
         )
 
 

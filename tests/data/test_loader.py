@@ -16,7 +16,7 @@ from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache, FrameFiles
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.loader import TrainLoader
-from edvr_jax.data.windows import WindowCenters, WindowSampler, read_window
+from edvr_jax.data.windows import Window, WindowCenters, WindowSampler, read_window
 from edvr_jax.errors import InputError
 
 pytest.importorskip("grain")
@@ -99,17 +99,15 @@ def test_degraded_crop_is_the_crop_of_the_degraded_frame(track, scale, corner, f
     frames = random_clip(height=60, width=72)
     settings = DegradeConfig(track=track, blur_frames=3, frame_step=1)
     config = make_config(scale=scale, degrade=settings, num_frames=3, gt_crop=48)
+    flip = flip if track != "sr_bd" else Flip()
+    window = Window(np.array([2, 3, 4]), np.tile(corner, (3, 1)), size, flip=flip)
     sample = read_window(
         make_clip(frames),
-        np.array([2, 3, 4]),
-        np.tile(corner, (3, 1)),
-        config=config,
-        size=size,
+        window,
+        config,
         rng=np.random.default_rng(0),
-        flip=flip if track != "sr_bd" else Flip(),
         cache=FrameCache(0),
     )
-    flip = flip if track != "sr_bd" else Flip()
     inner = np.s_[corner[0] : corner[0] + size, corner[1] : corner[1] + size]
     np.testing.assert_array_equal(sample["gt"], flip.apply(frames[3][inner]))
     half = settings.num_blurred // 2
@@ -260,12 +258,9 @@ def test_flow_leads_to_the_same_place(flip):
     corners = np.array([[17, 9], [20, 14], [18, 20]])
     sample = read_window(
         make_clip(labelled_clip(1, 80, 90)),
-        np.zeros(3, int),
-        corners,
-        config=config,
-        size=32,
+        Window(np.zeros(3, int), corners, 32, flip=flip),
+        config,
         rng=np.random.default_rng(0),
-        flip=flip,
         cache=FrameCache(0),
         flow_pixel=1,
     )

@@ -13,10 +13,9 @@ import tyro
 from edvr_jax import cli, load_weights, weights
 from edvr_jax.commands import train as train_command
 from edvr_jax.config import CascadeConfig, Config, Phase
-from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import chain, warm_start, workdir
-from edvr_jax.train.trainer import Place
+from tests.messages import check_message, refused
 from tests.training import ROOT, read_log, wait_until
 
 DEMO = ROOT / "demo" / "hawk_rain"
@@ -29,7 +28,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(
         chain.trainer,
         "train",
-        lambda config, place, *, log: runs.append((place.workdir.name, place.init)),
+        lambda config, *, workdir, init, **_: runs.append((workdir.name, init)),
     )
     return runs
 
@@ -56,9 +55,9 @@ def test_paths_may_hold_equals_signs(trained, tmp_path):
     assert warm_start.parse_source(trained[1][1][1]) == ("", str(weights))
 
 
-def train(phases, tmp_path, **place):
-    place = Place(data=tmp_path, workdir=tmp_path / "run", **place)
-    chain.train_chain(phases, place, log=lambda line: None)
+def train(phases, tmp_path):
+    workdir = tmp_path / "run"
+    chain.train_chain(phases, data=tmp_path, workdir=workdir, log=lambda line: None)
 
 
 def test_names_of_phases_stand_for_their_weights(trained, tmp_path):
@@ -77,21 +76,27 @@ def test_names_of_phases_stand_for_their_weights(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("phases", "place", "message"),
+    ("phases", "facts"),
     [
-        ((Phase("a", Config()), Phase("a", Config())), {}, "each once"),
-        ((Phase("../a", Config()),), {}, "identifiers"),
+        ((Phase("a", Config()), Phase("a", Config())), ["'a'", "once"]),
+        ((Phase("../a", Config()),), ["'../a'", "identifiers"]),
         (
             (Phase("a", Config(), init=("stage1=b",)), Phase("b", Config())),
-            {},
-            "starts from b, a later one",
+            ["phase a", "from b", "later"],
         ),
-        ((Phase("a", Config()),), {"init": ("edvr_s_x4",)}, "--init does not go"),
     ],
 )
-def test_chains_that_cannot_run_do_not_start(trained, tmp_path, phases, place, message):
-    with pytest.raises(InputError, match=message):
-        train(phases, tmp_path, **place)
+def test_chains_that_cannot_run_do_not_start(trained, tmp_path, phases, facts):
+    with refused(*facts):
+        train(phases, tmp_path)
+    assert trained == []
+
+
+def test_phases_name_their_own_weights(trained, chain_file, tmp_path, capsys):
+    places = {"config": chain_file, "data": tmp_path, "workdir": tmp_path / "run"}
+    arguments = [f"--{name}={path}" for name, path in places.items()]
+    assert cli.main(["train", "--chain", *arguments, "--init", "edvr_s_x4"]) == 2
+    check_message(capsys.readouterr().err, "--init", "--chain")
     assert trained == []
 
 
@@ -196,7 +201,7 @@ def phases_of(path, *options):
     """Phases as the command sees them."""
     arguments = ["train", "--config", str(path), "--chain", *options]
     command = tyro.cli(train_command.with_config_file(arguments), args=arguments[1:])
-    return command._phases()
+    return command.read_phases()
 
 
 def test_settings_apply_to_all_phases(chain_file):

@@ -6,6 +6,7 @@ import resource
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from edvr_jax.config import Config, OptimConfig
@@ -22,12 +23,8 @@ def state():
 
 
 def open_checkpoints(folder):
-    return Checkpoints(
-        folder / "checkpoints",
-        keep=2,
-        is_planned=lambda step: step % 10 == 0,
-        config=Config(),
-    )
+    config = Config(checkpoint_every_steps=10, keep_checkpoints=2)
+    return Checkpoints(folder / "checkpoints", config)
 
 
 def at(state, step):
@@ -58,7 +55,7 @@ def test_newest_planned_and_best_stay(state, tmp_path):
         kernel = restored.params["conv_first"]["kernel"]
         np.testing.assert_array_equal(kernel, [43, 44, 45])
         saved.set_score(43, 99.0)
-        saved.forget_unplanned()
+        saved.delete_unplanned()
         assert saved.latest_step == 40
         assert 43 not in saved.scores
         saved.save(at(state, 41), {"windows": 41})
@@ -90,7 +87,7 @@ def test_damaged_scores_are_named(tmp_path, content):
 def test_a_changed_plan_deletes_no_run(state, tmp_path):
     with open_checkpoints(tmp_path) as saved:
         saved.save(at(state, 33), {"windows": 33})
-        saved.forget_unplanned()
+        saved.delete_unplanned()
         assert saved.latest_step == 33
 
 
@@ -124,14 +121,14 @@ def test_what_cannot_be_read_now_is_not_damaged(
     with open_checkpoints(tmp_path) as saved:
         for number in (10, 26):
             saved.save(at(state, number), {"windows": number})
-        restore = saved._restore
+        restore = ocp.CheckpointManager.restore
 
-        def fail(number, like):
+        def fail(manager, number, **options):
             if number == step:
                 raise error
-            return restore(number, like)
+            return restore(manager, number, **options)
 
-        monkeypatch.setattr(saved, "_restore", fail)
+        monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
         with pytest.raises(ResourceError, match=rf"26: cannot be read .*{message}"):
             saved.restore(state)
     assert steps_there(tmp_path) == {10, 26}

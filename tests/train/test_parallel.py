@@ -33,7 +33,7 @@ def test_four_devices_give_the_gradients_of_one(
     params = random_params(config, scale=0.1)
     model, options = create_model(config), OptimConfig()
     optimizer = optim.create_optimizer(options)
-    step = parallel.parallel_train_step(
+    step = parallel.ParallelTrainStep(
         model=model, optimizer=optimizer, config=options, guard=GuardConfig()
     )
     state = initial_state(jax.tree.map(jnp.asarray, params), optimizer)

@@ -24,7 +24,7 @@ def finished(experiment, random_params, tmp_path):
     weights.save_weights(
         folder / "ema.safetensors", experiment.model, params, origin="", license=""
     )
-    (folder / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    (folder / "log.jsonl").write_text('{"step": 3, "loss": 1.0, "num_skipped": 0}\n')
     (folder / "images").mkdir()
     (folder / "images" / "0000003.png").write_bytes(b"png")
     return folder
@@ -118,11 +118,20 @@ def test_a_run_without_its_checkpoints_is_not_started_anew(
     assert not workdir.check(finished, experiment, overwrite=True)
 
 
-def test_a_run_that_saved_nothing_starts_again(experiment, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "was_saving"),
+    [
+        ('{"step": 1, "num_skipped": 0}\n{"st', False),
+        ('{"step": 3, "num_skipped": 2}\n', False),  # not saved: bad steps
+        ('{"step": 3, "num_skipped": 0}\n', True),
+    ],
+)
+def test_a_run_that_saved_nothing_starts_again(experiment, tmp_path, line, was_saving):
     """Killed before its first checkpoint; decoded frames and a lock may be there."""
     workdir.prepare_workdir(tmp_path / "run", experiment, is_continued=False)
-    (tmp_path / "run" / "checkpoints").mkdir()
-    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "run" / "log.jsonl").write_text(line)
+    if was_saving:  # killed while it wrote the first one
+        (tmp_path / "run" / "checkpoints").mkdir()
     assert not workdir.check(tmp_path / "run", experiment, overwrite=False)
     for name in ("frames", "lock", "owner"):
         (tmp_path / "other" / name).mkdir(parents=True)

@@ -29,9 +29,8 @@ def write_run(folder, config, params, steps, scores=None):
     def fill(tree, value):
         return jax.tree.map(lambda x: jnp.full_like(x, value), tree)
 
-    with Checkpoints(
-        folder / "checkpoints", keep=9, is_planned=lambda step: True, config=config
-    ) as saved:
+    every = dataclasses.replace(config, checkpoint_every_steps=1, keep_checkpoints=9)
+    with Checkpoints(folder / "checkpoints", every) as saved:
         for step in steps:
             state = state.replace(
                 step=jnp.asarray(step),
