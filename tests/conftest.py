@@ -17,6 +17,8 @@ if PLATFORM == "cpu":
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
         " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
     )
+# Compile with few optimizations, in half the time; see the fixture `optimized`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # By the environment, so that commands and subprocesses share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -154,16 +156,16 @@ def shared_steps():
 
 
 @pytest.fixture(scope="module")
-def quick_compile():
-    """Compile with few optimizations, in half the time, for all tests of a module.
-
-    Not where numbers are compared with the reference: users run optimized code.
-    """
+def optimized():
+    """Compile as users do, for all tests of a module that check reference numbers."""
+    default = jax.config.jax_disable_most_optimizations
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for subprocesses
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", False)
+        jax.clear_caches()
+        yield
+    jax.config.update("jax_disable_most_optimizations", default)
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items):

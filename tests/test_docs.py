@@ -68,7 +68,6 @@ def test_python_examples_compile(path):
         compile(block, path, "exec")
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_replacing_a_module_runs():
     (example,) = _code_blocks("docs/design.md", "python")
     names = {"__name__": "example"}
@@ -77,7 +76,6 @@ def test_replacing_a_module_runs():
     assert set(names["params"]["fusion"]) == {"Conv_0"}
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_typed_program_runs(tmp_path, random_params, tiny_config):
     single = ModelConfig(
         num_features=4,

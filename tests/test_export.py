@@ -20,8 +20,6 @@ from edvr_jax.restore import tiles
 from edvr_jax.restore.compiled import create_networks
 from edvr_jax.restore.restorer import Restorer
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 MANIFEST = "manifest.json"
 PROGRAM = "0/encode.bin"
 PARAMS = "0/params.safetensors"

@@ -13,6 +13,8 @@ from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import torch_files
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 SECOND = ModelConfig(
     num_features=8, num_frames=3, deformable_groups=2, scale=1, hr_in=True
 )

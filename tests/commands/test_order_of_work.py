@@ -14,9 +14,6 @@ import pytest
 from edvr_jax import cli
 from tests.videos import moving_bars, write_video
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
 EXPERIMENTS = {
     "good.py": "from edvr_jax.config import Config\nget_config = Config\n",
     "half.py": "def get_config(:\n",

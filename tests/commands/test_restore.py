@@ -20,8 +20,6 @@ from edvr_jax.restore.restorer import restore_frames
 from tests.messages import refused
 from tests.videos import write_folder, write_video
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 FPS = Fraction(30000, 1001)
 HEIGHT, WIDTH = 25, 33
 

@@ -24,8 +24,6 @@ from edvr_jax.media.write import segments
 from edvr_jax.restore import postprocess
 from tests import videos
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 LOSSLESS = {"libvpx-vp9": {"lossless": "1"}, "libvpx": {"auto-alt-ref": "0"}}
 
 

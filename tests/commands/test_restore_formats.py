@@ -18,8 +18,6 @@ from edvr_jax.media.read.source import open_source
 from tests import videos
 from tests.messages import check_message, refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def run(source, target, weights_path, **options):
     return Restore(source, target, weights=(weights_path,), **options).run()

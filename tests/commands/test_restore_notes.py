@@ -13,8 +13,6 @@ from edvr_jax.media.read import traits
 from edvr_jax.media.read.source import open_source
 from tests import videos
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def run(source, target, weights_path, **options):
     return Restore(source, target, weights=(weights_path,), **options).run()

@@ -13,8 +13,6 @@ from edvr_jax.media.read.clip_reader import open_clip
 from tests import videos
 from tests.messages import check_message, refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 # Small parts, many of which a short video has, and frames saved often.
 PRELUDE = """
 from edvr_jax.media.write import segments

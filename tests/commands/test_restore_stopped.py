@@ -22,8 +22,6 @@ from edvr_jax.restore import tiles
 from tests import videos
 from tests.messages import check_message, refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 NUM_FRAMES = 20
 
 

@@ -19,8 +19,6 @@ from edvr_jax.media.read import clip_reader
 from edvr_jax.media.write import segments
 from tests import videos
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def write_streams(path, *streams):
     """Write a file of video streams: size, level of gray, frames, disposition."""

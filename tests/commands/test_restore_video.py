@@ -21,8 +21,6 @@ from edvr_jax.restore.restorer import restore_frames
 from tests import videos
 from tests.messages import refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 # BT.601 in full range, and BT.2020 with its own transfer, as FFmpeg numbers them.
 SD_FULL = (6, 2, 6, 6)
 UHD = (9, 1, 9, 14)

@@ -7,8 +7,6 @@ import pytest
 from edvr_jax import cli
 from tests.training import ROOT
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 DEBUG = str(ROOT / "configs" / "debug.py")
 
 

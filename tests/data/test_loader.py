@@ -178,7 +178,7 @@ def test_lq_and_gt_show_the_same_place(data):
     assert difference.max() <= 1
 
 
-def test_ten_thousand_draws_cover_every_center_alike():
+def test_a_thousand_draws_cover_every_center_alike():
     lengths = {"a": 5, "b": 9, "c": 30, "d": 12}
     clips = [
         make_clip(random_clip(n, 48, 48), name, cuts=[6] if name == "d" else [])
@@ -190,11 +190,11 @@ def test_ten_thousand_draws_cover_every_center_alike():
     legal |= {(3, k) for k in (2, 3, 8, 9)}  # the cut is before frame 6
     assert sorted(centers[i] for i in range(len(centers))) == sorted(legal)
     counts = dict.fromkeys(legal, 0)
-    drawn = draw_centers(clips, config, 10_000)
+    drawn = draw_centers(clips, config, 1_000)
     for center in drawn:
         counts[center] += 1
-    # Every epoch visits each center once: 10 000 draws are 277 or 278 of each.
-    assert set(counts.values()) == {10_000 // 36, 10_000 // 36 + 1}
+    # Every epoch visits each center once: 1000 draws are 27 or 28 of each.
+    assert set(counts.values()) == {1_000 // 36, 1_000 // 36 + 1}
     first, second = drawn[:36], drawn[36:72]
     assert sorted(first) == sorted(second) == sorted(legal)
     assert first != second

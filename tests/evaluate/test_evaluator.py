@@ -18,8 +18,6 @@ from edvr_jax.evaluate.protocols import Protocol
 from edvr_jax.media.read import pixels
 from edvr_jax.restore import restorer
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def deblur_config(tiny_config):

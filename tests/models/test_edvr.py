@@ -13,8 +13,6 @@ from edvr_jax.models import Cascade, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import losses
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def random_frames(*shape):
     return jax.random.uniform(jax.random.key(7), shape)

@@ -5,6 +5,8 @@ import pytest
 
 from edvr_jax.models.layers import Conv
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_conv_of_inputs_equals_conv_of_their_concatenation(order):

@@ -15,6 +15,8 @@ from edvr_jax.models import cost, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import torch_files
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 NETWORKS = (
     "basicsr_sr",
     "basicsr_sr_without_tsa",

@@ -6,6 +6,8 @@ from jax import lax
 
 from edvr_jax.ops.conv import compiler_options, conv2d
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def reference(x, kernel, strides):
     pad = kernel.shape[0] // 2

@@ -9,6 +9,8 @@ from jax.test_util import check_grads
 
 from edvr_jax.ops import conv, deform_conv2d
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 GOLDENS = (
     "edvr",
     "far_outside",

@@ -14,8 +14,6 @@ import pytest
 
 from edvr_jax.ops import deform_conv2d
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KERNELS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (1, 3), (3, 2), (5, 1))
 STRIDES = (1, 2, (2, 1), (1, 3))
 PADDINGS = (0, 1, 2, (1, 0), (0, 2))

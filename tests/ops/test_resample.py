@@ -4,6 +4,8 @@ import pytest
 
 from edvr_jax.ops import pixel_shuffle, resize_bilinear
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def test_bilinear_has_half_pixel_centers():
     x = jnp.array([0.0, 4.0]).reshape(1, 1, 2, 1)

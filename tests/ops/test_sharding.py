@@ -14,10 +14,9 @@ from jax.sharding import PartitionSpec as P
 from edvr_jax.models import create_model
 from edvr_jax.ops import conv, deform_conv2d
 
-pytestmark = [
-    pytest.mark.skipif(jax.device_count() != 4, reason="needs four (fake) devices"),
-    pytest.mark.usefixtures("quick_compile"),
-]
+pytestmark = pytest.mark.skipif(
+    jax.device_count() != 4, reason="needs four (fake) devices"
+)
 
 
 @pytest.fixture(scope="module")

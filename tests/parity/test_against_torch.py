@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 CASES = ("deform_conv_backward", "deform_conv_gradient", "window_m", "train_step_m")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edvr_jax.weights import torch_files
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("optimized")]
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 GOLDENS = sorted(path.stem for path in FIXTURES.glob("deform_conv/*.npz"))

@@ -14,8 +14,6 @@ from edvr_jax.restore.restorer import RestoreOptions, Restorer, restore_frames
 from edvr_jax.restore.windows import PADDING_MODES, iter_windows, window_indices
 from tests.messages import refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 ATOL = 1e-5  # stated for the stream; measured 1e-6 on CPU
 
 

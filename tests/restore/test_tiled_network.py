@@ -15,8 +15,6 @@ from edvr_jax.restore.restorer import RestoreOptions, Restorer, restore_frames
 from edvr_jax.restore.tiled_network import Cancelled, Observer
 from tests.messages import check_message, refused
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 # A tile's margin is larger than what this network sees.
 OVERLAP = 32
 

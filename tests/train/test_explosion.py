@@ -16,6 +16,7 @@ def exploding(experiment):
     """Offsets that explode at a rate of the offset convolutions 3000 times too high."""
     return replace(
         experiment,
+        model__with_tsa=False,
         optim__offset_lr_multiplier=3e3,
         optim__tsa_warmup_steps=0,
         guard=GuardConfig(max_offset_mean=2.0, patience=2, lr_factor=1e-4),
@@ -23,7 +24,7 @@ def exploding(experiment):
     )
 
 
-@pytest.mark.usefixtures("quick_compile", "shared_steps")
+@pytest.mark.usefixtures("shared_steps")
 def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
     state, lines = run(exploding, clips, tmp_path / "run")
     assert int(state.step) == 8
@@ -45,7 +46,7 @@ def test_guard_skips_goes_back_and_lowers_the_rate(exploding, clips, tmp_path):
     assert_same_bits(again, state)
 
 
-@pytest.mark.usefixtures("quick_compile", "shared_steps")
+@pytest.mark.usefixtures("shared_steps")
 def test_guard_gives_up(exploding, clips, tmp_path):
     config = replace(exploding, guard__max_rollbacks=0)
     with refused("max_rollbacks", "0", error=FloatingPointError):
@@ -88,6 +89,7 @@ def largest_mean(record):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_guard_saves_a_run_whose_offsets_explode(scores):
     lost = scores(GuardConfig(enabled=False))
     # Measured 32 pixels of a 16 x 16 grid, and 24.47 dB where bicubic has 24.98.

@@ -13,8 +13,6 @@ from edvr_jax.models import create_model, layers
 from edvr_jax.train import optim, steps
 from edvr_jax.train.state import initial_state
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def config(tiny_config):

@@ -19,7 +19,6 @@ from tests.training import (
 )
 
 pytestmark = [
-    pytest.mark.usefixtures("quick_compile"),
     pytest.mark.skipif(
         jax.default_backend() != "cpu",
         reason="two processes do not share an accelerator",

@@ -5,6 +5,8 @@ import pytest
 
 from edvr_jax.train.losses import charbonnier, offset_fidelity
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def test_value_by_hand():
     loss = charbonnier(jnp.array([3.0, 0.0]), jnp.zeros(2), eps=16.0)

@@ -11,8 +11,6 @@ from edvr_jax.config import OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.train import steps
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def gradients(tiny_config, random_params):

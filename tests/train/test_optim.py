@@ -8,6 +8,8 @@ from edvr_jax.config import OptimConfig
 from edvr_jax.errors import InputError
 from edvr_jax.train.optim import cosine_restart_lr, create_optimizer
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def test_equals_the_reference_for_600_steps(fixtures):
     golden = np.load(fixtures / "train" / "cosine_restart_lr.npz")

@@ -12,10 +12,9 @@ from edvr_jax.models import params as params_lib
 from edvr_jax.train import optim, parallel, steps
 from edvr_jax.train.state import initial_state
 
-pytestmark = [
-    pytest.mark.skipif(jax.device_count() != 4, reason="needs four (fake) devices"),
-    pytest.mark.usefixtures("quick_compile"),
-]
+pytestmark = pytest.mark.skipif(
+    jax.device_count() != 4, reason="needs four (fake) devices"
+)
 
 
 def test_four_devices_give_the_gradients_of_one(

@@ -13,7 +13,6 @@ from tests.training import last_step, losses, replace, run, start, wait_until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("quick_compile"),
     pytest.mark.skipif(
         jax.default_backend() != "cpu",
         reason="processes do not share an accelerator",

@@ -11,6 +11,7 @@ from tests.training import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 def test_family_is_trained_within_a_budget_and_left_alone_when_done(clips, tmp_path):
     """The shipped network's chain on small crops: two phases, then nothing to do."""
     settings = (

@@ -57,7 +57,6 @@ def test_windows_are_spread_and_cross_no_cut(tiny_config, tmp_path):
     assert windows == [[0, 1, 2], [4, 5, 6], [6, 7, 8]]
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
     """Full frames of a published test set, and the image of a crop."""
     monkeypatch.setattr(vid4, "NUM_FRAMES", {"calendar": 4, "city": 3})
@@ -113,7 +112,6 @@ def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
         validation.make_validation(config, [], tmp_path)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_black_frames_spoil_no_mean(tiny_config, random_params, tmp_path, caplog):
     """A clip that is black throughout, and black frames within a clip.
 

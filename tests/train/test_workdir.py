@@ -13,8 +13,6 @@ from edvr_jax.train import workdir
 from tests.training import replace, run
 from tests.weights.test_runs import write_run
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture
 def finished(experiment, random_params, tmp_path):
