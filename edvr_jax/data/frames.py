@@ -19,36 +19,34 @@ from edvr_jax.media.read import images, pixels
 
 
 class Frames(Protocol):
-    """Frames of one clip."""
+    """Frames of one clip; ``frames[index]`` is [H, W, 3] uint8 RGB, maybe a view."""
 
-    def __len__(self) -> int:
-        """Count the frames."""
-        ...
+    def __len__(self) -> int: ...
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         ...
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return a frame, [H, W, 3] uint8 RGB, or a view of a mapped file."""
-        ...
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameFiles:
-    """Image files of a folder.
+    """Image files of a folder, decoded when they are read.
 
     Attributes:
         folder: The folder.
         names: File names in the order of the frames.
+
+    Raises:
+        InputError: by reading a file that is missing, damaged, or of another size.
     """
 
     folder: Path
     names: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Count the frames."""
         return len(self.names)
 
     @property
@@ -61,11 +59,6 @@ class FrameFiles:
         return images.read_size(self.folder / self.names[0])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Decode a frame.
-
-        Raises:
-            InputError: if the file is missing, damaged, or of another size.
-        """
         path = self.folder / self.names[index]
         frame = images.read_image(path)
         pixels.check_size(frame.shape, self.size, path)
@@ -83,7 +76,6 @@ class DecodedFrames:
     path: Path
 
     def __len__(self) -> int:
-        """Count the frames."""
         return len(self._array)
 
     @property
@@ -92,7 +84,6 @@ class DecodedFrames:
         return self._array.shape[1:3]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return a view of a frame."""
         return self._array[index]
 
     @functools.cached_property

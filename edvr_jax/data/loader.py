@@ -34,6 +34,10 @@ class TrainLoader:
         config: The experiment; the order follows from its seed.
         process_index: Number of this process.
         process_count: Processes that share each global batch.
+
+    Raises:
+        InputError: if the processes cannot share a batch; by taking a batch, if a frame
+            cannot be read, unless ``skip_bad`` is set.
     """
 
     START: ClassVar = {"windows": 0}
@@ -57,15 +61,9 @@ class TrainLoader:
         self._iterator = None
 
     def __iter__(self):
-        """Return self."""
         return self
 
     def __next__(self) -> Batch:
-        """Return the next batch.
-
-        Raises:
-            InputError: if a frame cannot be read, unless ``skip_bad`` is set.
-        """
         if self._iterator is None:
             self._iterator = iter(self._make_dataset(self._num_taken))
         batch = next(self._iterator)
@@ -73,11 +71,9 @@ class TrainLoader:
         return batch
 
     def __enter__(self):
-        """Return self."""
         return self
 
     def __exit__(self, *_):
-        """End the workers."""
         self.close()
 
     def close(self) -> None:

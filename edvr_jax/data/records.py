@@ -32,6 +32,9 @@ class RecordFrames:
         first: Its first record.
         num_frames: Its number of frames.
         size: Height and width.
+
+    Raises:
+        InputError: by reading a frame whose record or image is damaged.
     """
 
     split: "RecordSplit"
@@ -41,15 +44,9 @@ class RecordFrames:
     size: tuple[int, int]
 
     def __len__(self) -> int:
-        """Count the frames."""
         return self.num_frames
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Decode a frame, [H, W, 3] uint8 RGB.
-
-        Raises:
-            InputError: if the record or its image is damaged.
-        """
         data = self.split.read(self.first + index)
         name = f"{self.split.folder}: {self.split.stream} {self.clip}, frame {index}"
         frame = images.decode_image(data, name)

@@ -23,7 +23,7 @@ MAX_REDRAWS = 100
 
 
 class WindowCenters:
-    """Every frame of every clip that can be the center of a window, each once.
+    """Every frame that can be the center of a window, each once, as (clip, frame).
 
     A window of the smallest interval around it is inside one scene.
 
@@ -48,17 +48,14 @@ class WindowCenters:
         self._starts = self._ends - counts
 
     def __len__(self) -> int:
-        """Count the centers."""
         return int(self._ends[-1])
 
     def __getitem__(self, index) -> tuple[int, int]:
-        """Return clip and frame of a center."""
         scene = int(np.searchsorted(self._ends, index, side="right"))
         offset = int(index) - int(self._starts[scene])
         return int(self._clips[scene]), int(self._firsts[scene]) + offset
 
     def __repr__(self) -> str:
-        """Describe the order, for Grain's checkpoints."""
         return f"WindowCenters(scenes={len(self._ends)}, centers={len(self)})"
 
 
@@ -206,8 +203,10 @@ def read_window(
         (dy, dx) from the center frame to each frame, in such pixels.
     """
     read = functools.partial(_read, clip, cache)
-    pair = _synthesize if clip.lq is None else _read_provided
-    lq, gt = pair(clip, window, config, read, rng)
+    if clip.lq is None:
+        lq, gt = _synthesize(clip, window, config, read, rng)
+    else:
+        lq, gt = _read_provided(clip.gt, clip.lq, window, config, read)
     sample = {"lq": np.ascontiguousarray(lq), "gt": np.ascontiguousarray(gt)}
     if flow_pixel is not None:
         center = config.model.center
@@ -229,19 +228,17 @@ def read_window(
 
 
 def _read_provided(
-    clip: TrainClip, window: Window, config: Config, read: Read, rng: object
+    gt: Frames, lq: Frames, window: Window, config: Config, read: Read
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read the crops of the provided degraded frames, and of the ground truth."""
-    del rng
-    assert clip.lq is not None
     scale, center, size = config.model.output_scale, config.model.center, window.size
-    gt = read(clip.gt, window.frames[center])
-    lq = [
-        crop(read(clip.lq, k), corner // scale, size // scale, border="edge")
+    truth = read(gt, window.frames[center])
+    truth = crop(truth, window.corners[center], size, border="edge")
+    degraded = [
+        crop(read(lq, k), corner // scale, size // scale, border="edge")
         for k, corner in zip(window.frames, window.corners, strict=True)
     ]
-    gt = crop(gt, window.corners[center], size, border="edge")
-    return window.flip.apply(np.stack(lq)), window.flip.apply(gt)
+    return window.flip.apply(np.stack(degraded)), window.flip.apply(truth)
 
 
 def _synthesize(

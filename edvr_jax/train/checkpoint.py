@@ -100,14 +100,12 @@ class Checkpoints:
         return self._opened
 
     def __enter__(self):
-        """Return self."""
         # Errors in orbax's threads are raised again by the next call; without this
         # hook, Python prints them as well, in hundreds of lines.
         self._hook, threading.excepthook = threading.excepthook, self._ignore_orbax
         return self
 
     def __exit__(self, *_):
-        """Finish pending saves."""
         try:
             if self._opened is not None:
                 with self._report_failure():

@@ -14,6 +14,9 @@ class Profile:
         steps: Numbers of steps made before the trace, and at its end; None traces
             nothing.
         folder: Folder of the trace; ``xprof FOLDER`` or TensorBoard shows it.
+
+    Raises:
+        OutputError: by the end of the trace, if it cannot be written.
     """
 
     def __init__(self, steps: tuple[int, int] | None, folder: Path):
@@ -21,15 +24,9 @@ class Profile:
         self._is_running = False
 
     def __enter__(self):
-        """Return self."""
         return self
 
     def __exit__(self, *_):
-        """End the trace.
-
-        Raises:
-            OutputError: if it cannot be written; also by :meth:`before`.
-        """
         self._stop()
 
     def before(self, step: int) -> None:

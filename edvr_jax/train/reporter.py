@@ -77,11 +77,9 @@ class Reporter:
                 self._run = _start_wandb(wandb_project, config, folder)
 
     def __enter__(self):
-        """Return self."""
         return self
 
     def __exit__(self, *_):
-        """Close the log of W&B."""
         if self._run is not None:
             self._run.finish()
 

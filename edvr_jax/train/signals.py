@@ -22,7 +22,6 @@ class StopRequest:
         self._previous = {}
 
     def __enter__(self):
-        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             numbers = [signal.SIGINT, signal.SIGUSR1]
             if not parallel.is_job():
@@ -32,7 +31,6 @@ class StopRequest:
         return self
 
     def __exit__(self, *_):
-        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

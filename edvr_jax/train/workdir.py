@@ -115,6 +115,9 @@ class Lock:
 
     Args:
         workdir: Folder of the run.
+
+    Raises:
+        InputError: on entering, in all processes, if another run has locked it.
     """
 
     def __init__(self, workdir: Path):
@@ -123,16 +126,10 @@ class Lock:
         self._is_new = self._is_held = False
 
     def __enter__(self):
-        """Lock the folder if it exists.
-
-        Raises:
-            InputError: in all processes, if another run has locked it.
-        """
         self._lock_in_main(only_if=self._workdir.is_dir())
         return self
 
     def __exit__(self, *_):
-        """Release the lock."""
         if not self._lock.is_locked:
             return
         (self._workdir / _OWNER).unlink(missing_ok=True)
