@@ -26,7 +26,7 @@ from edvr_jax.train.validation import make_validation
 from edvr_jax.weights import runs
 
 
-def train(
+def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
     config: Config,
     *,
     data: Path,
@@ -96,8 +96,8 @@ def train(
         )
         begin = functools.partial(_begin, lock, workdir, config, is_continued)
         start = functools.partial(warm_start.start_state, config, init, log=log)
-        if not is_continued:
-            state = start()
+        state = None if is_continued else start()
+        if state is not None:
             begin()
 
         # Restore: a run is continued only once its checkpoint was read and fits.
@@ -113,7 +113,7 @@ def train(
                     _check_clips, digests, data, accept_changes, log
                 ),
             )
-            if is_continued:
+            if state is None:
                 state = restore()
                 begin()
                 log(f"resumed at step {int(state.step)}")
