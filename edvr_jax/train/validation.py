@@ -92,9 +92,9 @@ def make_validation(
         decisive = f"psnr_{test_set.channel}"
         keys = [f"{name}_{ch}" for name in ("psnr", "ssim") for ch in ("y", "rgb")]
     else:
+        score = _score_crops(config, model, own)
         if isinstance(config.model, ModelConfig) and config.model.with_alignment:
             correlate = _correlate_flow(config, model, own)
-        score = _score_crops(config, model, own)
         if config.optim.fidelity.alone:  # no frame is restored
             score, decisive = lambda params: ([], None), FLOW_CORRELATION
     noted: set[str] = set()
