@@ -3,7 +3,6 @@
 import dataclasses
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from edvr_jax.data.datasets import vid4
 from edvr_jax.data.imresize import imresize, imresize_uint8
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import metrics
-from edvr_jax.models import create_model
 from edvr_jax.restore import restorer
 from edvr_jax.train import validation
 
@@ -57,7 +55,9 @@ def test_windows_are_spread_and_cross_no_cut(tiny_config, tmp_path):
     assert windows == [[0, 1, 2], [4, 5, 6], [6, 7, 8]]
 
 
-def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
+def test_protocol_gives_the_scores_of_eval(
+    tiny_config, random_params, tmp_path, monkeypatch
+):
     """Full frames of a published test set, and the image of a crop."""
     monkeypatch.setattr(vid4, "NUM_FRAMES", {"calendar": 4, "city": 3})
     rng = np.random.default_rng(0)
@@ -81,10 +81,7 @@ def test_protocol_gives_the_scores_of_eval(tiny_config, tmp_path, monkeypatch):
         model=tiny_config, eval=EvalConfig(protocol="vid4", frames_per_clip=3)
     )
     validate = validation.make_validation(config, [], tmp_path)
-    params = jax.jit(create_model(tiny_config).init)(
-        jax.random.key(0), np.zeros((1, 3, 8, 8, 3), np.float32)
-    )
-    validated = validate(params["params"])
+    validated = validate(random_params(tiny_config))
     expected = np.mean(
         [
             np.mean(
