@@ -8,7 +8,8 @@ import numpy as np
 from edvr_jax.config import Config
 from edvr_jax.data.loader import TrainLoader
 from edvr_jax.errors import Stopped
-from edvr_jax.train import parallel, workdir
+from edvr_jax.models import create_model
+from edvr_jax.train import optim, parallel, workdir
 from edvr_jax.train.checkpoint import Checkpoints
 from edvr_jax.train.plan import plan
 from edvr_jax.train.profiling import Profile
@@ -26,7 +27,6 @@ class Loop:
 
     Attributes:
         config: The experiment.
-        train_step: Function from state and batch to state and metrics.
         loader: Batches.
         checkpoints: Saves the states.
         restore: Returns the state of the newest checkpoint, or of step 0, and sets
@@ -36,7 +36,6 @@ class Loop:
     """
 
     config: Config
-    train_step: parallel.ParallelTrainStep
     loader: TrainLoader
     checkpoints: Checkpoints
     restore: Callable[[], TrainState]
@@ -63,9 +62,15 @@ class Loop:
         config, step = self.config, int(state.step)
         if step and plan(step, config).validate and step not in self.checkpoints.scores:
             self._validate(state)  # the run was stopped during this validation
+        train_step = parallel.ParallelTrainStep(
+            model=create_model(config.model),
+            optimizer=optim.create_optimizer(config.optim),
+            config=config.optim,
+            guard=config.guard,
+        )
         while step < config.total_steps:
             profile.before(step)
-            state, metrics = self.train_step(state, parallel.shard(next(self.loader)))
+            state, metrics = train_step(state, parallel.shard(next(self.loader)))
             step += 1
             self.reporter.add(metrics)
             due = plan(step, config)

@@ -13,8 +13,7 @@ from edvr_jax.data import fingerprint
 from edvr_jax.data.clips import TrainClip, open_clips
 from edvr_jax.data.loader import TrainLoader
 from edvr_jax.errors import InputError
-from edvr_jax.models import create_model
-from edvr_jax.train import optim, parallel, warm_start
+from edvr_jax.train import parallel, warm_start
 from edvr_jax.train import workdir as workdir_lib
 from edvr_jax.train.checkpoint import Checkpoints
 from edvr_jax.train.loop import Loop
@@ -79,21 +78,9 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
         is_continued = workdir_lib.check(
             workdir, config, accept_changes=accept_changes, overwrite=overwrite
         )
-        clips, val_clips = _open_clips(
-            data, config, cache or workdir / workdir_lib.FRAMES
-        )
+        cache = cache or workdir / workdir_lib.FRAMES
+        loader, digests, val_clips = _open_data(config, data, cache, log)
         validate = make_validation(config, val_clips, eval_data or data)
-        loader = TrainLoader(
-            clips,
-            config,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        digests = fingerprint.take(clips, skip_bad=config.data.skip_bad)
-        log(
-            f"{len(clips)} training clips, {len(val_clips)} validation clips, "
-            f"{jax.device_count()} devices"
-        )
         begin = functools.partial(_begin, lock, workdir, config, is_continued)
         start = functools.partial(warm_start.start_state, config, init, log=log)
         state = None if is_continued else start()
@@ -102,16 +89,10 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
 
         # Restore: a run is continued only once its checkpoint was read and fits.
         folder = workdir / workdir_lib.CHECKPOINTS
+        check = functools.partial(_check_clips, digests, data, accept_changes, log)
         with loader, Checkpoints(folder, config, clips=digests) as checkpoints:
             restore = functools.partial(
-                _restore,
-                checkpoints,
-                loader,
-                config,
-                start=start,
-                check=functools.partial(
-                    _check_clips, digests, data, accept_changes, log
-                ),
+                _restore, checkpoints, loader, config, start, check
             )
             if state is None:
                 state = restore()
@@ -127,20 +108,8 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
                 Profile(profile, workdir / "profile") as trace,
                 StopRequest() as stop,
             ):
-                state = Loop(
-                    config=config,
-                    train_step=parallel.ParallelTrainStep(
-                        model=create_model(config.model),
-                        optimizer=optim.create_optimizer(config.optim),
-                        config=config.optim,
-                        guard=config.guard,
-                    ),
-                    loader=loader,
-                    checkpoints=checkpoints,
-                    restore=restore,
-                    validate=validate,
-                    reporter=reporter,
-                ).run(state, profile=trace, stop=stop)
+                loop = Loop(config, loader, checkpoints, restore, validate, reporter)
+                state = loop.run(state, profile=trace, stop=stop)
 
     # Finish
     _export(config, state, workdir / workdir_lib.WEIGHTS)
@@ -156,17 +125,32 @@ def _check_supported(config: Config, wandb: str | None) -> None:
         import_wandb()
 
 
-def _open_clips(
-    data: Path, config: Config, cache: Path
-) -> tuple[list[TrainClip], list[TrainClip]]:
-    """Open the clips, in the first process first: it decodes them into the cache."""
+def _open_data(
+    config: Config, data: Path, cache: Path, log: Log
+) -> tuple[TrainLoader, fingerprint.Fingerprint, list[TrainClip]]:
+    """Open the clips: a loader of the training ones, their digests, validation clips.
+
+    The first process opens them first, since it decodes them into the cache.
+    """
     if not parallel.is_main():
         parallel.wait_for_all("clips decoded")
-        return open_clips(data, config, cache)
     try:
-        return open_clips(data, config, cache)
+        clips, val_clips = open_clips(data, config, cache)
     finally:
-        parallel.wait_for_all("clips decoded")
+        if parallel.is_main():
+            parallel.wait_for_all("clips decoded")
+    loader = TrainLoader(
+        clips,
+        config,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    log(
+        f"{len(clips)} training clips, {len(val_clips)} validation clips, "
+        f"{jax.device_count()} devices"
+    )
+    digests = fingerprint.take(clips, skip_bad=config.data.skip_bad)
+    return loader, digests, val_clips
 
 
 def _begin(
@@ -180,7 +164,6 @@ def _restore(
     checkpoints: Checkpoints,
     loader: TrainLoader,
     config: Config,
-    *,
     start: Callable[[], TrainState],
     check: Callable[[Mapping[str, Any]], None],
 ) -> TrainState:
