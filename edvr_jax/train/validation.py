@@ -139,7 +139,9 @@ def _score_crops(
 ) -> _Score:
     """Prepare Y-PSNR of fixed crops."""
     scale, center = config.model.output_scale, config.model.center
-    samples = [_windows(clip, config) for clip in clips]
+    # Motion blur along the flow needs motion, and most clips have little.
+    speed = config.data.max_camera_speed if config.data.degrade.shutter else None
+    samples = [_windows(clip, config, speed=speed) for clip in clips]
     truths = [[sample["gt"] for sample in group] for group in samples]
     windows = [np.stack([sample["lq"] for sample in group]) for group in samples]
     enlarged = [[imresize(lq[center], scale) / 255 for lq in w] for w in windows]
@@ -209,7 +211,7 @@ def _correlate_flow(
     assert isinstance(config.model, ModelConfig)
     pixel = config.model.feature_scale
     groups = [
-        _moving_windows(clip, config, _MOTION * pixel, flow_pixel=pixel)
+        _windows(clip, config, speed=_MOTION * pixel, flow_pixel=pixel)
         for clip in clips
     ]
     stacked = [
@@ -266,54 +268,45 @@ def _protocol_crop(
     return lq, truth[min(model.center, len(truth) - 1)][rows, columns]
 
 
-def _windows(clip: TrainClip, config: Config) -> list[Sample]:
+def _windows(
+    clip: TrainClip,
+    config: Config,
+    *,
+    speed: float | None = None,
+    flow_pixel: int | None = None,
+) -> list[Sample]:
     """Read center crops of evenly spread windows.
 
-    A camera moves them where motion blur is made along the flow: most clips are still.
+    With a speed, each window is one frame that a camera moves, at that speed or slower.
     """
-    model, data = config.model, config.data
-    if data.degrade.shutter:
-        return _moving_windows(clip, config, data.max_camera_speed)
-    size, corner = _center_crop(clip, config)
-    corners = np.tile(corner, (model.num_frames, 1))
+    model, data, scale = config.model, config.data, config.model.output_scale
+    multiple = model.size_multiple * scale
+    size = min(_CROP, *clip.gt.size) // multiple * multiple
+    if speed is not None:  # leaves room for the motion
+        size = max(size // 2 // multiple, 1) * multiple
+        data = dataclasses.replace(
+            data, gt_crop=size, max_camera_speed=speed, crop_candidates=1
+        )
+    corner = (np.array(clip.gt.size) - size) // 2 // scale * scale
     offsets = np.arange(model.num_frames) - model.center
     offsets *= min(data.intervals) * data.window_step
-    return [
-        read_window(
-            clip,
-            Window(frame + offsets, corners, size),
-            config,
-            rng=np.random.default_rng(index),
-            cache=FrameCache(0),
-        )
-        for index, frame in enumerate(_spread_centers(clip, config))
-    ]
-
-
-def _moving_windows(
-    clip: TrainClip, config: Config, speed: float, flow_pixel: int | None = None
-) -> list[Sample]:
-    """Read windows of single frames that a camera moves, at ``speed`` or slower."""
-    model, windows = config.model, []
-    size, _ = _center_crop(clip, config)
-    step = model.size_multiple * model.output_scale
-    size = max(size // 2 // step, 1) * step  # leaves room for the motion
-    data = dataclasses.replace(
-        config.data, gt_crop=size, max_camera_speed=speed, crop_candidates=1
-    )
+    samples = []
     for index, frame in enumerate(_spread_centers(clip, config)):
         rng = np.random.default_rng(index)
-        corners, velocity = draw_crop_path(
-            rng,
-            data,
-            size=clip.gt.size,
-            num_frames=model.num_frames,
-            center=model.center,
-            scale=model.output_scale,
-            motion=1.0,
-        )
-        window = Window(np.full(model.num_frames, frame), corners, size, velocity)
-        windows.append(
+        window = Window(frame + offsets, np.tile(corner, (model.num_frames, 1)), size)
+        if speed is not None:
+            corners, velocity = draw_crop_path(
+                rng,
+                data,
+                size=clip.gt.size,
+                num_frames=model.num_frames,
+                center=model.center,
+                scale=scale,
+                motion=1.0,
+            )
+            frames = np.full(model.num_frames, frame)
+            window = Window(frames, corners, size, velocity)
+        samples.append(
             read_window(
                 clip,
                 window,
@@ -323,15 +316,7 @@ def _moving_windows(
                 flow_pixel=flow_pixel,
             )
         )
-    return windows
-
-
-def _center_crop(clip: TrainClip, config: Config) -> tuple[int, np.ndarray]:
-    """Return side and top-left corner of the validated crop."""
-    scale = config.model.output_scale
-    multiple = config.model.size_multiple * scale
-    size = min(_CROP, *clip.gt.size) // multiple * multiple
-    return size, (np.array(clip.gt.size) - size) // 2 // scale * scale
+    return samples
 
 
 def _spread_centers(clip: TrainClip, config: Config) -> list[int]:
