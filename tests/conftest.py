@@ -158,7 +158,7 @@ def shared_steps():
 @pytest.fixture(scope="module")
 def optimized():
     """Compile as users do, for all tests of a module that check reference numbers."""
-    default = jax.config.jax_disable_most_optimizations
+    default = jax.config.read("jax_disable_most_optimizations")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", False)
