@@ -16,9 +16,9 @@ def exploding(experiment):
     """Offsets that explode at a rate of the offset convolutions 3000 times too high."""
     return replace(
         experiment,
-        model__with_tsa=False,
         optim__offset_lr_multiplier=3e3,
         optim__tsa_warmup_steps=0,
+        model__with_tsa=False,
         guard=GuardConfig(max_offset_mean=2.0, patience=2, lr_factor=1e-4),
         total_steps=8,
     )

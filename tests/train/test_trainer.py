@@ -338,7 +338,7 @@ def test_without_a_guard_a_loss_that_is_not_finite_stops_before_the_checkpoint(
     model = dataclasses.replace(
         config.model, num_frames=1, with_alignment=False, with_tsa=False
     )
-    config = replace(config, model=model, optim__tsa_warmup_steps=0)
+    config = replace(config, optim__tsa_warmup_steps=0, model=model)
     params = random_params(config.model, scale=1e6)
     init = str(tmp_path / "huge.safetensors")
     save_weights(init, config.model, params, origin="", license="")
