@@ -1,9 +1,9 @@
 """A full disk ends a run with one line that names the file; the run continues later.
 
 Every file that training writes was looked at: those below, the log and a whole run
-(test_trainer.py), checkpoints (test_checkpoint.py), scores, the final weights, the
+(test_changed_runs.py), checkpoints (test_checkpoint.py), scores, the final weights, the
 configuration, W&B's id (all by files.write, test_files.py), decoded frames
-(data/test_frame_store.py) and the output of the command (test_cli.py).
+(data/test_decode_cache.py) and the output of the command (test_cli.py).
 """
 
 import contextlib
