@@ -64,11 +64,8 @@ def save(
         InputError: if the parameters do not fit the configuration, or the file cannot
             be written.
     """
-    params_lib.check_shapes(
-        {name: np.shape(value) for name, value in params_lib.flatten(params).items()},
-        params_lib.shapes(config),
-        source="params",
-    )
+    flat = params_lib.flatten(params)
+    params_lib.check_shapes(flat, params_lib.shapes(config), source="params")
     networks = create_networks(config, params)
     manifest = {
         "format": _FORMAT,
@@ -216,7 +213,7 @@ def _load_network(
     # What the program takes, whatever this version's network would.
     (expected, _), _ = jax.tree.unflatten(encode.in_tree, encode.in_avals)
     params_lib.check_shapes(
-        {name: value.shape for name, value in flat.items()},
+        flat,
         {name: aval.shape for name, aval in params_lib.flatten(expected).items()},
         source=str(path),
     )

@@ -5,17 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edvr_jax.config import DataConfig
+from edvr_jax.config import DataConfig, NetworkConfig
 
 
 def draw_crop_path(
     rng: np.random.Generator,
     config: DataConfig,
+    model: NetworkConfig,
     *,
     size: tuple[int, int],
-    num_frames: int,
-    center: int,
-    scale: int,
     motion: float,
     texture: Callable[[np.ndarray], float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +25,8 @@ def draw_crop_path(
     Args:
         rng: Source of randomness.
         config: Side of the crop and its motion.
+        model: Number of frames, index of the center, scale.
         size: Height and width of the frames.
-        num_frames: Frames of the window.
-        center: Index of its middle.
-        scale: Size of the frames over that of the degraded ones.
         motion: Probability that it moves.
         texture: Function from a corner to the amount of texture in that crop of the
             center frame, for ``config.crop_candidates``.
@@ -39,6 +35,7 @@ def draw_crop_path(
         Top-left corners (y, x), [T, 2], with every crop inside its frame, and their
         speed in pixels per frame, [T, 2].
     """
+    num_frames, scale = model.num_frames, model.output_scale
     limit = np.array(size) - config.gt_crop
     corner = rng.integers(limit // scale + 1) * scale
     if texture is not None and config.crop_candidates > 1:
@@ -48,7 +45,7 @@ def draw_crop_path(
         return np.tile(corner, (num_frames, 1)), np.zeros((num_frames, 2))
     speed = config.max_camera_speed * np.sqrt(rng.random())
     angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, speed / 4, 2)
-    time = (np.arange(num_frames) - center)[:, None]
+    time = (np.arange(num_frames) - model.center)[:, None]
     velocity = speed * np.array([np.sin(angle), np.cos(angle)])
     grid = scale if config.lq == "given" else 1  # that of provided frames
     shift = np.rint((velocity * time + bend / 2 * time**2) / grid).astype(int) * grid

@@ -135,10 +135,8 @@ class WindowSampler:
         corners, velocity = draw_crop_path(
             rng,
             data,
+            model,
             size=clip.gt.size,
-            num_frames=model.num_frames,
-            center=model.center,
-            scale=model.output_scale,
             motion=1.0 if is_synthetic else data.camera_motion,
             texture=texture,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from edvr_jax.config import CascadeConfig, NetworkConfig
 from edvr_jax.errors import InputError, list_some
@@ -51,15 +52,12 @@ def count(config: NetworkConfig) -> int:
 
 
 def check_shapes(
-    found: Mapping[str, Shape],
-    expected: Mapping[str, Shape],
-    *,
-    source: str,
+    found: Mapping[str, Any], expected: Mapping[str, Shape], *, source: str
 ) -> None:
     """Compare parameters with those of a network, and report all differences.
 
     Args:
-        found: Shapes that are there, by name.
+        found: Arrays by name.
         expected: Shapes that the network has, by name.
         source: What the parameters come from, for the message.
 
@@ -70,9 +68,9 @@ def check_shapes(
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     wrong = [
-        f"{key} is {_cross(found[key])} instead of {_cross(shape)}"
+        f"{key} is {_cross(np.shape(found[key]))} instead of {_cross(shape)}"
         for key, shape in expected.items()
-        if key in found and tuple(found[key]) != tuple(shape)
+        if key in found and np.shape(found[key]) != tuple(shape)
     ]
     parts = [
         f"{len(names)} {kind}: {list_some(names)}"

@@ -296,13 +296,7 @@ def _windows(
         window = Window(frame + offsets, np.tile(corner, (model.num_frames, 1)), size)
         if speed is not None:
             corners, velocity = draw_crop_path(
-                rng,
-                data,
-                size=clip.gt.size,
-                num_frames=model.num_frames,
-                center=model.center,
-                scale=scale,
-                motion=1.0,
+                rng, data, model, size=clip.gt.size, motion=1.0
             )
             frames = np.full(model.num_frames, frame)
             window = Window(frames, corners, size, velocity)

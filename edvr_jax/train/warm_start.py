@@ -171,7 +171,7 @@ def _fit(
         copies = {key: allowed[s] for key in missing if (s := _template(key, allowed))}
     _check_width(allowed, expected, entry)
     params_lib.check_shapes(
-        {key: np.shape(value) for key, value in (allowed | copies).items()},
+        allowed | copies,
         {key: np.shape(value) for key, value in expected.items()},
         source=f"--init {entry}",
     )

@@ -75,11 +75,7 @@ def read(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
     config = read_config(read_metadata(path), str(path))
     with torch_files.open_safetensors(path) as file:
         flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    params_lib.check_shapes(
-        {key: value.shape for key, value in flat.items()},
-        params_lib.shapes(config),
-        source=str(path),
-    )
+    params_lib.check_shapes(flat, params_lib.shapes(config), source=str(path))
     flat = {key: np.asarray(value, np.float32) for key, value in flat.items()}
     return config, params_lib.unflatten(flat)
 
@@ -97,11 +93,7 @@ def write(
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: name the file .safetensors")
     flat = {key: np.asarray(v) for key, v in params_lib.flatten(params).items()}
-    params_lib.check_shapes(
-        {key: value.shape for key, value in flat.items()},
-        params_lib.shapes(config),
-        source="params",
-    )
+    params_lib.check_shapes(flat, params_lib.shapes(config), source="params")
     with np.errstate(over="ignore"):
         stored = {
             key: np.ascontiguousarray(value, np.dtype(dtype))

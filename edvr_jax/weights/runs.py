@@ -122,7 +122,7 @@ def read(
         # The run has deleted it meanwhile, since there is a newer or better one.
         return read(folder, selected, raw=raw)
     params_lib.check_shapes(
-        {key: value.shape for key, value in params.items()},
+        params,
         params_lib.shapes(config),
         source=f"{folder}, step {step}",
     )

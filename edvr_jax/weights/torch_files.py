@@ -81,7 +81,7 @@ def read_torch(
     config = _infer_config(arrays, str(path))
     entries = torch_names.mapping(config, layout)
     params_lib.check_shapes(
-        {key: value.shape for key, value in state.items()},
+        state,
         {entry.torch_key: entry.torch_shape for entry in entries},
         source=f"{path} ({layout} names)",
     )
@@ -223,11 +223,7 @@ def to_torch(
     if layout not in LAYOUTS:
         raise InputError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     flat = {key: np.asarray(v) for key, v in params_lib.flatten(params).items()}
-    params_lib.check_shapes(
-        {key: value.shape for key, value in flat.items()},
-        params_lib.shapes(config),
-        source="params",
-    )
+    params_lib.check_shapes(flat, params_lib.shapes(config), source="params")
     state = {}
     for entry in torch_names.mapping(config, layout):
         value = np.asarray(flat[entry.path], np.float32)
