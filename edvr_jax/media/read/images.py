@@ -221,8 +221,11 @@ def check_all(paths: Sequence[Path]) -> None:
     # Few threads: large frames take memory.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         checked, name = pool.map(check, paths[1:]), f"checking {paths[0].parent.name}"
-        for _ in progress.track(checked, total=len(paths) - 1, name=name):
-            pass
+        try:
+            for _ in progress.track(checked, total=len(paths) - 1, name=name):
+                pass
+        finally:  # Ctrl-C does not wait for the images that have not begun
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def refuse_image(path: Path) -> None:
