@@ -19,7 +19,7 @@ class InputError(ValueError):
 
 
 class ResourceError(InputError):
-    """The machine lacks what the work needs; with more of it, the work can go on."""
+    """The machine lacks what the work needs; with more of it, the work can continue."""
 
 
 class OutputError(ResourceError):

@@ -197,7 +197,7 @@ def remove(path: Path) -> None:
 
 
 def places_beside(output: Path) -> tuple[Path, Path]:
-    """Return where a job works, and what it leaves if it comes not to its end."""
+    """Return the folder of a job beside its output, and the path of partial output."""
     return (
         output.with_name(f".{output.name}.restoring"),
         output.with_name(f"{output.stem}.partial{output.suffix}"),

@@ -74,7 +74,7 @@ def from_torch(
 def read_torch(
     path: str | os.PathLike[str],
 ) -> tuple[Layout, ModelConfig, dict[str, Any]]:
-    """Read weights as :func:`from_torch`, and tell which layout they had."""
+    """Read weights as :func:`from_torch`, and report their layout."""
     state = _unwrap(_read(Path(path)), str(path))
     layout, names = torch_names.find_layout(state, source=str(path))
     arrays = {names[key]: state[key] for key in names}

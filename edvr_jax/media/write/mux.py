@@ -104,7 +104,7 @@ def _timed_frames(video: SegmentedVideo, timeline: Timeline) -> Iterator[VideoFr
 def _add_palettes(
     frames: Iterable[VideoFrame], encoding: Encoding
 ) -> Iterator[VideoFrame]:
-    """Give each frame a palette of 256 colors of its own."""
+    """Compute a separate palette of 256 colors for each frame."""
     graph = av.filter.Graph()
     height, width = encoding.size
     source = graph.add_buffer(

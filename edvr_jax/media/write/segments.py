@@ -1,7 +1,7 @@
 """A video stream that is written in segments, so that a stopped job can be resumed.
 
-Each segment has a fixed number of frames and an encoder of its own: a job that was
-killed and resumed makes the same segments as an undisturbed one.
+Each segment has a fixed number of frames and a separate encoder: a job that was killed
+and resumed makes the same segments as an undisturbed one.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ from edvr_jax.media.read import scenes
 
 
 def make_frames(lengths, dtype=np.uint8):
-    """Return scenes of given lengths, each of its own color, with a little noise."""
+    """Return scenes of given lengths, in different colors, with a little noise."""
     rng = np.random.default_rng(sum(lengths))
     frames = []
     for index, length in enumerate(lengths):
