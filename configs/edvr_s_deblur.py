@@ -28,10 +28,12 @@ from edvr_jax.config import (
 # What the reconstruction sees; the pyramid's lower levels serve alignment.
 FEATURES = ("predeblur", "conv_1x1", *edvr_s_x4.FEATURES[1:])
 
+ALIGN_STEPS = 1_200
+
 
 def get_config() -> Config:
     """Return the experiment that trains the whole network."""
-    return _whole(with_tsa=True, period_steps=(8_000, 16_000))
+    return _whole(with_tsa=True, period_steps=(1_500, 2_500))
 
 
 def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
@@ -49,7 +51,7 @@ def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
             max_camera_speed=12.0,
         ),
         optim=OptimConfig(
-            peak_lr=4e-4,
+            peak_lr=6e-4,
             period_steps=period_steps,
             restart_weights=(1.0, 0.7)[: len(period_steps)],
             fidelity=FidelityConfig(weight=300.0, decay_periods=1, tolerance=0.1),
@@ -61,7 +63,7 @@ def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
 
 def _pretrain() -> Config:
     """Single frames: PreDeblur with the reconstruction behind it."""
-    config = _whole(with_tsa=False, period_steps=(6_000,))
+    config = _whole(with_tsa=False, period_steps=(1_500,))
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, num_frames=1, with_alignment=False),
@@ -78,9 +80,11 @@ def _align() -> Config:
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, synthetic_motion=1.0, crop_candidates=3),
-        optim=dataclasses.replace(align.optim, frozen=FEATURES),
+        optim=dataclasses.replace(
+            align.optim, frozen=FEATURES, period_steps=(ALIGN_STEPS,)
+        ),
         init=InitConfig(fresh=("fusion",)),
-        total_steps=align.total_steps,
+        total_steps=ALIGN_STEPS,
     )
 
 
@@ -96,7 +100,7 @@ def get_chain() -> tuple[Phase, ...]:
         Phase("align", _align(), init=(*features, *restored, *aligned)),
         Phase(
             "wotsa",
-            _whole(with_tsa=False, period_steps=(6_000,)),
+            _whole(with_tsa=False, period_steps=(800,)),
             init=("align",),
         ),
         Phase("all", get_config(), init=("wotsa",)),

@@ -7,9 +7,9 @@ is there is continued and what is done is left alone, so the same command surviv
 number of interruptions. Other work on the machine has precedence. The weights of a
 network that is done are copied to RUNS/NAME.safetensors.
 
-With ``--budget-minutes`` all networks share that time: the length of every phase is
-set by the rate that a short trial measures. On an accelerator it trains in bfloat16
-with larger batches.
+With ``--budget-minutes`` all networks share that time: every phase of a network has as
+many steps, by the rates that a short trial of its chain measures. On an accelerator it
+trains in bfloat16 with larger batches.
 """
 
 import dataclasses
@@ -108,15 +108,12 @@ class TrainFamily:
         trial = self.runs / f"{name}_trial"
         shutil.rmtree(trial, ignore_errors=True)
         began = time.monotonic()
-        trial_options = ("--total-steps", str(TRIAL_STEPS), "--log-every-steps", "20")
-        if self._train(name, trial, (*trial_options, *options)):
+        short = ("--total-steps", str(TRIAL_STEPS), "--log-every-steps", "20")
+        if self._train(name, trial, ("--chain", *short, *options)):
             raise SystemExit(f"error: the trial of {name} failed, see above")
-        lines = (trial / "log.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines]
-        rate = [r["windows_per_s"] for r in records if "windows_per_s" in r][-1]
-        config = json.loads((trial / "config.json").read_text())
+        step_seconds = sum(map(_seconds_per_step, trial.glob("*/log.jsonl")))
         seconds -= time.monotonic() - began
-        num_steps = max(TRIAL_STEPS, int(seconds * rate / config["data"]["batch_size"]))
+        num_steps = max(TRIAL_STEPS, int(seconds / step_seconds))
         return (
             *("--total-steps", str(num_steps), "--optim.period-steps", str(num_steps)),
             *("--optim.restart-weights", "1"),
@@ -127,6 +124,14 @@ class TrainFamily:
         phases = (self.runs / name).glob("*/ema.safetensors")
         newest = max(phases, key=lambda path: path.stat().st_mtime)
         shutil.copy(newest, self.runs / f"{name}.safetensors")
+
+
+def _seconds_per_step(log: Path) -> float:
+    """Return the duration of a step at the end of a phase."""
+    records = map(json.loads, log.read_text().splitlines())
+    rate = [r["windows_per_s"] for r in records if "windows_per_s" in r][-1]
+    config = json.loads((log.parent / "config.json").read_text())
+    return config["data"]["batch_size"] / rate
 
 
 def give_processor_away(pid: int) -> None:

@@ -5,7 +5,7 @@ two operations each, and the bytes that they read and write if every array moves
 once. Dividing by the measured time, and by what the machine reaches in a matrix
 product and in a copy, gives the shares of the limit.
 
-Every case runs in a process of its own, so that one's memory is not another's.
+Every case runs in a separate process, so that each peak of memory is its own.
 """
 
 import atexit

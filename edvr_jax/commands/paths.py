@@ -20,7 +20,7 @@ def is_pipe(path: Path) -> bool:
 
 
 def check_apart(source: Path, target: Path) -> None:
-    """Check that the output neither is the input, nor lies in it, nor holds it.
+    """Check that the output neither is the input, nor is inside it, nor contains it.
 
     Also what a job keeps beside the output until it is complete.
 
@@ -36,11 +36,11 @@ def check_apart(source: Path, target: Path) -> None:
             )
     inner, outer = source.resolve(), target.resolve()
     if inner.is_relative_to(outer):
-        raise InputError(f"{target}: this folder holds the input; choose another one")
-    if outer.is_relative_to(inner):
         raise InputError(
-            f"{target}: the output lies inside the input; put it elsewhere"
+            f"{target}: this folder contains the input; choose another one"
         )
+    if outer.is_relative_to(inner):
+        raise InputError(f"{target}: the output is inside the input; put it elsewhere")
 
 
 def check_other(source: Path, target: Path) -> None:
@@ -64,19 +64,19 @@ def check_report(
         overwrite: It may replace a file that is none of them.
 
     Raises:
-        InputError: if it cannot be written, or if it is one of them or lies inside.
+        InputError: if it cannot be written, or if it is one of them or inside one.
     """
     if report is None:
         return
     if is_pipe(report):
-        raise InputError(f"--report {PIPE}: give the report a file of its own")
+        raise InputError(f"--report {PIPE}: give the report another file")
     for what, paths in places.items():
         for path in paths:
             is_inside = report.resolve().is_relative_to(path.resolve())
             if not is_pipe(path) and (is_inside or is_same(report, path)):
                 raise InputError(
-                    f"--report {report}: this is the {what}, or lies inside it; give "
-                    "the report a file of its own"
+                    f"--report {report}: this is the {what}, or inside it; give "
+                    "the report another file"
                 )
     output_lib.check_new(report, overwrite=overwrite)
     output_lib.check_json(report)
@@ -90,7 +90,7 @@ def is_same(path: Path, other: Path) -> bool:
 
 
 def fingerprint(path: Path, names: Sequence[str] = ()) -> str:
-    """Return what tells the content of a file or of files in a folder from others.
+    """Return a digest of the content of a file, or of files in a folder.
 
     Small files count in full, of large ones 64 samples of 1 MiB and the size.
 

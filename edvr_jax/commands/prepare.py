@@ -30,7 +30,7 @@ class Prepare:
     """Make pairs to train or test on from sharp clips.
 
     DST/gt/CLIP and DST/lq/CLIP get the frames as PNG files, under equal names. A run
-    that was stopped goes on with the clips that are not there yet. The same clips,
+    that was stopped continues with the clips that are missing. The same clips,
     settings and seed give the same bytes.
 
     Attributes:
@@ -92,7 +92,7 @@ class Prepare:
                     num_bad += 1
                     sys.stderr.write(f"skipped: {error}\n")
         except KeyboardInterrupt:
-            sys.stderr.write("\ninterrupted: run again to go on\n")
+            sys.stderr.write("\ninterrupted: run again to continue\n")
             return INTERRUPTED
         skipped = f", {num_bad} skipped" if num_bad else ""
         sys.stdout.write(f"{self.target}: {len(paths) - num_bad} clips{skipped}\n")

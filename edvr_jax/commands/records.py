@@ -45,7 +45,7 @@ class Records:
             )
             folder = records.build(self.name, layout, self.target)
         except KeyboardInterrupt:
-            sys.stderr.write("\ninterrupted: run again to go on\n")
+            sys.stderr.write("\ninterrupted: run again to continue\n")
             return INTERRUPTED
         sys.stdout.write(f"{folder}: {', '.join(layout.streams)}\n")
         return None

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,10 @@ from edvr_jax.restore.postprocess import Compare, OutputFormat
 from edvr_jax.restore.restorer import RestoreOptions, Restorer
 from edvr_jax.restore.windows import Padding
 
+CLEAN_WEIGHTS, COMPRESSED_WEIGHTS = "edvr_s_x4", "edvr_s_x2_web"
+# Of a video below it the artifacts count more than the scale: docs/weights.md.
+COMPRESSED_BITS_PER_PIXEL = 0.15
+
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
@@ -56,7 +61,8 @@ class Restore:
             images, or - for YUV4MPEG2 to a pipe.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a
             PyTorch layout. Several are applied one after the other; write IN and OUT
-            before this option.
+            before this option. By default edvr_s_x2_web for a video that looks
+            compressed, else edvr_s_x4.
         stage2: Weights of a second stage, which refines the restored frames.
         artifact: A file of `edvr export` to run instead of weights.
         precision: Computation type.
@@ -92,7 +98,7 @@ class Restore:
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
     output: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    weights: tuple[str, ...] = ("edvr_s_x4",)
+    weights: tuple[str, ...] | None = None
     stage2: str | None = None
     artifact: Path | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -138,9 +144,9 @@ class Restore:
 
     def _run(self) -> None:
         is_video = self._check_paths()
-        networks, names = self._load()
-        restorer = self._create_restorer(networks)
         with contextlib.closing(self._open_source()) as source:
+            networks, names = self._load(self._choose_weights(source))
+            restorer = self._create_restorer(networks)
             output_format = self._output_format(source, restorer, is_video=is_video)
             encoding = self._encoding(source, output_format) if is_video else None
             output_format = restore_report.keep_alpha(
@@ -151,7 +157,9 @@ class Restore:
                 source, encoding, is_chosen=self.video_stream is not None
             )
             source.check()
-            settings = self._settings(names, source, encoding, output_format)
+            settings = self._settings(
+                names, len(networks), source, encoding, output_format
+            )
             task = job.Job(
                 source,
                 self.output,
@@ -197,7 +205,7 @@ class Restore:
         places = {
             "input": [self.input],
             "output": outputs,
-            "weights": [Path(name) for name in self.weights],
+            "weights": [Path(name) for name in self.weights or ()],
             "second stage": [Path(self.stage2)] if self.stage2 else [],
             "artifact": [self.artifact] if self.artifact else [],
         }
@@ -216,7 +224,25 @@ class Restore:
             )
         return is_video
 
-    def _load(self) -> tuple[list[CompiledNetwork], dict[str, str]]:
+    def _choose_weights(self, source: Source) -> tuple[str, ...]:
+        """Return the names of the weights, without that of the second stage."""
+        if self.artifact is not None:
+            return ()
+        if self.weights is not None:
+            return self.weights
+        bits = source.bits_per_pixel()
+        if bits is None or bits >= COMPRESSED_BITS_PER_PIXEL:
+            return (CLEAN_WEIGHTS,)
+        say(
+            f"note: {source.path} looks compressed ({bits:.2f} bits per pixel): "
+            f"{COMPRESSED_WEIGHTS} restores it; --weights {CLEAN_WEIGHTS} is for clean "
+            "video"
+        )
+        return (COMPRESSED_WEIGHTS,)
+
+    def _load(
+        self, chosen: Sequence[str]
+    ) -> tuple[list[CompiledNetwork], dict[str, str]]:
         """Load the networks, and the fingerprint of each file by its name."""
         if self.artifact is not None:
             for name in ("weights", "stage2", "precision"):
@@ -229,7 +255,7 @@ class Restore:
             _check_channels(str(self.artifact), networks)
             return networks, {str(self.artifact): digest}
         networks, names = [], {}
-        for name in (*self.weights, *([self.stage2] if self.stage2 else [])):
+        for name in (*chosen, *([self.stage2] if self.stage2 else [])):
             config, params = weights.load_weights(name)
             found = create_networks(config.with_dtype(self.precision), params)
             _check_channels(name, found)
@@ -334,6 +360,7 @@ class Restore:
     def _settings(
         self,
         names: dict[str, str],
+        num_networks: int,
         source: Source,
         encoding: encode.Encoding | None,
         output_format: OutputFormat,
@@ -346,7 +373,7 @@ class Restore:
             "fps": str(source.fps),
             **{name: getattr(self, name) for name in ("start", "end", "preview")},
             "weights": names,
-            "networks": len(self.weights) + (self.stage2 is not None),
+            "networks": num_networks,
             "precision": None if self.artifact is not None else self.precision,
             **{name: getattr(self, name) for name in options},
             "size": width_x_height(output_format.written_size),

@@ -80,7 +80,7 @@ def ssim(
 ) -> float:
     """Compute the structural similarity.
 
-    Gaussian window of 11x11 with sigma 1.5, only where it lies inside the image,
+    Gaussian window of 11x11 with sigma 1.5, only where it is inside the image,
     C1 = (0.01*255)^2, C2 = (0.03*255)^2, per channel, then the mean.
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
 
@@ -135,7 +135,7 @@ def _prepare(
 
 
 def _blur(image: np.ndarray) -> np.ndarray:
-    """Weight by the Gaussian window where it lies inside the image."""
+    """Weight by the Gaussian window where it is inside the image."""
     window = cv2.getGaussianKernel(SSIM_WINDOW, SSIM_SIGMA)
     half = SSIM_WINDOW // 2
     return cv2.sepFilter2D(image, -1, window, window)[half:-half, half:-half]

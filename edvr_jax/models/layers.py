@@ -80,7 +80,7 @@ class Conv(nn.Module):
         """Convolve the inputs as if their channels were concatenated.
 
         Args:
-            *inputs: Images [N, H, W, C] with channels of their own. One with fewer
+            *inputs: Images [N, H, W, C], of any number of channels. One with fewer
                 images, [N/T, H, W, C], belongs to T successive ones of the others;
                 its part is computed once for them.
 

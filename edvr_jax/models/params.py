@@ -1,4 +1,4 @@
-"""Parameter trees: flat names, and the shapes that a configuration asks for.
+"""Parameter trees: flat names, and the shapes of a configuration.
 
 Flat names join the levels of the tree by a slash: ``pcd_align/cas_dcnpack/kernel``.
 """

@@ -70,7 +70,7 @@ def read(path: Path) -> tuple[NetworkConfig, dict[str, Any]]:
 
     Raises:
         InputError: if the file is damaged, or its parameters are not those that its
-            configuration asks for.
+            configuration requires.
     """
     config = read_config(read_metadata(path), str(path))
     with torch_files.open_safetensors(path) as file:

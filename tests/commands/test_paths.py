@@ -28,7 +28,7 @@ def test_report_replaces_no_film(places, tmp_path, name, overwrite):
     source, target = places
     (tmp_path / "link.mp4").symlink_to(source)
     os.link(source, tmp_path / "hard.mp4")
-    with pytest.raises(InputError, match=r"--report .*(input|output), or lies inside"):
+    with pytest.raises(InputError, match=r"--report .*(input|output), or inside"):
         paths.check_report(
             tmp_path / name,
             {"input": [source], "output": [target]},
@@ -38,7 +38,7 @@ def test_report_replaces_no_film(places, tmp_path, name, overwrite):
 
 def test_report_needs_a_file(places, tmp_path):
     known = {"input": places[:1], "output": [Path("-")], "weights": []}
-    with pytest.raises(InputError, match="--report -: give the report a file"):
+    with pytest.raises(InputError, match="--report -: give the report another file"):
         paths.check_report(Path("-"), known, overwrite=False)
     paths.check_report(tmp_path / "report.json", known, overwrite=False)
     paths.check_report(None, known, overwrite=False)
@@ -61,8 +61,8 @@ def test_report_replaces_a_report_only(tmp_path):
         ("a.partial.mp4", "a.mp4", "this name is needed while .*a.mp4 is written"),
         ("a.partial", "a", "this name is needed while"),
         (".a.restoring", "a", "this name is needed while"),
-        ("b/c/a.mp4", "b", "this folder holds the input"),
-        ("b", "b/c", "the output lies inside the input"),
+        ("b/c/a.mp4", "b", "this folder contains the input"),
+        ("b", "b/c", "the output is inside the input"),
     ],
 )
 def test_input_survives_the_job(tmp_path, source, target, message):

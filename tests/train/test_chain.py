@@ -259,7 +259,7 @@ def test_every_recipe_is_a_chain_that_fits(monkeypatch):
 
 @pytest.fixture
 def real_clips(tmp_path):
-    """Pans over the bundled clip; what validates lies beside what is trained on."""
+    """Pans over the bundled clip; the validation clip is beside the training clips."""
     frames = [cv2.imread(str(path)) for path in sorted(DEMO.glob("*.png"))]
     places = {
         "left": (118, 60),

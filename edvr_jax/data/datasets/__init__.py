@@ -1,4 +1,4 @@
-"""Datasets by name: where their clips lie, and which of them train."""
+"""Datasets by name: the folders of their clips, and the training split."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def find_layout(
 
     Args:
         name: The dataset.
-        root: Its folder; each dataset's module says what must lie there.
+        root: Its folder; each dataset's module documents its content.
         part: "test" takes the usual test clips alone; the others need not be there.
         is_partial: Leave out clips that miss frames instead of refusing.
 

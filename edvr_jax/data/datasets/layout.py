@@ -53,7 +53,7 @@ def find_streams(
 
     Args:
         root: Folder of the dataset.
-        candidates: For each stream the folders, relative to root, where it may lie.
+        candidates: For each stream the folders, relative to root, where it may be.
         num_frames: The clips that every stream must have, and their frames.
         is_partial: Leave out what is incomplete, with a warning that counts it.
 

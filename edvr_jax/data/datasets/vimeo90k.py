@@ -2,7 +2,7 @@
 
 Get ``vimeo_septuplet.zip`` from http://toflow.csail.mit.edu and unpack it: the folder
 holds ``sequences/00001/0001/im1.png`` and the lists ``sep_trainlist.txt`` and
-``sep_testlist.txt``. Degraded frames, if you have them, lie beside it in
+``sep_testlist.txt``. Degraded frames, if you have them, are beside it in
 ``vimeo_septuplet_matlabLRx4/sequences`` or in the same folder in ``BIx4`` (MATLAB
 bicubic) or ``BDx4`` (Gaussian blur).
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -30,6 +31,7 @@ from edvr_jax.media.read.timeline import Timeline, Trim
 from edvr_jax.media.read.truncation import DecodeMonitor, announced_frames
 
 _SEEK_MARGIN = 2  # seconds
+_NUM_PACKETS = 250  # whose mean size stands for the video's
 
 
 def open_source(
@@ -129,6 +131,12 @@ class Source:
 
     def look_ahead(self) -> None:
         """Add the traits of some later frames, if the video can be searched."""
+
+    def bits_per_pixel(self) -> float | None:
+        """Return the bits of the file per pixel, over the first frames of the part.
+
+        None for images and pipes.
+        """
 
     def timeline(self, num_frames: int) -> Timeline:
         """Return when the first frames are shown; they must have been read."""
@@ -231,6 +239,20 @@ class VideoSource(Source):
             self.traits |= traits.find(frame)
             if sorted((frame.height, frame.width)) != sorted(self.size):
                 self.traits.add(traits.RESIZED)
+
+    def bits_per_pixel(self) -> float | None:
+        """Return the mean size of the first packets over the pixels of a frame."""
+        if self.is_pipe:
+            return None
+        opened = decode.open_container(self.path, index=self.video_stream)
+        with opened as (container, stream):
+            decode.seek_before(container, stream, self.origin)
+            sizes = []
+            with contextlib.suppress(FFmpegError):  # damage is reported later
+                packets = itertools.islice(container.demux(stream), _NUM_PACKETS)
+                sizes = [packet.size for packet in packets if packet.size]
+        height, width = self.size
+        return 8 * sum(sizes) / (len(sizes) * height * width) if sizes else None
 
     def _count_frames(self, container: InputContainer, stream: VideoStream) -> None:
         count, most = decode.count_frames(container, stream), self._trim.max_frames

@@ -49,7 +49,7 @@ _EXTRA_OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class EncodingRequest:
-    """What is known of a video to write, and what the user asks for.
+    """Properties of a video to write, and the user's choices.
 
     Attributes:
         path: The file; its suffix names the container.
