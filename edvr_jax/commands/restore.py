@@ -41,7 +41,7 @@ from edvr_jax.restore.windows import Padding
 
 CLEAN_WEIGHTS, COMPRESSED_WEIGHTS = "edvr_s_x4", "edvr_s_x2_web"
 # Of a video below it the artifacts count more than the scale: docs/weights.md.
-COMPRESSED_BITS_PER_PIXEL = 0.15
+COMPRESSED_BITS_PER_PIXEL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
