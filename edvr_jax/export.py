@@ -1,10 +1,12 @@
-"""Artifacts of jax.export: a network as one file that runs without its code.
+"""Networks as one file that runs without their code: artifacts, and ONNX.
 
 An artifact is a zip file: for each network the two halves of a stream as StableHLO
 (``jax.export``) for frames of any size and for one or more of CPU, CUDA and TPU, its
 parameters (safetensors), and ``manifest.json`` with the configurations, the platforms
 and the versions that made it. The same network and versions give the same bytes. Its
 programs are executed as they are: load only files that you trust.
+
+An ONNX file is for programs other than this one.
 """
 
 import contextlib
@@ -36,6 +38,7 @@ from edvr_jax.restore import compiled as network_lib
 from edvr_jax.restore.compiled import CompiledNetwork, create_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+ONNX_SUFFIX = ".onnx"
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 
@@ -89,6 +92,41 @@ def save(
                 ),
             )
     files.write(Path(path), buffer.getvalue())
+
+
+def save_onnx(path: str | Path, config: NetworkConfig, params: Any) -> None:
+    """Write a network as an ONNX file, whole or not at all.
+
+    Its input ``frames`` is RGB in [0, 1], float32, [N, T*C, H, W], one frame after the
+    other; H and W are multiples of ``config.size_multiple``. Its output ``restored`` is
+    not clipped, [N, out_channels, s*H, s*W]. N, H and W are open.
+
+    Args:
+        path: The file.
+        config: Architecture of the network, or of the two of a cascade, for float32.
+        params: Its parameters.
+
+    Raises:
+        InputError: if the package onnx is missing, the network computes in bfloat16,
+            the parameters do not fit the configuration, or the file cannot be written.
+    """
+    if config.with_dtype("float32") != config:
+        raise InputError(
+            f"{path}: an ONNX file computes in float32, not in bfloat16; leave out "
+            "--precision, or use config.with_dtype('float32')"
+        )
+    params_lib.check_shapes(
+        params_lib.flatten(params), params_lib.shapes(config), source="params"
+    )
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise InputError(
+            f"{path}: ONNX files need the package onnx: pip install 'edvr-jax[onnx]'"
+        ) from None
+    from edvr_jax.models import onnx_network
+
+    files.write(Path(path), onnx_network.build(config, params).SerializeToString())
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -151,6 +189,11 @@ def load(path: str | Path) -> tuple[list[CompiledNetwork], str]:
             platform.
     """
     path = Path(path)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise InputError(
+            f"{path}: ONNX files are for other programs; restore by an artifact, which "
+            "edvr export writes under any other suffix"
+        )
     platform = jax.export.default_export_platform()
     with files.report_unreadable(path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

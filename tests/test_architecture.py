@@ -19,7 +19,7 @@ FILES = sorted(
     for folder in ("edvr_jax", "configs", "tools", "tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
 )
-OPTIONAL = ("grain", "tensorflow", "tensorflow_datasets", "torch")
+OPTIONAL = ("grain", "onnx", "tensorflow", "tensorflow_datasets", "torch")
 MAX_LINES = 400
 MAX_ENTRY_POINT_LINES = 80
 

@@ -98,7 +98,8 @@ def convert(path: Path, config: edvr_jax.ModelConfig, params: Any) -> None:
 
 
 def export(path: Path, config: edvr_jax.ModelConfig, params: Any) -> None:
-    """Write an artifact, and restore by it."""
+    """Write both kinds of files, and restore by the artifact."""
+    edvr_jax.export.save_onnx(path.with_suffix(".onnx"), config, params)
     edvr_jax.export.save(path, config, params, platforms=["cpu"])
     networks, _ = edvr_jax.export.load(path)
     assert_type(networks, list[CompiledNetwork])

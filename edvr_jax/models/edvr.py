@@ -25,7 +25,7 @@ from edvr_jax.ops import resample
 _HR_FEATURES = 64
 
 # Enlargement of each upsampling step by the enlargement of the features.
-_SHUFFLE_FACTORS = {1: (), 2: (2,), 3: (3,), 4: (2, 2)}
+SHUFFLE_FACTORS = {1: (), 2: (2,), 3: (3,), 4: (2, 2)}
 
 
 class WindowNetwork(nn.Module):
@@ -117,7 +117,7 @@ class EDVR(WindowNetwork):
             ResidualBlockNoBN(features, dtype)
             for _ in range(self.num_reconstruct_blocks)
         ]
-        factors = _SHUFFLE_FACTORS[4 if self.hr_in else self.scale]
+        factors = SHUFFLE_FACTORS[4 if self.hr_in else self.scale]
         if factors:
             channels = _HR_FEATURES if len(factors) == 1 else features
             self.upconv1 = Conv(channels * factors[0] ** 2, dtype=dtype)
@@ -244,7 +244,7 @@ class EDVR(WindowNetwork):
             features = self.fusion(self._align(self.pcd_align, pyramid))
         for block in self.reconstruction:
             features = block(features)
-        for i, factor in enumerate(_SHUFFLE_FACTORS[4 if self.hr_in else self.scale]):
+        for i, factor in enumerate(SHUFFLE_FACTORS[4 if self.hr_in else self.scale]):
             upconv = self.upconv2 if i else self.upconv1
             features = leaky_relu(resample.pixel_shuffle(upconv(features), factor))
         residual = self.conv_last(leaky_relu(self.conv_hr(features)))

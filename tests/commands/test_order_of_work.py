@@ -157,6 +157,9 @@ REFUSED = {
         "nowhere result.edvr --overwrite",
         "tiny.safetensors tiny.safetensors --overwrite --platforms cpu",
         "run new.edvr",
+        "tiny.safetensors new.onnx --precision bfloat16",
+        "tiny.safetensors new.ONNX --platforms cpu",
+        "half.safetensors new.onnx",
     ),
     "bench": (
         "--json no/such.json",
