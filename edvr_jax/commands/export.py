@@ -18,11 +18,11 @@ from edvr_jax.errors import InputError
 class Export:
     """Write a network as one file, for frames of any size.
 
-    The suffix of the file decides. `.onnx` is for other programs: onnxruntime, TensorRT,
-    OpenVINO, VapourSynth (needs the [onnx] extra). With any other suffix it is an
-    artifact of jax.export, which `edvr restore --artifact OUT` runs: the network's
-    programs (StableHLO), parameters and configuration, and the versions it was made
-    with; JAX promises to run it for six months.
+    The suffix of the file decides. With .onnx it is for other programs, such as
+    onnxruntime, TensorRT and OpenVINO. With any other suffix it is an artifact of
+    jax.export, which `edvr restore --artifact OUT` runs: the network's programs
+    (StableHLO), parameters and configuration, and the versions it was made with; JAX
+    promises to run it for six months.
 
     Attributes:
         weights: Name of weights that ship, or a .safetensors or .pth file.

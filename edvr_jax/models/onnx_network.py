@@ -92,7 +92,7 @@ class _Network:
         self.features = config.num_features
 
     def conv(self, name: str, *inputs: str, strides: int = 1) -> str:
-        """Conv."""
+        """Convolve the inputs with their channels side by side."""
         return self.graph.conv(self.prefix + name, *inputs, strides=strides)
 
     def active_conv(self, name: str, *inputs: str, strides: int = 1) -> str:
@@ -179,12 +179,7 @@ class _Network:
         """EDVR.reconstruct."""
         graph, config = self.graph, self.config
         if config.with_alignment:
-            aligned = self.align(levels)
-            x = (
-                self.attend(aligned)
-                if config.with_tsa
-                else self.conv("fusion", aligned)
-            )
+            x = self.fuse(self.align(levels))
         else:
             x = self.take_center(levels[0])
         for i in range(config.num_reconstruct_blocks):
@@ -205,11 +200,10 @@ class _Network:
         graph = self.graph
         neighbor = [self.single(level) for level in levels]
         reference = [self.repeated(self.take_center(level)) for level in levels]
+        grids = [graph.sampling_grid(level) for level in neighbor]
 
         def conv(name: str, *inputs: str) -> str:
             return self.active_conv(f"pcd_align/{name}", *inputs)
-
-        grids = [graph.sampling_grid(level) for level in neighbor]
 
         def dcn(name: str, x: str, offset: str, level: int) -> str:
             return graph.deform_conv(
@@ -241,8 +235,10 @@ class _Network:
         offset = conv("cas_offset_conv2", offset)
         return self.joined(graph.leaky_relu(dcn("cas_dcnpack", aligned, offset, 1)))
 
-    def attend(self, aligned: str) -> str:
-        """TSAFusion."""
+    def fuse(self, aligned: str) -> str:
+        """TSAFusion or ConcatFusion."""
+        if not self.config.with_tsa:
+            return self.conv("fusion", aligned)
         graph = self.graph
 
         def conv(name: str, x: str) -> str:
