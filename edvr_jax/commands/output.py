@@ -66,6 +66,24 @@ def check_new(path: Path | None, *, overwrite: bool) -> None:
         files.check_absent(path)
 
 
+def check_page(path: Path | None, *, overwrite: bool) -> None:
+    """Find out before the work that a page can be written, in place of one only.
+
+    Raises:
+        InputError: if another kind of file has this name, or as :func:`check_new`.
+    """
+    check_new(path, overwrite=overwrite)
+    if path is None or not path.exists():
+        return
+    with files.report_unreadable(path), path.open("rb") as file:
+        start = file.read(15)
+    if start.lower() not in (b"<!doctype html>", b""):
+        raise InputError(
+            f"{path}: this file is no report in HTML, and is not replaced; choose "
+            "another name"
+        )
+
+
 def check_json(path: Path | None) -> None:
     """Find out before the work that a JSON file can be written, in place of one only.
 
