@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edvr_jax import progress, weights
-from edvr_jax.commands import eval_report, output
+from edvr_jax.commands import eval_page, output
 from edvr_jax.config import ProtocolName
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, protocols
@@ -64,14 +64,14 @@ class Eval:
         """Evaluate, print the table, write the JSON file and the page."""
         output.check_json(self.json)
         inputs = (self.gt, self.lq)
-        eval_report.check_folder(self.report, inputs, overwrite=self.overwrite)
+        eval_page.check_folder(self.report, inputs, overwrite=self.overwrite)
         protocol = self._protocol()
         config, params = weights.load_weights(self.weights)
         paths, source = self._clips(protocol, config.output_scale)
         options: dict[str, Any] = {"protocol": protocol, "progress": _progress}
         report = None
         if self.report is not None:
-            report = eval_report.EvalReport(config, params, protocol, len(paths))
+            report = eval_page.EvalPage(config, params, protocol, len(paths))
             options["record"] = report.record
         clips = []
         for scores in evaluator.evaluate(config, params, paths, **options):

@@ -57,8 +57,7 @@ def compute(config: ModelConfig, params: Any, window: np.ndarray) -> Maps:
     height, width = window.shape[1:3]
     multiple = config.size_multiple
     frames = [pad_to_multiple(pixels.to_float(frame), multiple) for frame in window]
-    collect = _jitted(create_model(config))
-    found = collect(params, np.stack(frames)[None])
+    found = _jitted()(create_model(config), params, np.stack(frames)[None])
     # Level 1 has a quarter of the frame's size with hr_in.
     shrink = config.feature_scale // config.output_scale
     offsets = {}
@@ -73,15 +72,16 @@ def compute(config: ModelConfig, params: Any, window: np.ndarray) -> Maps:
     return Maps({name: offsets[name] for name in LEVELS if name in offsets}, attention)
 
 
-# Cached, so that clips of one size share a compiled program.
 @functools.cache
-def _jitted(model: nn.Module) -> Callable[[Any, np.ndarray], Any]:
-    def collect(params, frames):
-        # The collections alone: what they do not need is not computed.
-        collections = [layers.MEAN_OFFSETS, layers.TEMPORAL_ATTENTION]
-        return model.apply({"params": params}, frames, mutable=collections)[1]
+def _jitted() -> Callable[..., Any]:
+    options = conv.compiler_options()
+    return jax.jit(_collect, static_argnums=0, compiler_options=options)
 
-    return jax.jit(collect, compiler_options=conv.compiler_options())
+
+def _collect(model: nn.Module, params: Any, frames: jax.Array) -> Any:
+    """Return the collections alone: what they do not need is not computed."""
+    collections = [layers.MEAN_OFFSETS, layers.TEMPORAL_ATTENTION]
+    return model.apply({"params": params}, frames, mutable=collections)[1]
 
 
 def _crop(maps: np.ndarray, size: tuple[int, int], factor: int) -> np.ndarray:

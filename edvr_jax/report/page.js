@@ -15,7 +15,8 @@ function startViewer(viewer) {
       figure.querySelector("figcaption").childNodes[1].textContent.trim(),
     ])
   );
-  const look = { x: 0.5, y: 0.5, zoom: 4 }; // the point under the magnifier, in 0..1
+  const [x, y] = stage.dataset.focus.split(" ").map(Number);
+  const look = { x, y, zoom: 4 }; // the point under the magnifier, in 0..1
   let shot = stage.querySelector(".shot");
 
   function showLayers() {

@@ -65,12 +65,25 @@ def render(facts: Mapping[str, Any]) -> str:
     return environment.get_template(_TEMPLATE).render(facts)
 
 
+def tile(
+    label: str, value: str, unit: str = "", *, note: str = "", is_strong: bool = False
+) -> dict[str, Any]:
+    """Return a big number of the page's head."""
+    return {
+        "label": label,
+        "value": value,
+        "unit": unit,
+        "note": note,
+        "strong": is_strong,
+    }
+
+
 def format_score(value: float | None, key: str = "psnr", sign: str = "") -> str:
     """Write a score as the command line does; None is an infinite one."""
     if value is None or math.isinf(value):
         return "∞"
     if math.isnan(value):
-        return "–"
+        return "-"  # infinite less infinite
     return f"{value:{sign}.2f}" if key.startswith("psnr") else f"{value:{sign}.4f}"
 
 
@@ -81,6 +94,7 @@ def clip_facts(
     maps: Maps | None = None,
     scores: ClipScores | None = None,
     channel: str = "y",
+    heading: str | None = None,
 ) -> dict[str, Any]:
     """Return what the page shows of one clip.
 
@@ -90,9 +104,11 @@ def clip_facts(
         maps: Of the record's window; None if the network's parameters are unknown.
         scores: Of each frame; None without a ground truth.
         channel: Of the scores in the plot, "y" or "rgb".
+        heading: Of its section; None is the clip's name.
     """
     facts: dict[str, Any] = {
         "name": record.name,
+        "heading": record.name if heading is None else heading,
         "num_frames": record.num_frames,
         "notes": [],
         "shots": [],
@@ -149,6 +165,8 @@ def _add_shots(facts: dict[str, Any], record: Record, max_bytes: float) -> None:
     facts["layers"] = {name: LABELS[name] for name in names}
     facts["width"], facts["height"] = record.box.width, record.box.height
     facts["stored"] = how
+    first = record.shots[0].images
+    facts["focus"] = most_changed(first[names[0]], first["model"])
     for shot in record.shots:
         facts["shots"].append(
             {
@@ -157,6 +175,25 @@ def _add_shots(facts: dict[str, Any], record: Record, max_bytes: float) -> None:
                 "images": {name: next(sources) for name in names},
             }
         )
+
+
+def most_changed(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """Return where two images differ most, where the magnifier opens.
+
+    Args:
+        before: [H, W, 3], uint8.
+        after: Of the same shape.
+
+    Returns:
+        x and y as parts of the width and the height.
+    """
+    height, width = after.shape[:2]
+    change = cv2.absdiff(before, after).astype(np.float32).mean(axis=-1)
+    side = max(1, min(height, width) // 8)
+    # Beyond the border nothing changes, so the magnifier stays inside.
+    change = cv2.blur(change, (side, side), borderType=cv2.BORDER_CONSTANT)
+    y, x = divmod(int(np.argmax(change)), width)
+    return round((x + 0.5) / width, 4), round((y + 0.5) / height, 4)
 
 
 def _add_profile(facts: dict[str, Any], record: Record, max_bytes: float) -> None:
@@ -173,7 +210,9 @@ def _add_profile(facts: dict[str, Any], record: Record, max_bytes: float) -> Non
     }
     if num_rows < record.num_frames:
         assert num_rows == MAX_ROWS
-        facts["notes"].append(f"The temporal profile shows the first {num_rows} frames.")
+        facts["notes"].append(
+            f"The temporal profile shows the first {num_rows} frames."
+        )
 
 
 def _add_maps(
@@ -182,7 +221,6 @@ def _add_maps(
     assert record.window is not None
     assert record.window_box is not None
     uris, _ = pictures.encode(list(record.window), max_bytes)
-    num_frames = len(uris)
     rows = []
     for name, lengths in maps.offsets.items():
         high = max(_percentile(lengths), 1e-3)
@@ -220,8 +258,8 @@ def _add_maps(
         "index": record.window_index,
         "frames": uris,
         "center": record.window_center,
+        "aspect": round(record.window_box.width / record.window_box.height, 3),
         "rows": rows,
-        "num_frames": num_frames,
     }
     if not record.window_box.is_whole:
         box = record.window_box
@@ -231,7 +269,7 @@ def _add_maps(
 
 
 def _percentile(values: np.ndarray) -> float:
-    """Return the end of the color scale: a few wild offsets must not darken the rest."""
+    """Return the end of a color scale: a few large offsets must not darken the rest."""
     return float(np.percentile(values, 99.5))
 
 
@@ -240,7 +278,9 @@ def _maps_as_uris(values: np.ndarray, low: float, high: float, scale: int) -> li
     return pictures.encode(images, math.inf)[0]
 
 
-def flatten_settings(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten_settings(
+    tree: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, str]]:
     """Return nested settings as rows of name and text, without those that are None."""
     rows: list[tuple[str, str]] = []
     for key, value in tree.items():
@@ -248,7 +288,7 @@ def flatten_settings(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[st
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
         if isinstance(value, Mapping):
-            rows += flatten_settings(value, f"{name} › ")
+            rows += flatten_settings(value, f"{name}: ")
         elif isinstance(value, bool):
             rows.append((name, "yes" if value else "no"))
         elif isinstance(value, list | tuple):

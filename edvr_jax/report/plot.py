@@ -9,19 +9,19 @@ MAX_DOTS = 48  # more of them would hide the line
 _NUM_TICKS = 4
 
 
-def lines(values: Mapping[str, Sequence[float | None]]) -> dict[str, Any] | None:
+def lines(values: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
     """Lay out lines over frames.
 
     Args:
-        values: For each line, by its name, one value a frame; None or infinite leaves
-            a gap.
+        values: For each line, by its name, one value a frame; an infinite one leaves a
+            gap.
 
     Returns:
         "lines": for each name its points ("x", "y", "value", "index") in pieces without
         gaps; "ticks": position and text of the axis of values; "frames": those of the
         axis of frames; "has_dots". None if no value is finite.
     """
-    finite = [v for line in values.values() for v in line if _is_finite(v)]
+    finite = [v for line in values.values() for v in line if math.isfinite(v)]
     if not finite:
         return None
     ticks = nice_ticks(min(finite), max(finite))
@@ -35,9 +35,11 @@ def lines(values: Mapping[str, Sequence[float | None]]) -> dict[str, Any] | None
 
     pieces = {}
     for name, line in values.items():
-        runs = itertools.groupby(enumerate(line), key=lambda pair: _is_finite(pair[1]))
+        runs = itertools.groupby(
+            enumerate(line), key=lambda pair: math.isfinite(pair[1])
+        )
         pieces[name] = [
-            [place(index, value) for index, value in run if value is not None]
+            [place(index, value) for index, value in run]
             for is_finite, run in runs
             if is_finite
         ]
@@ -63,7 +65,3 @@ def _nice_step(least: float) -> float:
     """Return 1, 2 or 5 times a power of ten, not less than a number."""
     unit = 10 ** math.floor(math.log10(least))
     return next(unit * n for n in (1, 2, 5, 10) if unit * n >= least * 0.999)
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

@@ -16,7 +16,7 @@ from edvr_jax.restore.windows import window_indices
 
 MAX_SHOTS = 4  # frames of a clip that are shown
 MAX_ROWS = 400  # frames of a clip in the temporal profile
-MAX_PIXELS = 1280 * 720  # of a frame that is shown
+MAX_PIXELS = 2**20  # of a frame that is shown
 MAX_INPUT_PIXELS = 2**17  # of a frame whose maps are computed
 _KEPT = 2 * MAX_SHOTS
 
@@ -159,7 +159,7 @@ class ClipRecorder:
     def add_result(self, index: int, images: Mapping[str, np.ndarray]) -> None:
         """Take the images of one frame."""
         if self._box is None:
-            first = next(reversed(images.values()))  # the truth, if it is known
+            first = list(images.values())[-1]  # the truth, if it is known
             self._box = central_box(first.shape[:2], MAX_PIXELS)
             self._row = busiest_row(self._box.cut(first))
         is_kept = self._num_results % self._stride == 0

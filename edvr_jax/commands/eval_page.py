@@ -43,12 +43,13 @@ def check_folder(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--report {folder}: this is a file; name a folder")
     if folder.is_dir():
-        output.check_page(folder / page.FILE, overwrite=overwrite)
+        output.check_new(folder / page.FILE, overwrite=overwrite)
+        output.check_page(folder / page.FILE)
     else:
         output.check_writable(folder)
 
 
-class EvalReport:
+class EvalPage:
     """Collects what the page shows, clip by clip.
 
     Args:
@@ -62,11 +63,7 @@ class EvalReport:
         self, config: NetworkConfig, params: Any, protocol: Protocol, num_clips: int
     ):
         self._network = create_networks(config, params)[0]
-        self._scale, self._protocol, self._num_clips = (
-            config.output_scale,
-            protocol,
-            num_clips,
-        )
+        self._scale, self._protocol = config.output_scale, protocol
         self._max_bytes = page.MAX_IMAGE_BYTES / min(num_clips, page.MAX_CLIPS)
         self._recorder: ClipRecorder | None = None
         self._clips: list[dict[str, Any]] = []
@@ -89,7 +86,9 @@ class EvalReport:
         if self._recorder is None:
             return
         record = self._recorder.finish()
-        found = maps.compute(self._network.config, self._network.params, record.window)
+        found, network = None, self._network
+        if record.window is not None:
+            found = maps.compute(network.config, network.params, record.window)
         clip = page.clip_facts(
             record,
             max_bytes=self._max_bytes,
@@ -143,7 +142,7 @@ class EvalReport:
                 "kind": "Evaluation",
                 "title": f"{Path(weights).name} on {gt.resolve().name}",
                 "subtitle": f"{_count(len(clips), 'clip')}, "
-                f"{_count(num_frames, 'frame')}: restored (×{self._scale}) against "
+                f"{_count(num_frames, 'frame')}: restored (x{self._scale}) against "
                 f"{page.LABELS[baseline].lower()} and the ground truth",
                 "tiles": _tiles(means, self._channel),
                 "notes": notes,
@@ -173,29 +172,18 @@ def _tiles(means: Mapping[str, evaluator.Scores], channel: str) -> list[dict[str
     label = page.LABELS[list(means)[1]].lower()
     psnr, ssim = f"psnr_{channel}", f"ssim_{channel}"
     what = "RGB" if channel == "rgb" else "luma"
+    reached = page.format_score(model[psnr])
     gain = page.format_score(model[psnr] - baseline[psnr], psnr, "+")
     return [
-        _tile(f"PSNR, {what}", page.format_score(model[psnr]), "dB", is_strong=True),
-        _tile(f"Gain over {label}", gain, "dB", is_strong=True),
-        _tile(f"PSNR of {label}", page.format_score(baseline[psnr]), "dB"),
-        _tile(
+        page.tile(f"PSNR, {what}", reached, "dB", is_strong=True),
+        page.tile(f"Gain over {label}", gain, "dB", is_strong=True),
+        page.tile(f"PSNR of {label}", page.format_score(baseline[psnr]), "dB"),
+        page.tile(
             f"SSIM, {what}",
             page.format_score(model[ssim], ssim),
             note=f"{label} {page.format_score(baseline[ssim], ssim)}",
         ),
     ]
-
-
-def _tile(
-    label: str, value: str, unit: str = "", *, note: str = "", is_strong: bool = False
-) -> dict[str, Any]:
-    return {
-        "label": label,
-        "value": value,
-        "unit": unit,
-        "note": note,
-        "strong": is_strong,
-    }
 
 
 def _table(
