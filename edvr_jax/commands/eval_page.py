@@ -62,7 +62,8 @@ class EvalPage:
     def __init__(
         self, config: NetworkConfig, params: Any, protocol: Protocol, num_clips: int
     ):
-        self._network = create_networks(config, params)[0]
+        networks = create_networks(config, params)
+        self._network, self._num_networks = networks[0], len(networks)
         self._scale, self._protocol = config.output_scale, protocol
         self._max_bytes = page.MAX_IMAGE_BYTES / min(num_clips, page.MAX_CLIPS)
         self._recorder: ClipRecorder | None = None
@@ -136,6 +137,8 @@ class EvalPage:
                 f"The table has all {len(clips)} clips; the first {len(self._clips)} "
                 "are shown with pictures (--clips chooses)."
             )
+        if self._num_networks > 1:
+            notes.append(page.FIRST_NETWORK)
         notes += evaluator.describe_infinite(clips)
         text = page.render(
             {

@@ -72,6 +72,8 @@ def write(
         notes.append("An exported network gives no maps; the weights do.")
     elif record.window is not None:
         found = maps.compute(network.config, network.params, record.window)
+        if settings["networks"] > 1:
+            notes.append(page.FIRST_NETWORK)
     if earlier := result.num_frames - result.num_restored:
         notes.append(
             f"{job.count_frames(earlier)} of an earlier run are in the output, but not "

@@ -37,10 +37,12 @@ class Maps:
             level, [T, h, w], float32; empty for a network without PCD alignment.
         attention: Temporal attention in [0, 1], [T, h, w], float32; None for a network
             without TSA.
+        note: Why there is no map at all; empty if there is one.
     """
 
     offsets: dict[str, np.ndarray]
     attention: np.ndarray | None
+    note: str = ""
 
 
 def compute(config: ModelConfig, params: Any, window: np.ndarray) -> Maps:
@@ -54,10 +56,18 @@ def compute(config: ModelConfig, params: Any, window: np.ndarray) -> Maps:
     Returns:
         The maps, without what the padding to whole multiples adds.
     """
+    if not config.with_alignment:
+        return Maps({}, None, "The network has no alignment, hence there are no maps.")
     height, width = window.shape[1:3]
     multiple = config.size_multiple
     frames = [pad_to_multiple(pixels.to_float(frame), multiple) for frame in window]
-    found = _jitted()(create_model(config), params, np.stack(frames)[None])
+    try:
+        found = _jitted()(create_model(config), params, np.stack(frames)[None])
+        found = jax.device_get(found)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Maps({}, None, "There was not enough memory for the maps.")
     # Level 1 has a quarter of the frame's size with hr_in.
     shrink = config.feature_scale // config.output_scale
     offsets = {}

@@ -24,6 +24,7 @@ from edvr_jax.report.recorder import MAX_ROWS, Record
 FILE = "index.html"
 MAX_CLIPS = 8  # with pictures; the table has all
 MAX_IMAGE_BYTES = 10.5e6  # base64 adds a third
+FIRST_NETWORK = "Maps are those of the first network; those after it have their own."
 LABELS = {
     "model": "Restored",
     "bicubic": "Bicubic",
@@ -126,7 +127,9 @@ def clip_facts(
         facts["notes"].append(f"Pictures show the central {part} of {facts['size']}.")
     _add_shots(facts, record, max_bytes * _SHOTS)
     _add_profile(facts, record, max_bytes * _PROFILE)
-    if maps is not None and (maps.offsets or maps.attention is not None):
+    if maps is not None and maps.note:
+        facts["notes"].append(maps.note)
+    elif maps is not None:
         _add_maps(facts, record, maps, max_bytes * _NEIGHBORS)
     return facts
 

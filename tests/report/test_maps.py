@@ -1,5 +1,7 @@
 """Maps of a network whose offsets and attention are known."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -48,6 +50,15 @@ def test_maps_are_those_of_the_network(tiny_config, params, window):
     assert found.attention.shape == (3, 18, 21)
     # The sum over 8 channels of 1 x 0.25 is 2; measured 0 beside rounding.
     np.testing.assert_allclose(found.attention, 1 / (1 + np.exp(-2)), rtol=1e-6)
+
+
+def test_network_without_alignment(tiny_config, window):
+    config = dataclasses.replace(
+        tiny_config, num_frames=1, with_tsa=False, with_alignment=False
+    )
+    found = maps.compute(config, {}, window[:1])
+    assert (found.offsets, found.attention) == ({}, None)
+    assert "no alignment" in found.note
 
 
 def test_attention_is_written_only_where_it_is_wanted(tiny_config, params, window):
