@@ -32,7 +32,7 @@ LABELS = {
     "truth": "Truth",
 }
 # Shares of a clip's images.
-_SHOTS, _PROFILE, _NEIGHBORS = 0.8, 0.12, 0.04
+_SHOTS, _PROFILE, _WINDOW, _MAPS = 0.72, 0.1, 0.05, 0.13
 _TEMPLATE = "page.html.jinja"
 _OFFSET_COLORS, _ATTENTION_COLORS = cv2.COLORMAP_VIRIDIS, cv2.COLORMAP_MAGMA
 
@@ -130,7 +130,7 @@ def clip_facts(
     if maps is not None and maps.note:
         facts["notes"].append(maps.note)
     elif maps is not None:
-        _add_maps(facts, record, maps, max_bytes * _NEIGHBORS)
+        _add_maps(facts, record, maps, max_bytes)
     return facts
 
 
@@ -223,7 +223,8 @@ def _add_maps(
 ) -> None:
     assert record.window is not None
     assert record.window_box is not None
-    uris, _ = pictures.encode(list(record.window), max_bytes)
+    uris, _ = pictures.encode(list(record.window), max_bytes * _WINDOW)
+    row_bytes = max_bytes * _MAPS / (len(maps.offsets) + 1)
     rows = []
     for name, lengths in maps.offsets.items():
         high = max(_percentile(lengths), 1e-3)
@@ -232,7 +233,7 @@ def _add_maps(
             {
                 "name": name.capitalize(),
                 "what": "length of the mean offset",
-                "images": _maps_as_uris(lengths, 0, high, _OFFSET_COLORS),
+                "images": _as_uris(lengths, (0, high), _OFFSET_COLORS, row_bytes),
                 "means": [f"{values.mean():.2f}" for values in lengths],
                 "unit": "px",
                 "low": "0",
@@ -248,7 +249,9 @@ def _add_maps(
             {
                 "name": "Attention",
                 "what": "temporal attention",
-                "images": _maps_as_uris(maps.attention, low, high, _ATTENTION_COLORS),
+                "images": _as_uris(
+                    maps.attention, (low, high), _ATTENTION_COLORS, row_bytes
+                ),
                 "means": [f"{values.mean():.2f}" for values in maps.attention],
                 "unit": "",
                 "low": f"{low:.2f}",
@@ -276,9 +279,11 @@ def _percentile(values: np.ndarray) -> float:
     return float(np.percentile(values, 99.5))
 
 
-def _maps_as_uris(values: np.ndarray, low: float, high: float, scale: int) -> list[str]:
-    images = [pictures.color_map(image, low, high, scale) for image in values]
-    return pictures.encode(images, math.inf)[0]
+def _as_uris(
+    values: np.ndarray, span: tuple[float, float], scale: int, max_bytes: float
+) -> list[str]:
+    images = [pictures.color_map(image, *span, scale) for image in values]
+    return pictures.encode(images, max_bytes)[0]
 
 
 def flatten_settings(
