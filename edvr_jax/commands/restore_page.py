@@ -82,7 +82,8 @@ def write(
     sizes = task.source.size, task.output_format.size
     before, after = map(width_x_height, sizes)
     networks = ", then ".join(Path(name).name for name in settings["weights"])
-    tree = dict(settings)
+    tree = {"digest of the input": settings["input"], **settings}
+    del tree["input"]
     versions = {**tree.pop("versions"), "device": tree.pop("device")}
     text = page.render(
         {

@@ -1,13 +1,17 @@
 """The pages of ``edvr eval`` and ``edvr restore``, read and used in a browser."""
 
+import dataclasses
 import json
+import re
 import shutil
+import signal
 import sys
 
 import pytest
 
 from edvr_jax.commands.eval import Eval
 from edvr_jax.commands.restore import Restore
+from edvr_jax.errors import INTERRUPTED
 from tests.messages import refused
 from tests.report.pages import PageReader
 
@@ -73,6 +77,26 @@ def test_page_of_a_restoration(restored):
     assert reader.tags["img"] == 4 * 2 + 2 + 3 + 5 * 3
 
 
+def test_page_of_a_resumed_job_says_what_it_lacks(clips, network, tmp_path, at_frame):
+    file = tmp_path / "page.html"
+    task = Restore(
+        clips / "val", tmp_path / "out", weights=(network,), report_html=file
+    )
+    at_frame(2, lambda: signal.raise_signal(signal.SIGINT))
+    assert task.run() == INTERRUPTED
+    assert not file.exists()
+    at_frame(99, lambda: None)
+    assert dataclasses.replace(task, resume=True).run() is None
+    text = file.read_text("utf-8")
+    earlier = int(re.findall(r"(\d) frames of an earlier run", text)[0])
+    assert 2 <= earlier < 6
+    shown = [
+        int(a["data-index"]) for a in PageReader(text).all("div") if "data-shot" in a
+    ]
+    assert shown[0] == earlier
+    assert shown[-1] == 5
+
+
 def test_page_replaces_a_page_only(clips, tiny, scores, tmp_path):
     folder = scores[0].parent
     with refused(folder, "--overwrite"):
@@ -110,8 +134,8 @@ def test_missing_jinja2_is_named_before_the_work(clips, tiny, tmp_path, monkeypa
     with refused("edvr-jax[report]"):
         Eval(gt=clips, weights=tiny, report=tmp_path / "page").run()
     with refused("edvr-jax[report]"):
-        task = Restore(clips / "val", tmp_path / "out", weights=(tiny,))
-        task.__class__(**{**vars(task), "report_html": tmp_path / "page.html"}).run()
+        page = tmp_path / "page.html"
+        Restore(clips / "val", tmp_path / "out", (tiny,), report_html=page).run()
     assert not list(tmp_path.iterdir())
 
 
