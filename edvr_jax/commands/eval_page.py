@@ -64,7 +64,7 @@ class EvalPage:
     ):
         networks = create_networks(config, params)
         self._network, self._num_networks = networks[0], len(networks)
-        self._scale, self._protocol = config.output_scale, protocol
+        self._config, self._protocol = config, protocol
         self._max_bytes = page.MAX_IMAGE_BYTES / min(num_clips, page.MAX_CLIPS)
         self._recorder: ClipRecorder | None = None
         self._clips: list[dict[str, Any]] = []
@@ -127,9 +127,8 @@ class EvalPage:
         Raises:
             OutputError: if it cannot be written.
         """
-        config = self._network.config
         means = evaluator.mean_over_clips(clips)
-        baseline = list(means)[1]
+        scale, baseline = self._config.output_scale, list(means)[1]
         num_frames = sum(clip.num_frames for clip in clips)
         notes = []
         if len(clips) > len(self._clips):
@@ -145,7 +144,7 @@ class EvalPage:
                 "kind": "Evaluation",
                 "title": f"{Path(weights).name} on {gt.resolve().name}",
                 "subtitle": f"{_count(len(clips), 'clip')}, "
-                f"{_count(num_frames, 'frame')}: restored (x{self._scale}) against "
+                f"{_count(num_frames, 'frame')}: restored (x{scale}) against "
                 f"{page.LABELS[baseline].lower()} and the ground truth",
                 "tiles": _tiles(means, self._channel),
                 "notes": notes,
@@ -155,7 +154,7 @@ class EvalPage:
                     "Evaluation": page.flatten_settings(
                         {"gt": gt, "weights": weights, **protocol}
                     ),
-                    "Network": page.flatten_settings(vars(config)),
+                    "Network": page.flatten_settings(vars(self._config)),
                     "Scores": page.flatten_settings(evaluator.DEFINITIONS),
                     "Versions": page.flatten_settings(export_lib.versions()),
                 },
