@@ -130,6 +130,8 @@ class EvalPage:
         means = evaluator.mean_over_clips(clips)
         scale, baseline = self._config.output_scale, list(means)[1]
         num_frames = sum(clip.num_frames for clip in clips)
+        settings = {"gt": gt, "weights": weights, "protocol": protocol["name"]}
+        settings |= {key: protocol[key] for key in protocol if key != "name"}
         notes = []
         if len(clips) > len(self._clips):
             notes.append(
@@ -151,9 +153,7 @@ class EvalPage:
                 "clips": self._clips,
                 "table": _table(clips, means, num_frames),
                 "settings": {
-                    "Evaluation": page.flatten_settings(
-                        {"gt": gt, "weights": weights, **protocol}
-                    ),
+                    "Evaluation": page.flatten_settings(settings),
                     "Network": page.flatten_settings(vars(self._config)),
                     "Scores": page.flatten_settings(evaluator.DEFINITIONS),
                     "Versions": page.flatten_settings(export_lib.versions()),

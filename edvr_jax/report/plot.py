@@ -44,7 +44,7 @@ def lines(values: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
             if is_finite
         ]
     decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    step = max(1, round(_nice_step((num_frames - 1) / _NUM_TICKS or 1)))
+    step = max(1, round(_nice_step((num_frames - 1) / 5 or 1)))
     frames = range(0, num_frames, step)
     return {
         "lines": pieces,
