@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/codespell -D - -D tools/words.txt
 
 lock: $(VENV)/.installed-dev
-	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --universal \
+	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --extra report --universal \
 	  --python-version 3.11 --quiet --no-annotate --upgrade \
 	  --custom-compile-command "make lock" --output-file constraints.txt
 
@@ -56,5 +56,5 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing edvr-jax and the development tools into $(VENV) (a few minutes)"
-	@$(PIP) --editable '.[data,dev]'
+	@$(PIP) --editable '.[data,dev,report]'
 	@touch $@ $(VENV)/.installed

@@ -19,7 +19,7 @@ FILES = sorted(
     for folder in ("edvr_jax", "configs", "tools", "tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
 )
-OPTIONAL = ("grain", "onnx", "tensorflow", "tensorflow_datasets", "torch")
+OPTIONAL = ("grain", "jinja2", "onnx", "tensorflow", "tensorflow_datasets", "torch")
 MAX_LINES = 400
 MAX_ENTRY_POINT_LINES = 80
 
@@ -72,7 +72,7 @@ def test_import_needs_no_optional_library():
 
 
 def test_restore_does_not_wait_for_the_libraries_of_training():
-    heavy = "orbax", "grain", "tensorboardX", "tensorflow_datasets"
+    heavy = "orbax", "grain", "tensorboardX", "tensorflow_datasets", "jinja2"
     program = (
         f"import sys, edvr_jax.cli, edvr_jax.commands.restore; "
         f"assert not {set(heavy)} & set(sys.modules)"

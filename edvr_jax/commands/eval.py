@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edvr_jax import progress, weights
-from edvr_jax.commands import output
+from edvr_jax.commands import eval_page, output
 from edvr_jax.config import ProtocolName
 from edvr_jax.errors import InputError
 from edvr_jax.evaluate import evaluator, protocols
@@ -41,6 +41,9 @@ class Eval:
         still: Feed copies of the center frame instead of its neighbors. What the
             PSNR then loses is what the network gains from aligning the neighbors.
         json: Write protocol, per-frame, per-clip and mean scores to this file.
+        report: Write a web page to look at into this folder: frames to wipe and
+            magnify, plots, offsets. Needs the extra edvr-jax[report].
+        overwrite: Replace an existing page.
     """
 
     gt: Path
@@ -54,18 +57,27 @@ class Eval:
     frames_per_clip: int | None = None
     still: bool = False
     json: Path | None = None
+    report: Path | None = None
+    overwrite: bool = False
 
     def run(self) -> None:
-        """Evaluate, print the table, write the JSON file."""
+        """Evaluate, print the table, write the JSON file and the page."""
         output.check_json(self.json)
+        inputs = (self.gt, self.lq)
+        eval_page.check_folder(self.report, inputs, overwrite=self.overwrite)
         protocol = self._protocol()
         config, params = weights.load_weights(self.weights)
         paths, source = self._clips(protocol, config.output_scale)
-        clips = list(
-            evaluator.evaluate(
-                config, params, paths, protocol=protocol, progress=_progress
-            )
-        )
+        options: dict[str, Any] = {"protocol": protocol, "progress": _progress}
+        report = None
+        if self.report is not None:
+            report = eval_page.EvalPage(config, params, protocol, len(paths))
+            options["record"] = report.record
+        clips = []
+        for scores in evaluator.evaluate(config, params, paths, **options):
+            clips.append(scores)
+            if report is not None:
+                report.add(scores)
         named = {
             "input": source,
             "scale": config.output_scale,
@@ -77,6 +89,10 @@ class Eval:
             model = {"weights": self.weights, "config": dataclasses.asdict(config)}
             tree = evaluator.report(clips, named)
             output.write_json(self.json, {"gt": str(self.gt), **model, **tree})
+        if self.report is not None and report is not None:
+            report.write(
+                self.report, clips, gt=self.gt, weights=self.weights, protocol=named
+            )
 
     def _protocol(self) -> protocols.Protocol:
         if self.protocol is None:

@@ -73,14 +73,28 @@ def check_json(path: Path | None) -> None:
         InputError: if another kind of file has this name, or as
             :func:`check_writable`.
     """
+    _check_kind(path, b"{", "JSON")
+
+
+def check_page(path: Path | None) -> None:
+    """Find out before the work that a page can be written, in place of one only.
+
+    Raises:
+        InputError: if another kind of file has this name, or as
+            :func:`check_writable`.
+    """
+    _check_kind(path, b"<!doctype html>", "HTML")
+
+
+def _check_kind(path: Path | None, beginning: bytes, kind: str) -> None:
     check_writable(path)
     if path is None or not path.exists():
         return
     with files.report_unreadable(path), path.open("rb") as file:
-        start = file.read(1)
-    if start not in (b"{", b""):
+        start = file.read(len(beginning))
+    if start not in (beginning, b""):
         raise InputError(
-            f"{path}: this file is no report in JSON, and is not replaced; choose "
+            f"{path}: this file is no report in {kind}, and is not replaced; choose "
             "another name"
         )
 

@@ -1,7 +1,7 @@
 """Paths that a command reads and writes: none of them may destroy another one."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edvr_jax import files
@@ -54,7 +54,12 @@ def check_other(source: Path, target: Path) -> None:
 
 
 def check_report(
-    report: Path | None, places: Mapping[str, Sequence[Path]], *, overwrite: bool
+    report: Path | None,
+    places: Mapping[str, Sequence[Path]],
+    *,
+    overwrite: bool,
+    option: str = "--report",
+    check: Callable[[Path], None] = output_lib.check_json,
 ) -> None:
     """Check that a report can be written, and that it replaces nothing of the job.
 
@@ -62,6 +67,8 @@ def check_report(
         report: The file; None is no report.
         places: All other files and folders of the job, by what they are.
         overwrite: It may replace a file that is none of them.
+        option: The option that names it.
+        check: Refuses to replace another kind of file.
 
     Raises:
         InputError: if it cannot be written, or if it is one of them or inside one.
@@ -69,17 +76,17 @@ def check_report(
     if report is None:
         return
     if is_pipe(report):
-        raise InputError(f"--report {PIPE}: give the report another file")
+        raise InputError(f"{option} {PIPE}: give the report another file")
     for what, paths in places.items():
         for path in paths:
             is_inside = report.resolve().is_relative_to(path.resolve())
             if not is_pipe(path) and (is_inside or is_same(report, path)):
                 raise InputError(
-                    f"--report {report}: this is the {what}, or inside it; give "
+                    f"{option} {report}: this is the {what}, or inside it; give "
                     "the report another file"
                 )
     output_lib.check_new(report, overwrite=overwrite)
-    output_lib.check_json(report)
+    check(report)
 
 
 def is_same(path: Path, other: Path) -> bool:

@@ -15,7 +15,7 @@ import tyro
 import edvr_jax.export as export_lib
 from edvr_jax import files, weights
 from edvr_jax.commands import output as output_lib
-from edvr_jax.commands import restore_report
+from edvr_jax.commands import restore_page, restore_report
 from edvr_jax.commands.paths import (
     PIPE,
     check_apart,
@@ -24,6 +24,7 @@ from edvr_jax.commands.paths import (
     is_pipe,
 )
 from edvr_jax.commands.restore_report import say
+from edvr_jax.commands.restore_weights import check_channels, choose_weights
 from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.errors import INTERRUPTED, InputError, Stopped
 from edvr_jax.files import places_beside
@@ -38,10 +39,6 @@ from edvr_jax.restore.job_folder import JobFolder
 from edvr_jax.restore.postprocess import Compare, OutputFormat
 from edvr_jax.restore.restorer import RestoreOptions, Restorer
 from edvr_jax.restore.windows import Padding
-
-CLEAN_WEIGHTS, COMPRESSED_WEIGHTS = "edvr_s_x4", "edvr_s_x2_web"
-# Of a video below it the artifacts count more than the scale: docs/weights.md.
-COMPRESSED_BITS_PER_PIXEL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +91,8 @@ class Restore:
         resume: Continue a job that was stopped.
         overwrite: Replace an existing output.
         report: JSON file for a report: frames, settings, durations.
+        report_html: Web page to look at: frames to wipe and magnify, the temporal
+            profile, offsets, settings. Needs the extra edvr-jax[report].
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
@@ -123,6 +122,7 @@ class Restore:
     resume: bool = False
     overwrite: bool = False
     report: Path | None = None
+    report_html: Path | None = None
 
     def run(self) -> int | None:
         """Restore the clip and report what was written.
@@ -160,6 +160,9 @@ class Restore:
             settings = self._settings(
                 names, len(networks), source, encoding, output_format
             )
+            recorder = None
+            if self.report_html is not None:
+                recorder = restore_page.create_recorder(source, restorer)
             task = job.Job(
                 source,
                 self.output,
@@ -168,6 +171,7 @@ class Restore:
                 encoding,
                 image_format=self._image_format,
                 streams=streams,
+                recorder=recorder,
             )
             restore_report.announce(task, list(names))
             progress = restore_report.ProgressBar(restorer.num_passes)
@@ -182,6 +186,11 @@ class Restore:
         if self.report is not None:
             tree = restore_report.report(task, result, settings)
             output_lib.write_json(self.report, tree)
+        if self.report_html is not None and recorder is not None:
+            network = None if self.artifact is not None else networks[0]
+            restore_page.write(
+                self.report_html, recorder, network, task, result, settings
+            )
         line = restore_report.summarize(task, result)
         (sys.stderr if is_pipe(self.output) else sys.stdout).write(f"{line}\n")
 
@@ -210,6 +219,8 @@ class Restore:
             "artifact": [self.artifact] if self.artifact else [],
         }
         check_report(self.report, places, overwrite=self.overwrite)
+        places["other report"] = [self.report] if self.report else []
+        restore_page.check(self.report_html, places, overwrite=self.overwrite)
         if not (is_pipe(self.output) or self.overwrite):
             if not files.is_free(self.output) and JobFolder(self.output).is_resumable:
                 raise InputError(
@@ -230,15 +241,7 @@ class Restore:
             return ()
         if self.weights is not None:
             return self.weights
-        bits = source.bits_per_pixel()
-        if bits is None or bits >= COMPRESSED_BITS_PER_PIXEL:
-            return (CLEAN_WEIGHTS,)
-        say(
-            f"note: {source.path} looks compressed ({bits:.2f} bits per pixel): "
-            f"{COMPRESSED_WEIGHTS} restores it; --weights {CLEAN_WEIGHTS} is for clean "
-            "video"
-        )
-        return (COMPRESSED_WEIGHTS,)
+        return choose_weights(source)
 
     def _load(
         self, chosen: Sequence[str]
@@ -252,13 +255,13 @@ class Restore:
                         f"--{name} out"
                     )
             networks, digest = export_lib.load(self.artifact)
-            _check_channels(str(self.artifact), networks)
+            check_channels(str(self.artifact), networks)
             return networks, {str(self.artifact): digest}
         networks, names = [], {}
         for name in (*chosen, *([self.stage2] if self.stage2 else [])):
             config, params = weights.load_weights(name)
             found = create_networks(config.with_dtype(self.precision), params)
-            _check_channels(name, found)
+            check_channels(name, found)
             if name == self.stage2 and config.output_scale != 1:
                 raise InputError(
                     f"{name}: a second stage must keep the size, but this network's "
@@ -383,13 +386,3 @@ class Restore:
             "versions": export_lib.versions(),
             "device": jax.local_devices()[0].device_kind,
         }
-
-
-def _check_channels(name: str, networks: list[CompiledNetwork]) -> None:
-    """Check that input and output are RGB."""
-    channels = networks[0].config.in_channels, networks[-1].config.out_channels
-    if channels != (3, 3):
-        raise InputError(
-            f"{name}: this network takes {channels[0]} channels and returns "
-            f"{channels[1]}; video needs weights for RGB"
-        )

@@ -24,6 +24,7 @@ from edvr_jax.evaluate import metrics
 from edvr_jax.evaluate.protocols import EvalClip, Protocol
 from edvr_jax.media.read import clip_pairs, pixels
 from edvr_jax.restore import restorer
+from edvr_jax.restore.recording import Recorder
 
 Scores = dict[str, float]
 
@@ -87,6 +88,7 @@ def evaluate(
     protocol: Protocol,
     model: Any = None,
     progress: Callable[[Iterable, str], Iterable] = lambda frames, name: frames,
+    record: Callable[[str], Recorder | None] = lambda name: None,
 ) -> Iterator[ClipScores]:
     """Evaluate clip after clip.
 
@@ -97,6 +99,8 @@ def evaluate(
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
         progress: Wraps the frames of the named clip, to show how far they are.
+        record: Returns a recorder for the frames of the named clip, see
+            :func:`evaluate_clip`, or None.
 
     Yields:
         The scores of each clip as soon as they are known.
@@ -114,6 +118,7 @@ def evaluate(
             protocol=protocol,
             model=model,
             name=clip.name,
+            recorder=record(clip.name),
         )
         frames = list(progress(frames, clip.name))
         yield ClipScores(clip.name, {m: [f[m] for f in frames] for m in frames[0]})
@@ -128,6 +133,7 @@ def evaluate_clip(
     protocol: Protocol,
     model: Any = None,
     name: str = "clip",
+    recorder: Recorder | None = None,
 ) -> Iterator[dict[str, Scores]]:
     """Restore one clip and compare each frame with the ground truth.
 
@@ -139,6 +145,8 @@ def evaluate_clip(
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
         name: The clip's name in error messages.
+        recorder: Gets the degraded frames and, of each frame compared, the images
+            that the scores are named after, then "truth".
 
     Yields:
         For each frame the scores of "model" and of the baseline: "bicubic", or
@@ -150,25 +158,30 @@ def evaluate_clip(
     """
     scale = config.output_scale
     both = pair_frames(gt, lq, scale=scale, protocol=protocol, name=name)
-    only = None
+    only, indices = None, itertools.count()
     if protocol.center_only:
         ahead = list(both)
-        only = {len(ahead) // 2}
+        only = [len(ahead) // 2]
+        indices = iter(only)
         both = (ahead[index] for index in only)
     else:
         both, ahead = itertools.tee(both)  # holds as many as the network looks ahead
-    frames = (degraded for _, degraded in ahead)
+    frames = _record_inputs((degraded for _, degraded in ahead), recorder)
     restored = _restore(config, params, frames, protocol, model, only)
     for (truth, degraded), image in zip(both, restored, strict=True):
         if not np.isfinite(image).all():
             raise InputError(f"{name}: the network's output is not finite")
-        output = pixels.to_uint8(image)
-        if scale == 1:
-            baseline = {"input": score(truth, degraded, protocol.crop_border)}
-        else:
-            enlarged = imresize_uint8(degraded, scale)
-            baseline = {"bicubic": score(truth, enlarged, protocol.crop_border)}
-        yield {"model": score(truth, output, protocol.crop_border), **baseline}
+        baseline = "input" if scale == 1 else "bicubic"
+        images = {
+            "model": pixels.to_uint8(image),
+            baseline: imresize_uint8(degraded, scale),
+        }
+        if recorder is not None:
+            recorder.add_result(next(indices), {**images, "truth": truth})
+        yield {
+            method: score(truth, output, protocol.crop_border)
+            for method, output in images.items()
+        }
 
 
 def pair_frames(
@@ -306,6 +319,15 @@ def report(clips: Sequence[ClipScores], protocol: Mapping[str, Any]) -> dict[str
             if (count := sum(len(clip.infinite_frames(key)) for clip in clips))
         },
     }
+
+
+def _record_inputs(
+    frames: Iterable[np.ndarray], recorder: Recorder | None
+) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(frames):
+        if recorder is not None:
+            recorder.add_input(index, frame)
+        yield frame
 
 
 def _restore(

@@ -32,6 +32,10 @@ OFFSETS = "offsets"
 # groups, [N, H, W, 2], (dy, dx) in pixels; written if the caller makes it mutable.
 MEAN_OFFSETS = "mean_offsets"
 
+# Collection with TSA's temporal attention, the similarity of each frame of a window to
+# the center, [N, T, H, W] in [0, 1]; written if the caller makes it mutable.
+TEMPORAL_ATTENTION = "temporal_attention"
+
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU with the slope used everywhere in EDVR."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from edvr_jax.models.layers import Conv, Dtype, leaky_relu
+from edvr_jax.models.layers import TEMPORAL_ATTENTION, Conv, Dtype, leaky_relu
 from edvr_jax.ops import resample
 
 
@@ -85,7 +85,12 @@ class TSAFusion(nn.Module):
         sum_dtype = np.promote_types(embedding.dtype, jnp.float32)
         product = embedding.astype(sum_dtype) * reference[:, None].astype(sum_dtype)
         correlation = jnp.sum(product, -1, keepdims=True)
-        return nn.sigmoid(correlation).astype(aligned.dtype)
+        similarity = nn.sigmoid(correlation)
+        if not self.is_initializing() and self.is_mutable_collection(
+            TEMPORAL_ATTENTION
+        ):
+            self.put_variable(TEMPORAL_ATTENTION, "similarity", similarity[..., 0])
+        return similarity.astype(aligned.dtype)
 
 
 class ConcatFusion(nn.Module):

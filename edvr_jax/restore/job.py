@@ -28,6 +28,7 @@ from edvr_jax.restore import pipeline
 from edvr_jax.restore.job_folder import JobFolder, Plans
 from edvr_jax.restore.pipeline import Progress
 from edvr_jax.restore.postprocess import OutputFormat
+from edvr_jax.restore.recording import Recorder
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.restore.tiled_network import Cancelled, Observer
 
@@ -66,6 +67,7 @@ class Job:
         encoding: Of a video; None for a folder.
         image_format: Of a folder's images: png, tif, webp or jpg.
         streams: Source of sound and all other streams; None copies nothing.
+        recorder: Sees the frames that are restored, if it is given.
     """
 
     source: Source
@@ -75,6 +77,7 @@ class Job:
     encoding: Encoding | None
     image_format: str = "png"
     streams: StreamCopy | None = None
+    recorder: Recorder | None = None
 
     @functools.cached_property
     def _folder(self) -> JobFolder:
@@ -146,7 +149,7 @@ class Job:
     ) -> tuple[dict[str, float], InputError | None]:
         source, restorer, output_format = self.source, self.restorer, self.output_format
         return pipeline.restore_into(
-            sink, source, restorer, output_format, progress, observer
+            sink, source, restorer, output_format, progress, observer, self.recorder
         )
 
     def _save_plans(self) -> None:

@@ -14,9 +14,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from edvr_jax.errors import InputError
+from edvr_jax.media.read import pixels
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.write.sink import Sink
+from edvr_jax.restore import postprocess
 from edvr_jax.restore.postprocess import OutputFormat
+from edvr_jax.restore.recording import Recorder
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.restore.tiled_network import Observer
 
@@ -43,8 +46,11 @@ def restore_into(
     output_format: OutputFormat,
     progress: Progress,
     observer: Observer,
+    recorder: Recorder | None = None,
 ) -> tuple[dict[str, float], InputError | None]:
     """Restore the frames that a sink does not have yet.
+
+    A recorder gets each of them as "model", and the enlarged input as "input".
 
     Returns:
         Seconds of work of each thread, and the error that ended the clip early, if
@@ -58,12 +64,13 @@ def restore_into(
     first, damage = sink.num_written, None
     decoding, restoring, encoding = _Stopwatch(), _Stopwatch(), _Stopwatch()
     inputs: collections.deque[np.ndarray] = collections.deque()
+    needs_input = output_format.needs_input or recorder is not None
 
     def read() -> Iterator[np.ndarray]:
         nonlocal damage
         try:
             for index, frame in enumerate(source):
-                if output_format.needs_input and index >= first:
+                if needs_input and index >= first:
                     inputs.append(frame)
                 yield np.ascontiguousarray(frame[..., :3])
         except InputError as error:
@@ -76,8 +83,12 @@ def restore_into(
 
     def write() -> Iterator[int]:
         for image in encoding.exclude(restored):
-            frame = inputs.popleft() if output_format.needs_input else None
-            image = output_format.apply(image, frame)
+            frame = inputs.popleft() if needs_input else None
+            if recorder is not None and frame is not None:
+                shown = pixels.resize(image, output_format.size)
+                _record(recorder, sink.num_written, frame[..., :3], shown)
+            before = frame if output_format.needs_input else None
+            image = output_format.apply(image, before)
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written
         if damage is None:
@@ -92,6 +103,14 @@ def restore_into(
             pass
     watches = {"decode": decoding, "restore": restoring, "encode": encoding}
     return {name: watch.seconds for name, watch in watches.items()}, damage
+
+
+def _record(
+    recorder: Recorder, index: int, frame: np.ndarray, image: np.ndarray
+) -> None:
+    recorder.add_input(index, frame)
+    images = {"model": image, "input": postprocess.enlarge(frame, image)}
+    recorder.add_result(index, images)
 
 
 @contextlib.contextmanager

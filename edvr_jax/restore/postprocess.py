@@ -65,6 +65,18 @@ def add_alpha(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.dstack([image, alpha])
 
 
+def enlarge(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Enlarge a frame (bicubic) to the size and the type of the restored one.
+
+    Args:
+        before: The input, [h, w, 3], uint8 or uint16.
+        after: The restored frame, [H, W, 3], uint8 or uint16.
+    """
+    before = pixels.to_levels(before, after.dtype)
+    size = after.shape[1], after.shape[0]
+    return cv2.resize(before, size, interpolation=cv2.INTER_CUBIC)
+
+
 def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
     """Show a frame before and after its restoration.
 
@@ -74,9 +86,8 @@ def compare(before: np.ndarray, after: np.ndarray, how: Compare) -> np.ndarray:
         how: "side" puts both side by side, [H, 2*W, 3]; "split" shows the left half
             of one and the right half of the other, with a line between, [H, W, 3].
     """
-    height, width = after.shape[:2]
-    before = pixels.to_levels(before, after.dtype)
-    before = cv2.resize(before, (width, height), interpolation=cv2.INTER_CUBIC)
+    width = after.shape[1]
+    before = enlarge(before, after)
     if how == "side":
         return np.concatenate([before, after], axis=1)
     middle = width // 2

@@ -187,12 +187,13 @@ class _Frame:
         """Return a tile of the frame padded to whole multiples, [h, w, C]."""
         if self._padded is None:
             assert self.image is not None
-            self._padded = _pad(self.image, multiple)
+            self._padded = pad_to_multiple(self.image, multiple)
         (y, x), (height, width) = tile.start, plan.tile_size
         return self._padded[y : y + height, x : x + width]
 
 
-def _pad(image: np.ndarray, multiple: int) -> np.ndarray:
+def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
+    """Pad a frame [H, W, C] below and at the right to multiples of a number."""
     for axis in (0, 1):
         size = image.shape[axis]
         if pad := -size % multiple:

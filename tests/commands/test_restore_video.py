@@ -358,7 +358,9 @@ def test_artifact_restores_what_its_network_does(tmp_path, save_network, capsys)
     assert cli.main(arguments) == 0
     assert "for cpu, cuda, tpu" in capsys.readouterr().out
     assert cli.main(arguments) == 2  # exists already
-    Restore(source, tmp_path / "a", artifact=artifact).run()
+    page = tmp_path / "a.html"
+    Restore(source, tmp_path / "a", artifact=artifact, report_html=page).run()
+    assert "exported network gives no maps" in page.read_text("utf-8")
     run(source, tmp_path / "b", double)
     a, b = (np.stack(list(open_clip(tmp_path / name))).astype(int) for name in "ab")
     assert np.abs(a - b).max() <= 1

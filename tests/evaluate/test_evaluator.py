@@ -263,3 +263,38 @@ def test_a_frame_that_is_infinite_for_one_method_counts_for_none():
     many = [{"psnr_y": math.inf}] * 30
     (line,) = describe_infinite([ClipScores("c", {"model": many})])
     assert line.endswith("8, 9 and 20 more")
+
+
+class Seen:
+    """A recorder that lists what it sees."""
+
+    def __init__(self):
+        self.inputs, self.results = [], []
+
+    def add_input(self, index, frame):
+        self.inputs.append((index, frame))
+
+    def add_result(self, index, images):
+        self.results.append((index, images))
+
+
+@pytest.mark.parametrize("center_only", [False, True])
+def test_recorder_sees_what_is_compared(clip, no_network, tiny_config, center_only):
+    seen = Seen()
+    protocol = Protocol(center_only=center_only)
+    scores = list(
+        evaluator.evaluate_clip(
+            tiny_config, None, clip, protocol=protocol, recorder=seen
+        )
+    )
+    assert [index for index, _ in seen.inputs] == [0, 1, 2]
+    for (_, frame), given in zip(seen.inputs, no_network[0][1], strict=True):
+        np.testing.assert_array_equal(frame, given)
+    indices = [index for index, _ in seen.results]
+    assert indices == ([1] if center_only else [0, 1, 2])
+    for (index, images), frame in zip(seen.results, scores, strict=True):
+        assert list(images) == [*frame, "truth"]
+        np.testing.assert_array_equal(images["truth"], clip[index][:48, :64])
+        for method, values in frame.items():
+            expected = metrics.psnr(images["truth"], images[method])
+            assert values["psnr_rgb"] == expected
