@@ -19,7 +19,13 @@ from edvr_jax.data import TrainLoader, open_clips
 
 def main(clips, cache, num_steps=20):
     """Train a small network, and return its parameters and the losses."""
-    network = ModelConfig(num_features=16, num_frames=3, num_reconstruct_blocks=2)
+    network = ModelConfig(
+        num_features=8,
+        num_frames=3,
+        deformable_groups=2,
+        num_extract_blocks=1,
+        num_reconstruct_blocks=1,
+    )
     config = Config(model=network, data=DataConfig(gt_crop=32, batch_size=4))
     model, optimizer = edvr_jax.create_model(network), optax.adamw(1e-3)
 

@@ -2,8 +2,8 @@
 
 python examples/own_parts.py CLIPS WORKDIR
 
-CLIPS holds clips (videos, or folders of frames), one of them named val. The same command
-continues a run that was stopped or killed.
+CLIPS holds clips (videos, or folders of frames), one of them named val. The same
+command continues a run that was stopped or killed.
 """
 
 import sys
@@ -27,6 +27,7 @@ class ConvAlignment(nn.Module):
 
     @nn.compact
     def __call__(self, neighbor, reference):
+        """Align the first levels, [N*T, h, w, F], to the center's, [N, h, w, F]."""
         num_frames = len(neighbor[0]) // len(reference[0])
         center = jnp.repeat(reference[0], num_frames, axis=0)
         x = jnp.concatenate([neighbor[0], center], axis=-1)
@@ -52,20 +53,21 @@ def swap_colors(sample, rng):
     return {**sample, "lq": sample["lq"][..., order], "gt": sample["gt"][..., order]}
 
 
+NETWORK = ModelConfig(
+    num_features=8,
+    num_frames=3,
+    num_extract_blocks=1,
+    num_reconstruct_blocks=1,
+    with_tsa=False,
+)
+
+
 def get_config(num_steps):
-    """Return a tiny experiment; the network but for the alignment is as usual."""
+    """Return a tiny experiment."""
     return Config(
-        model=ModelConfig(
-            num_features=8,
-            num_frames=3,
-            deformable_groups=2,
-            num_extract_blocks=1,
-            num_reconstruct_blocks=1,
-        ),
+        model=NETWORK,
         data=DataConfig(val_clips=("val",), gt_crop=32, batch_size=4),
-        optim=OptimConfig(
-            peak_lr=2e-3, period_steps=(num_steps,), restart_weights=(1,)
-        ),
+        optim=OptimConfig(period_steps=(num_steps,), restart_weights=(1.0,)),
         eval=EvalConfig(every_steps=10, frames_per_clip=2),
         total_steps=num_steps,
         log_every_steps=1,
@@ -74,13 +76,11 @@ def get_config(num_steps):
 
 
 def main(clips, workdir, num_steps=20):
-    """Train, then measure, restore and export with the weights."""
-    config = get_config(num_steps)
-    network = config.model
-    model = edvr_jax.create_model(network, pcd_align=ConvAlignment(8))
+    """Train, then measure, restore and export with the trained weights."""
+    model = edvr_jax.create_model(NETWORK, pcd_align=ConvAlignment(8))
     metrics = {"mean_error": mean_error}
     train(
-        config,
+        get_config(num_steps),
         data=clips,
         workdir=workdir,
         model=model,
@@ -92,15 +92,15 @@ def main(clips, workdir, num_steps=20):
     _, params = edvr_jax.load_weights(workdir / "ema.safetensors", model=model)
     clip = EvalClip("val", clips / "val")
     for scores in evaluate(
-        network, params, [clip], protocol=Protocol(), model=model, metrics=metrics
+        NETWORK, params, [clip], protocol=Protocol(), model=model, metrics=metrics
     ):
         print(scores.name, scores.mean("model"), scores.mean("bicubic"))
 
     frames = edvr_jax.restore_frames(
-        network, params, clip.open_gt(), model=model, dtype="uint8"
+        NETWORK, params, clip.open_gt(), model=model, dtype="uint8"
     )
     np.save(workdir / "restored.npy", np.stack(list(frames)))
-    edvr_jax.export.save(workdir / "own.edvr", network, params, model=model)
+    edvr_jax.export.save(workdir / "own.edvr", NETWORK, params, model=model)
 
 
 if __name__ == "__main__":

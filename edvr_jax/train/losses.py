@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 # From restored frames and ground truth, [1, H, W, C] in [0, 1], to a scalar.
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[jax.Array, jax.Array], ArrayLike]
 
 
 def sum_over_windows(
@@ -30,9 +30,9 @@ def sum_over_windows(
     Returns:
         Scalar, float32.
     """
-    each = jax.vmap(lambda x, y: loss(x[None], y[None]))(
+    each = jax.vmap(lambda x, y: jnp.asarray(loss(x[None], y[None]), jnp.float32))(
         jnp.asarray(pred, jnp.float32), jnp.asarray(target, jnp.float32)
-    ).astype(jnp.float32)
+    )
     return jnp.sum(each if weight is None else each * weight)
 
 

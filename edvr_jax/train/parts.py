@@ -126,7 +126,7 @@ def _check_loss(config: Config, loss: Loss) -> None:
     frame = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     two = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
     try:
-        found = jax.eval_shape(loss, frame, frame)
+        found = jax.eval_shape(lambda x, y: jnp.asarray(loss(x, y)), frame, frame)
         is_scalar = found.shape == () and jnp.issubdtype(found.dtype, jnp.floating)
         if is_scalar:
             total = functools.partial(losses.sum_over_windows, loss)
