@@ -218,6 +218,21 @@ def read_scores(path: Path) -> dict[int, float]:
         ) from None
 
 
+def read_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters in a checkpoint, under flat names.
+
+    Args:
+        folder: Folder of the checkpoints.
+        step: Step of the checkpoint.
+    """
+    import orbax.checkpoint as ocp  # takes a second
+
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    stored: Any = reader.metadata((folder / str(step) / "state").absolute())
+    found = params_lib.flatten(stored.item_metadata.tree["params"])
+    return {key: tuple(x.shape) for key, x in found.items()}
+
+
 def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:
     """Read one tree of a checkpoint, under flat names."""
     import orbax.checkpoint as ocp  # takes a second

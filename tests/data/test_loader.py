@@ -1,9 +1,7 @@
 """Training samples and batches: aligned, inside the clip, uniform, repeatable."""
 
-import functools
 import itertools
 import logging
-import threading
 
 import cv2
 import numpy as np
@@ -20,7 +18,6 @@ from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.data.loader import TrainLoader
 from edvr_jax.data.windows import Window, WindowCenters, WindowSampler, read_window
 from edvr_jax.errors import InputError
-from tests.messages import refused
 
 pytest.importorskip("grain")
 TRACK_OF = {1: "deblur", 2: "sr", 3: "sr", 4: "sr"}
@@ -398,48 +395,3 @@ def test_endless_damage_ends(files):
     object.__setattr__(broken.gt, "_size", (70, 90))
     with pytest.raises(InputError, match="100 windows in a row"):
         draw([broken], make_config(skip_bad=True), 0)
-
-
-def brighten(sample, rng):
-    """An augmentation of one's own."""
-    added = rng.integers(1, 100, dtype=np.uint8)
-    return {name: np.maximum(x, added) for name, x in sample.items()}
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_own_augmentation(files, num_workers):
-    """Threads and workers give the same; a resumed loader continues with it."""
-    plain = take(TrainLoader([files], make_config()), 4)
-    expected = take(TrainLoader([files], make_config(), augment=brighten), 4)
-    for before, after in zip(plain, expected, strict=True):
-        for number in range(len(before["gt"])):
-            added = after["gt"][number].min()
-            for name in ("gt", "lq"):
-                changed = np.maximum(before[name][number], added)
-                np.testing.assert_array_equal(changed, after[name][number])
-    config = make_config(num_workers=num_workers)
-    resumed = TrainLoader([files], config, augment=lambda *args: brighten(*args))
-    resumed.set_state({"windows": 4})
-    assert_equal_batches(take(resumed, 2), expected[2:])
-
-
-@pytest.mark.parametrize(
-    ("augment", "facts"),
-    [
-        (lambda sample, rng: {"lq": sample["lq"]}, ("gt",)),
-        (lambda sample, rng: {k: x / 255 for k, x in sample.items()}, ("float64",)),
-        (lambda sample, rng: {k: x[:1] for k, x in sample.items()}, ("(1, 48, 3)",)),
-        (lambda sample, rng: None, ("NoneType",)),
-    ],
-)
-def test_own_augmentation_keeps_the_format(files, augment, facts):
-    config = make_config(skip_bad=True)
-    with refused("augment", "uint8 (48, 48, 3)", *facts):
-        take(TrainLoader([files], config, augment=augment), 1)
-
-
-def test_own_augmentation_that_workers_cannot_get(files):
-    augment = functools.partial(lambda lock, sample, rng: sample, threading.Lock())
-    with refused("augment", "data.num_workers"):
-        TrainLoader([files], make_config(num_workers=1), augment=augment)
-    take(TrainLoader([files], make_config(), augment=augment), 1)

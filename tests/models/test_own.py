@@ -9,7 +9,7 @@ import pytest
 
 from edvr_jax import create_model
 from edvr_jax.config import CascadeConfig, ModelConfig
-from edvr_jax.models import own
+from edvr_jax.models import Cascade, own
 from edvr_jax.models import params as params_lib
 from tests.messages import refused
 from tests.own_modules import CenterAlignment, Plain, Wrong
@@ -70,6 +70,10 @@ def test_a_cascade_has_two_stages(tiny_config):
     with refused("Plain()", "Cascade(stage1=..., stage2=...)"):
         params_lib.shapes(config, Plain())
     assert params_lib.shapes(config, create_model(config)) == params_lib.shapes(config)
+    first = create_model(tiny_config, pcd_align=CenterAlignment())
+    replaced = Cascade(stage1=first, stage2=create_model(stage2))
+    assert own.is_own(config, replaced)
+    assert "stage1/pcd_align/Conv_0/kernel" in params_lib.shapes(config, replaced)
 
 
 def test_names_and_what_is_own(tiny_config):
