@@ -31,11 +31,11 @@ from flax import linen as nn
 from edvr_jax import files
 from edvr_jax.config import ModelConfig, NetworkConfig, from_dict
 from edvr_jax.errors import InputError, first_line
-from edvr_jax.models import create_model
+from edvr_jax.models import own
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import conv
 from edvr_jax.restore import compiled as network_lib
-from edvr_jax.restore.compiled import CompiledNetwork, create_networks
+from edvr_jax.restore.compiled import CompiledNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ONNX_SUFFIX = ".onnx"
@@ -54,6 +54,7 @@ def save(
     params: Any,
     *,
     platforms: Sequence[str] = PLATFORMS,
+    model: nn.Module | None = None,
 ) -> None:
     """Write an artifact, whole or not at all.
 
@@ -62,28 +63,31 @@ def save(
         config: Architecture of the network, or of the two of a cascade.
         params: Its parameters.
         platforms: Platforms that it is to run on, one or more of ``PLATFORMS``.
+        model: The module to export if it is not ``create_model(config)``; running the
+            artifact does not need its code.
 
     Raises:
-        InputError: if the parameters do not fit the configuration, or the file cannot
+        InputError: if the parameters do not fit the network, the module cannot be
+            traced for frames of any size or lowered for a platform, or the file cannot
             be written.
     """
     flat = params_lib.flatten(params)
-    params_lib.check_shapes(flat, params_lib.shapes(config), source="params")
-    networks = create_networks(config, params)
+    params_lib.check_shapes(flat, params_lib.shapes(config, model), source="params")
+    stages = network_lib.split_stages(config, params, model)
     manifest = {
         "format": _FORMAT,
-        "configs": [dataclasses.asdict(network.config) for network in networks],
+        "configs": [dataclasses.asdict(stage_config) for stage_config, _, _ in stages],
         "platforms": list(platforms),
         "versions": versions(),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, _MANIFEST, json.dumps(manifest, indent=2).encode())
-        for index, network in enumerate(networks):
-            encode, reconstruct = _export(network.config, platforms)
+        for index, (stage_config, stage_params, module) in enumerate(stages):
+            flat = params_lib.flatten(jax.device_get(stage_params))
+            encode, reconstruct = _export(stage_config, flat, module, platforms)
             _add(archive, f"{index}/encode.bin", encode)
             _add(archive, f"{index}/reconstruct.bin", reconstruct)
-            flat = params_lib.flatten(jax.device_get(network.params))
             _add(
                 archive,
                 f"{index}/params.safetensors",
@@ -134,13 +138,17 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
 
-def _export(config: ModelConfig, platforms: Sequence[str]) -> tuple[bytes, bytes]:
+def _export(
+    config: ModelConfig,
+    flat: Mapping[str, Any],
+    model: nn.Module,
+    platforms: Sequence[str],
+) -> tuple[bytes, bytes]:
     """Serialize both halves for frames [1, m*h, m*w, C] of any h and w."""
-    model = create_model(config)
     params = params_lib.unflatten(
         {
-            name: jax.ShapeDtypeStruct(shape, jnp.float32)
-            for name, shape in params_lib.shapes(config).items()
+            name: jax.ShapeDtypeStruct(np.shape(value), jnp.float32)
+            for name, value in flat.items()
         }
     )
     multiple = config.size_multiple
@@ -148,7 +156,7 @@ def _export(config: ModelConfig, platforms: Sequence[str]) -> tuple[bytes, bytes
         f"1, {multiple}*h, {multiple}*w, {config.in_channels}"
     )
     frame = jax.ShapeDtypeStruct(shape, jnp.float32)
-    with _no_paths():
+    with _no_paths(), _explain_own(config, model):
         encode = _export_one(network_lib.encode, model, platforms)(params, frame)
         (pyramid,) = jax.tree.unflatten(encode.out_tree, encode.out_avals)
         pyramid = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pyramid)
@@ -161,6 +169,20 @@ def _export(config: ModelConfig, platforms: Sequence[str]) -> tuple[bytes, bytes
 def _export_one(half: Any, model: nn.Module, platforms: Sequence[str]) -> Any:
     program = jax.jit(functools.partial(half, model))
     return jax.export.export(program, platforms=platforms)
+
+
+@contextlib.contextmanager
+def _explain_own(config: ModelConfig, model: nn.Module) -> Iterator[None]:
+    """Explain in one line why a module of the user's own cannot be exported."""
+    try:
+        yield
+    except Exception as error:  # whatever its code raises
+        if not own.is_own(config, model):
+            raise
+        raise InputError(
+            f"model {own.describe(model)} cannot be exported for frames of any size: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -136,15 +136,19 @@ def shared_steps():
     """Runs of a module that make the same step share its compilation."""
     make, known = parallel.ParallelTrainStep, {}
 
-    def make_once(*, model, optimizer, config, guard):
+    def make_once(*, model, optimizer, config, guard, loss=None):
         def step(state, batch):
             shapes = tuple((name, x.shape) for name, x in sorted(batch.items()))
             # What the loop alone asks does not matter to the step.
             same = dataclasses.replace(guard, patience=1, max_rollbacks=0)
-            key = model, config, same, shapes
+            key = model, config, same, loss, shapes
             if key not in known:
                 known[key] = make(
-                    model=model, optimizer=optimizer, config=config, guard=guard
+                    model=model,
+                    optimizer=optimizer,
+                    config=config,
+                    guard=guard,
+                    loss=loss,
                 )
             return known[key](state, batch)
 

@@ -16,7 +16,7 @@ import edvr_jax
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(
     path.relative_to(ROOT)
-    for folder in ("edvr_jax", "configs", "tools", "tests", "benchmarks")
+    for folder in ("edvr_jax", "configs", "examples", "tools", "tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
 )
 OPTIONAL = ("grain", "jinja2", "onnx", "tensorflow", "tensorflow_datasets", "torch")

@@ -37,7 +37,7 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", DOCS)
 def test_named_files_exist(path):
     text = (ROOT / path).read_text("utf-8")
-    folders = "configs|docs|edvr_jax|tests|tools"
+    folders = "configs|docs|edvr_jax|examples|tests|tools"
     named = re.findall(rf"`((?:{folders})/[\w./]*\w)`", text)
     assert not [name for name in named if not (ROOT / name).exists()]
 

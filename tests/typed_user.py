@@ -20,6 +20,7 @@ import numpy as np
 import edvr_jax
 from edvr_jax import weights
 from edvr_jax.config import Config
+from edvr_jax.data import TrainLoader, open_clips
 from edvr_jax.evaluate import metrics
 from edvr_jax.media.read import pixels
 from edvr_jax.models import EDVR, Cascade
@@ -27,6 +28,7 @@ from edvr_jax.ops import conv, deform_conv2d, pixel_shuffle, resize_bilinear
 from edvr_jax.restore.compiled import CompiledNetwork
 from edvr_jax.restore.restorer import Restorer
 from edvr_jax.train import alignment, losses, optim, parallel
+from edvr_jax.train import train as train_run
 from edvr_jax.train.state import TrainState
 
 
@@ -117,6 +119,35 @@ def train(config: Config, state: TrainState, batch: dict[str, np.ndarray]) -> fl
     )
     state, measured = step(state, parallel.shard(batch))
     return float(measured["loss"]) / int(state.step)
+
+
+def square_error(output: jax.Array, target: jax.Array) -> jax.Array:
+    """A loss of a user's own."""
+    return ((output - target) ** 2).mean()
+
+
+def brightest(restored: np.ndarray, truth: np.ndarray) -> float:
+    """A metric of a user's own."""
+    return float(max(restored.max(), truth.max()))
+
+
+def train_own(config: Config, network: edvr_jax.ModelConfig, folder: Path) -> None:
+    """Train with a user's own parts, and use the weights."""
+    model = edvr_jax.create_model(network, fusion=MeanFusion(network.num_features))
+    train_run(
+        config,
+        data=folder,
+        workdir=folder / "run",
+        model=model,
+        loss=square_error,
+        metrics={"brightest": brightest},
+        augment=lambda sample, rng: {k: rng.permuted(x) for k, x in sample.items()},
+    )
+    _, params = edvr_jax.load_weights(folder / "run", model=model)
+    edvr_jax.export.save(folder / "own.edvr", network, params, model=model)
+    clips, _ = open_clips(folder, config, folder / "cache")
+    with TrainLoader(clips, config) as batches:
+        assert_type(next(batches), dict[str, np.ndarray])
 
 
 def operate(x: np.ndarray) -> None:

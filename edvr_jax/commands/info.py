@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from edvr_jax import weights
-from edvr_jax.config import CascadeConfig, ModelConfig
+from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import cost
 from edvr_jax.models import params as params_lib
@@ -36,13 +36,17 @@ class Info:
             )
         metadata = weights.read_metadata(self.weights)
         config = metadata.config
-        lines = [
-            f"weights     {self.weights} ({metadata.layout})",
-            f"parameters  {params_lib.count(config):,}",
+        lines = [f"weights     {self.weights} ({metadata.layout})"]
+        if metadata.model:
+            lines.append(f"module      {metadata.model}, of your own")
+        lines += [
+            f"parameters  {_count(self.weights, metadata):,}",
             f"origin      {metadata.origin or 'not stated in the file'}",
             f"license     {metadata.license or 'not stated in the file'}",
         ]
-        if isinstance(config, CascadeConfig):
+        if metadata.model:
+            lines += _fields(config)
+        elif isinstance(config, CascadeConfig):
             height, width = self.height, self.width
             scale = config.stage1.output_scale
             lines += _describe("stage 1", config.stage1, height, width)
@@ -63,6 +67,17 @@ def _describe(title: str, config: ModelConfig, height: int, width: int) -> list[
         f"  MACs per output frame  {window / 1e9:,.1f} G for one window, "
         f"{clip / 1e9:,.1f} G over a clip (features of a frame computed once)",
     ]
+    return lines + _fields(config)
+
+
+def _fields(config: NetworkConfig) -> list[str]:
     fields = dataclasses.asdict(config)
     pad = max(map(len, fields))
-    return lines + [f"  {name.ljust(pad)}  {value}" for name, value in fields.items()]
+    return [f"  {name.ljust(pad)}  {value}" for name, value in fields.items()]
+
+
+def _count(name: str, metadata: weights.Metadata) -> int:
+    """Count the parameters; those of a module of the user's own are in the file."""
+    if not metadata.model:
+        return params_lib.count(metadata.config)
+    return sum(value.size for value in weights.read_stored(name).flat.values())

@@ -10,13 +10,14 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import cloudpickle
 import numpy as np
 
 from edvr_jax.config import Config
 from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache
-from edvr_jax.data.windows import WindowCenters, WindowSampler
-from edvr_jax.errors import InputError
+from edvr_jax.data.windows import Augment, WindowCenters, WindowSampler
+from edvr_jax.errors import InputError, first_line
 
 Batch = dict[str, np.ndarray]  # lq [n, T, h, w, 3] and gt [n, H, W, 3], uint8
 
@@ -34,10 +35,16 @@ class TrainLoader:
         config: The experiment; the order follows from its seed.
         process_index: Number of this process.
         process_count: Processes that share each global batch.
+        augment: Function of your own, ``augment(sample, rng) -> sample``, that changes
+            each sample: arrays ``lq`` [T, h, w, 3] and ``gt`` [H, W, 3], uint8, whose
+            types and shapes stay. Draw from ``rng`` alone, a NumPy generator that
+            follows from seed and window; then a run can be continued to the bit. It
+            runs in threads, or in workers, which get it by cloudpickle.
 
     Raises:
-        InputError: if the processes cannot share a batch; by taking a batch, if a frame
-            cannot be read, unless ``skip_bad`` is set.
+        InputError: if the processes cannot share a batch, or ``augment`` cannot be
+            sent to the workers; by taking a batch, if a frame cannot be read, unless
+            ``skip_bad`` is set, or a sample has changed its format.
     """
 
     START: ClassVar = {"windows": 0}
@@ -49,13 +56,16 @@ class TrainLoader:
         *,
         process_index: int = 0,
         process_count: int = 1,
+        augment: Augment | None = None,
     ):
         if config.data.batch_size % process_count:
             raise InputError(
                 f"data.batch_size ({config.data.batch_size}) must be a multiple of the "
                 f"{process_count} processes"
             )
-        self._clips, self._config = clips, config
+        if augment is not None and config.data.num_workers:
+            _check_sent(augment)
+        self._clips, self._config, self._augment = clips, config, augment
         self._share = (process_index, process_count)
         self._num_taken = 0
         self._iterator = None
@@ -101,7 +111,9 @@ class TrainLoader:
         data, (process_index, process_count) = self._config.data, self._share
         centers = WindowCenters(self._clips, self._config)
         cache = FrameCache(data.frame_cache_mib * 2**20 // max(1, data.num_workers))
-        sampler = WindowSampler(self._clips, centers, self._config, cache)
+        sampler = WindowSampler(
+            self._clips, centers, self._config, cache, self._augment
+        )
         windows = (
             grain.MapDataset.source(centers)
             .seed(self._config.seed)
@@ -120,6 +132,18 @@ class TrainLoader:
             grain.MultiprocessingOptions(num_workers=data.num_workers),
             worker_init_fn=_ignore_signals,
         )
+
+
+def _check_sent(augment: Augment) -> None:
+    """Check that workers can get a function; Grain would fail in pages of text."""
+    try:
+        cloudpickle.dumps(augment)
+    except Exception as error:  # whatever an object of the user's raises
+        raise InputError(
+            f"augment cannot be sent to the workers of data.num_workers "
+            f"({type(error).__name__}: {first_line(error)}); make it a function of a "
+            "module, or set data.num_workers to 0"
+        ) from error
 
 
 def _ignore_signals(worker_index: int, worker_count: int) -> None:

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 # lq [T, h, w, 3] and gt [H, W, 3], uint8; with a fidelity loss flow [T, h, w, 2]
 Sample = dict[str, np.ndarray]
+# A function of the user's own that changes a sample, drawing from the generator alone.
+Augment = Callable[[Sample, np.random.Generator], Sample]
 Read = Callable[[Frames, int], np.ndarray]
 MAX_REDRAWS = 100
 
@@ -88,12 +91,14 @@ class WindowSampler:
         centers: The centers, to draw another one if a frame cannot be read.
         config: The experiment.
         cache: Recently decoded frames.
+        augment: Changes each sample; None does not.
     """
 
     clips: Sequence[TrainClip]
     centers: WindowCenters
     config: Config
     cache: FrameCache
+    augment: Augment | None = None
 
     def __call__(self, center: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Draw a sample.
@@ -109,17 +114,30 @@ class WindowSampler:
 
         Raises:
             InputError: if a frame cannot be read; with ``skip_bad`` another center is
-                drawn, up to ``MAX_REDRAWS`` times.
+                drawn, up to ``MAX_REDRAWS`` times. If ``augment`` returns arrays of
+                other names, types or shapes.
         """
         for num_redraws in range(MAX_REDRAWS):
             try:
-                return self._draw(*center, rng)
+                sample = self._draw(*center, rng)
             except InputError as error:
                 if not self.config.data.skip_bad:
                     raise
                 _log.warning("window %d skipped: %s", num_redraws + 1, error)
                 center = self.centers[rng.integers(len(self.centers))]
+            else:
+                return sample if self.augment is None else self._change(sample, rng)
         raise InputError(f"{MAX_REDRAWS} windows in a row cannot be read; see above")
+
+    def _change(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        assert self.augment is not None
+        changed = self.augment(dict(sample), rng)
+        before, after = _formats(sample), _formats(changed)
+        if before != after:
+            raise InputError(
+                f"augment must keep names, types and shapes: {before} became {after}"
+            )
+        return {name: np.ascontiguousarray(x) for name, x in changed.items()}
 
     def _draw(self, index: int, frame: int, rng: np.random.Generator) -> Sample:
         clip, model, data = self.clips[index], self.config.model, self.config.data
@@ -173,6 +191,14 @@ class WindowSampler:
             if first + half <= frames.min() and frames.max() < last - half
         ]
         return choices[rng.integers(len(choices))]
+
+
+def _formats(sample: Any) -> Any:
+    """Return the type and shape of each array, for comparison and for messages."""
+    if not isinstance(sample, Mapping):
+        return type(sample).__name__
+    arrays = {name: np.asarray(x) for name, x in sample.items()}
+    return {name: f"{x.dtype} {x.shape}" for name, x in sorted(arrays.items())}
 
 
 def read_window(

@@ -8,19 +8,23 @@ Checked against BasicSR (``basicsr/models/video_base_model.py``).
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from edvr_jax.config import NetworkConfig
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, list_some
-from edvr_jax.evaluate import metrics
+from edvr_jax.evaluate import metrics as metrics_lib
+from edvr_jax.evaluate.metrics import Metric
 from edvr_jax.evaluate.protocols import EvalClip, Protocol
 from edvr_jax.media.read import clip_pairs, pixels
 from edvr_jax.restore import restorer
@@ -86,7 +90,8 @@ def evaluate(
     clips: Iterable[EvalClip],
     *,
     protocol: Protocol,
-    model: Any = None,
+    model: nn.Module | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
     progress: Callable[[Iterable, str], Iterable] = lambda frames, name: frames,
     record: Callable[[str], Recorder | None] = lambda name: None,
 ) -> Iterator[ClipScores]:
@@ -98,6 +103,8 @@ def evaluate(
         clips: The clips.
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
+        metrics: Metrics of your own beside PSNR and SSIM, by name: functions of a
+            restored frame and the ground truth, uint8 RGB [H, W, 3].
         progress: Wraps the frames of the named clip, to show how far they are.
         record: Returns a recorder for the frames of the named clip, see
             :func:`evaluate_clip`, or None.
@@ -108,6 +115,7 @@ def evaluate(
     Raises:
         InputError: if a clip cannot be read or does not fit.
     """
+    metrics_lib.check_names(metrics)
     params = jax.device_put(params)
     for clip in clips:
         frames = evaluate_clip(
@@ -117,6 +125,7 @@ def evaluate(
             clip.open_lq(),
             protocol=protocol,
             model=model,
+            metrics=metrics,
             name=clip.name,
             recorder=record(clip.name),
         )
@@ -131,7 +140,8 @@ def evaluate_clip(
     lq: Iterable[np.ndarray] | None = None,
     *,
     protocol: Protocol,
-    model: Any = None,
+    model: nn.Module | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
     name: str = "clip",
     recorder: Recorder | None = None,
 ) -> Iterator[dict[str, Scores]]:
@@ -144,6 +154,7 @@ def evaluate_clip(
         lq: Degraded frames, uint8 RGB; None makes them as the protocol says.
         protocol: What is compared, and how.
         model: Network to use instead of the one that ``config`` describes.
+        metrics: As for :func:`evaluate`.
         name: The clip's name in error messages.
         recorder: Gets the degraded frames and, of each frame compared, the images
             that the scores are named after, then "truth".
@@ -179,8 +190,8 @@ def evaluate_clip(
         if recorder is not None:
             recorder.add_result(next(indices), {**images, "truth": truth})
         yield {
-            method: score(truth, output, protocol.crop_border)
-            for method, output in images.items()
+            method: score(truth, found, protocol.crop_border, metrics)
+            for method, found in images.items()
         }
 
 
@@ -236,15 +247,25 @@ def pair_frames(
         yield truth, degraded
 
 
-def score(truth: np.ndarray, image: np.ndarray, crop_border: int) -> Scores:
-    """Compute PSNR and SSIM of an RGB image, on its luma and on its colors."""
-    return {
+def score(
+    truth: np.ndarray,
+    image: np.ndarray,
+    crop_border: int,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
+) -> Scores:
+    """Compute PSNR and SSIM of an RGB image, on its luma and on its colors.
+
+    Metrics of the user's own come beside them.
+    """
+    scores = {
         f"{metric.__name__}_{channel}": metric(
             truth, image, crop_border=crop_border, channel=channel
         )
         for channel in ("y", "rgb")
-        for metric in (metrics.psnr, metrics.ssim)
+        for metric in (metrics_lib.psnr, metrics_lib.ssim)
     }
+    cut = functools.partial(metrics_lib.crop_border, width=crop_border)
+    return scores | metrics_lib.apply(metrics, cut(image), cut(truth))
 
 
 def mean_over_clips(clips: Sequence[ClipScores]) -> dict[str, Scores]:
@@ -335,7 +356,7 @@ def _restore(
     params: Any,
     frames: Iterable[np.ndarray],
     protocol: Protocol,
-    model: Any,
+    model: nn.Module | None,
     only: Container[int] | None,
 ) -> Iterator[np.ndarray]:
     """Restore each frame in its window, or alone: a clip of one frame is still."""

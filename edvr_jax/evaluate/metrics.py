@@ -6,6 +6,7 @@ rounded to 8 bit first, then compared in float64. Luma is BT.601 studio range
 (``basicsr/metrics/psnr_ssim.py``, ``basicsr/utils/color_util.py``).
 """
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 import cv2
@@ -18,6 +19,10 @@ from edvr_jax.media.read import pixels
 Channel = Literal["rgb", "y"]
 
 LUMA = np.array([65.481, 128.553, 24.966])  # BT.601 studio range, R G B
+# A metric of the user's own: from a restored frame and the ground truth, both uint8 RGB
+# [H, W, 3], to a number.
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
@@ -109,6 +114,52 @@ def ssim(
     covariance = _blur(a * b) - mean_ab
     luminance = (2 * mean_ab + c1) / (mean_aa + mean_bb + c1)
     return float(np.mean(luminance * (2 * covariance + c2) / (variances + c2)))
+
+
+def check_names(own: Mapping[str, Metric], *, reserved: Collection[str] = ()) -> None:
+    """Check metrics of the user's own.
+
+    Args:
+        own: The metrics by name.
+        reserved: Names that they must not have, beside those of PSNR and SSIM.
+
+    Raises:
+        InputError: if a name is no identifier or is taken, or one is no function.
+    """
+    for name, metric in own.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise InputError(f"metrics: {name!r} is no name; use letters, digits and _")
+        if name in reserved or name.startswith(("psnr_", "ssim_", "flow_", "offset_")):
+            raise InputError(f"metrics: {name} is the name of another score")
+        if not callable(metric):
+            raise InputError(
+                f"metrics: {name} must be a function, got {type(metric).__name__}"
+            )
+
+
+def apply(
+    own: Mapping[str, Metric], restored: np.ndarray, truth: np.ndarray
+) -> dict[str, float]:
+    """Compute metrics of the user's own.
+
+    Args:
+        own: The metrics by name.
+        restored: Restored frame, uint8 RGB [H, W, 3].
+        truth: Ground truth, likewise.
+
+    Raises:
+        InputError: if a metric does not return a number.
+    """
+    scores = {}
+    for name, metric in own.items():
+        value = metric(restored, truth)
+        try:
+            scores[name] = float(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"metric {name} must return a number, got {type(value).__name__}"
+            ) from None
+    return scores
 
 
 def _prepare(

@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from edvr_jax.config import CascadeConfig, NetworkConfig
+from edvr_jax.config import NetworkConfig
 from edvr_jax.errors import InputError, list_some
-from edvr_jax.models import cascade
+from edvr_jax.models import cascade, own
 
 Shape = tuple[int, ...]
 
@@ -30,20 +30,34 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
-@functools.lru_cache(maxsize=128)
-def shapes(config: NetworkConfig) -> Mapping[str, Shape]:
+def shapes(
+    config: NetworkConfig, model: nn.Module | None = None
+) -> Mapping[str, Shape]:
     """Return the shape of every parameter of a network, by flat name.
 
     Nothing is computed: the network is only traced.
+
+    Args:
+        config: The network.
+        model: A module of your own in its place; None is ``create_model(config)``.
+
+    Raises:
+        InputError: if ``model`` does not restore the windows of the configuration.
     """
-    first = config.stage1 if isinstance(config, CascadeConfig) else config
-    # Any size that all variants take will do: parameters do not depend on it.
-    frames = jax.ShapeDtypeStruct(
-        (1, config.num_frames, 16, 16, first.in_channels), jnp.float32
-    )
-    model = cascade.create_model(config)
-    tree = jax.eval_shape(model.init, jax.random.key(0), frames)
-    return {key: leaf.shape for key, leaf in flatten(tree["params"]).items()}
+    if model is not None:
+        own.check(config, model)
+    return _shapes(config, model)
+
+
+@functools.lru_cache(maxsize=128)
+def _shapes(config: NetworkConfig, model: nn.Module | None) -> Mapping[str, Shape]:
+    if model is None:
+        stock = cascade.create_model(config)
+        frames = own.example(config)
+        params = jax.eval_shape(stock.init, jax.random.key(0), frames)["params"]
+    else:
+        params = own.parameters(config, model)
+    return {key: leaf.shape for key, leaf in flatten(params).items()}
 
 
 def count(config: NetworkConfig) -> int:
@@ -65,14 +79,33 @@ def check_shapes(
         InputError: if a parameter is missing, unexpected or of another shape; the
             message names them all, the shapes of both sides, and the source.
     """
+    differences = describe_differences(
+        {key: np.shape(value) for key, value in found.items()}, expected
+    )
+    if differences:
+        raise InputError(f"{source}: parameters do not fit; {differences}")
+
+
+def describe_differences(
+    found: Mapping[str, Shape], expected: Mapping[str, Shape]
+) -> str:
+    """Name the parameters that are missing, unexpected or of another shape.
+
+    Args:
+        found: Shapes by name.
+        expected: Likewise.
+
+    Returns:
+        All differences; "" if there are none.
+    """
     missing = [key for key in expected if key not in found]
     surplus = [key for key in found if key not in expected]
     wrong = [
-        f"{key} is {_cross(np.shape(found[key]))} instead of {_cross(shape)}"
+        f"{key} is {_cross(found[key])} instead of {_cross(shape)}"
         for key, shape in expected.items()
-        if key in found and np.shape(found[key]) != tuple(shape)
+        if key in found and tuple(found[key]) != tuple(shape)
     ]
-    parts = [
+    return "; ".join(
         f"{len(names)} {kind}: {list_some(names)}"
         for kind, names in (
             ("missing", missing),
@@ -80,9 +113,7 @@ def check_shapes(
             ("of another shape", wrong),
         )
         if names
-    ]
-    if parts:
-        raise InputError(f"{source}: parameters do not fit; {'; '.join(parts)}")
+    )
 
 
 def _cross(shape: Shape) -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from edvr_jax.config import ModelConfig, NetworkConfig
+from edvr_jax.models import own
 from edvr_jax.models.cascade import Cascade, create_model
 from edvr_jax.ops import conv
 
@@ -63,19 +64,36 @@ def create_networks(
     Returns:
         One network, or the two of a cascade.
     """
-    model = create_model(config) if model is None else model
-    if isinstance(config, ModelConfig):
-        parts = [(config, params, model)]
-    else:
-        cascade = cast(Cascade, model)
-        parts = [
-            (config.stage1, params["stage1"], cascade.stage1),
-            (config.stage2, params["stage2"], cascade.stage2),
-        ]
     halves = _jitted(encode), _jitted(reconstruct)
     return [
         CompiledNetwork(c, p, *(functools.partial(half, m) for half in halves))
-        for c, p, m in parts
+        for c, p, m in split_stages(config, params, model)
+    ]
+
+
+def split_stages(
+    config: NetworkConfig, params: Any, model: nn.Module | None = None
+) -> list[tuple[ModelConfig, Any, nn.Module]]:
+    """Return configuration, parameters and module of each network in turn.
+
+    Args:
+        config: Architecture of the network, or of the two of a cascade.
+        params: Its parameters.
+        model: The module to apply if it is not ``create_model(config)``.
+
+    Raises:
+        InputError: if the module cannot be that of the configuration.
+    """
+    if model is None:
+        model = create_model(config)
+    else:
+        own.check(config, model)
+    if isinstance(config, ModelConfig):
+        return [(config, params, model)]
+    stages = cast(Cascade, model)
+    return [
+        (config.stage1, params["stage1"], stages.stage1),
+        (config.stage2, params["stage2"], stages.stage2),
     ]
 
 
@@ -85,8 +103,17 @@ def _jitted(half):
     return jax.jit(half, static_argnums=0, compiler_options=conv.compiler_options())
 
 
+def _has_halves(model: nn.Module) -> bool:
+    return hasattr(type(model), "encode") and hasattr(type(model), "reconstruct")
+
+
 def encode(model: nn.Module, params: Any, frames: jax.Array) -> tuple[Pyramid, ...]:
-    """Compute the pyramids of frames; see :class:`CompiledNetwork`."""
+    """Compute the pyramids of frames; see :class:`CompiledNetwork`.
+
+    A module that only restores whole windows has the frames themselves as features.
+    """
+    if not _has_halves(model):
+        return tuple((frames[k],) for k in range(frames.shape[0]))
     levels = model.apply({"params": params}, frames, method="encode")
     return tuple(
         tuple(level[k] for level in cast(Pyramid, levels))
@@ -106,5 +133,7 @@ def reconstruct(
         for window in windows
     ]
     levels = tuple(jnp.stack(level) for level in zip(*frames_of_windows, strict=True))
+    if not _has_halves(model):
+        return own.apply(model, params, levels[0]).astype(jnp.float32)
     restored = model.apply({"params": params}, levels, frames, method="reconstruct")
     return cast(jax.Array, restored).astype(jnp.float32)

@@ -92,8 +92,10 @@ def restore_frames(  # noqa: PLR0913
         frames: RGB frames of one size, [H, W, C], uint8, uint16 or float in [0, 1];
             any size.
         padding: See :class:`RestoreOptions`.
-        model: The module to apply if it is not ``create_model(config)``, for one
-            with a part replaced; it has the methods ``encode`` and ``reconstruct``.
+        model: The module to apply if it is not ``create_model(config)``: one with a
+            part replaced, or any module from windows to restored frames. If it has
+            the methods ``encode`` and ``reconstruct`` of
+            :class:`edvr_jax.models.EDVR`, each frame is encoded once.
         only: Indices of the frames to restore; None is all of them.
         tile: See :class:`RestoreOptions`.
         overlap: See :class:`RestoreOptions`.

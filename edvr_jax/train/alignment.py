@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from edvr_jax.config import FidelityConfig, OptimConfig
-from edvr_jax.models import layers
+from edvr_jax.models import EDVR, PCDAlignment, layers
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import losses
 
@@ -126,6 +126,11 @@ def fidelity_weight(step: jax.Array | int, config: OptimConfig) -> jax.Array:
         return weight
     decay_steps = sum(config.period_steps[: config.fidelity.decay_periods])
     return weight * jnp.maximum(1 - jnp.asarray(step, jnp.float32) / decay_steps, 0)
+
+
+def has_pcd(model: nn.Module) -> bool:
+    """Return whether a network aligns by PCDAlignment, whose offsets are known."""
+    return isinstance(model, EDVR) and isinstance(model.pcd_align, PCDAlignment)
 
 
 def is_trained_alone(name: str) -> bool:

@@ -8,7 +8,10 @@ from edvr_jax.config import Phase
 from edvr_jax.errors import InputError
 from edvr_jax.train import trainer, warm_start
 from edvr_jax.train import workdir as workdir_lib
+from edvr_jax.train.parts import check_parts
 from edvr_jax.train.reporter import Log
+
+_OWN = ("model", "loss", "metrics", "augment")
 
 
 def train_chain(
@@ -43,7 +46,9 @@ def train_chain(
     _check(phases)
     for number, phase in enumerate(phases, 1):
         folder = workdir / phase.name
-        is_done = not overwrite and workdir_lib.is_done(folder, phase.config)
+        own = {name: options.get(name) for name in _OWN}
+        parts = check_parts(phase.config, **own).record(phase.config)
+        is_done = not overwrite and workdir_lib.is_done(folder, phase.config, parts)
         state = ", done before" if is_done else ""
         log(f"phase {number} of {len(phases)}: {phase.name}{state}")
         if not is_done:

@@ -18,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from edvr_jax import files
 from edvr_jax.config import Config
 from edvr_jax.errors import InputError, ResourceError, first_line
+from edvr_jax.models import params as params_lib
 from edvr_jax.train import parallel
 from edvr_jax.train.plan import plan
 from edvr_jax.train.state import TrainState
@@ -220,7 +221,7 @@ class Checkpoints:
             try:
                 restored = self._restore(step, like)
             except Exception as error:  # orbax and tensorstore raise a dozen kinds
-                self._refuse_undamaged(step, error)
+                self._refuse_undamaged(step, like, error)
                 damaged[step] = first_line(error)
                 continue
             check(restored[1])
@@ -236,13 +237,17 @@ class Checkpoints:
             "run from weights, with --init"
         )
 
-    def _refuse_undamaged(self, step: int, error: Exception) -> None:
+    def _refuse_undamaged(self, step: int, like: TrainState, error: Exception) -> None:
         """Raise if the reason that a checkpoint cannot be read is not damage."""
         folder = self._folder / str(step)
         if _OTHER_STATE.search(str(error)):
+            shapes = {k: x.shape for k, x in params_lib.flatten(like.params).items()}
+            stored = runs.read_shapes(self._folder, step)
+            differences = params_lib.describe_differences(stored, shapes)
             raise InputError(
                 f"{folder}: written by another version of edvr_jax, or with another "
-                "optimizer; use those, or start a new run from weights, with --init"
+                f"{f'network ({differences})' if differences else 'optimizer'}; use "
+                "those, or start a new run from weights, with --init"
             ) from None
         is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         is_refused = isinstance(error, OSError | MemoryError) and not is_missing

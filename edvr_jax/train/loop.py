@@ -8,9 +8,9 @@ import numpy as np
 from edvr_jax.config import Config
 from edvr_jax.data.loader import TrainLoader
 from edvr_jax.errors import Stopped
-from edvr_jax.models import create_model
 from edvr_jax.train import optim, parallel, workdir
 from edvr_jax.train.checkpoint import Checkpoints
+from edvr_jax.train.parts import Parts
 from edvr_jax.train.plan import plan
 from edvr_jax.train.profiling import Profile
 from edvr_jax.train.reporter import Reporter
@@ -33,6 +33,7 @@ class Loop:
             ``loader`` to its place in the data.
         validate: Function from parameters to scores.
         reporter: Reports metrics, scores and events.
+        parts: The user's own model and loss.
     """
 
     config: Config
@@ -41,6 +42,7 @@ class Loop:
     restore: Callable[[], TrainState]
     validate: Validate
     reporter: Reporter
+    parts: Parts
 
     def run(
         self, state: TrainState, *, profile: Profile, stop: StopRequest
@@ -63,10 +65,11 @@ class Loop:
         if step and plan(step, config).validate and step not in self.checkpoints.scores:
             self._validate(state)  # the run was stopped during this validation
         train_step = parallel.ParallelTrainStep(
-            model=create_model(config.model),
+            model=self.parts.network(config),
             optimizer=optim.create_optimizer(config.optim),
             config=config.optim,
             guard=config.guard,
+            loss=self.parts.loss,
         )
         while step < config.total_steps:
             profile.before(step)

@@ -1,10 +1,39 @@
 """Training losses."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
+
+# From restored frames and ground truth, [1, H, W, C] in [0, 1], to a scalar.
+Loss = Callable[[jax.Array, jax.Array], ArrayLike]
+
+
+def sum_over_windows(
+    loss: Loss, pred: ArrayLike, target: ArrayLike, *, weight: ArrayLike | None = None
+) -> jax.Array:
+    """Sum of a loss of single windows, in float32.
+
+    It sees one window at a time, so that neither the number of devices nor that of
+    windows computed together changes the sum.
+
+    Args:
+        loss: Function of one restored frame and its ground truth, each [1, H, W, C],
+            to a scalar.
+        pred: Restored frames, [N, H, W, C].
+        target: Ground truth, same shape.
+        weight: Factor of each window's loss, [N]; None is 1.
+
+    Returns:
+        Scalar, float32.
+    """
+    each = jax.vmap(lambda x, y: jnp.asarray(loss(x[None], y[None]), jnp.float32))(
+        jnp.asarray(pred, jnp.float32), jnp.asarray(target, jnp.float32)
+    )
+    return jnp.sum(each if weight is None else each * weight)
 
 
 def charbonnier(

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.errors import InputError, first_line
 from edvr_jax.ops import conv
-from edvr_jax.train import steps
+from edvr_jax.train import losses, steps
 from edvr_jax.train.state import TrainState
 
 
@@ -93,6 +93,7 @@ class ParallelTrainStep:
         optimizer: Optimizer that made ``state.opt_state``.
         config: Loss and averaging; ``micro_batch_size`` None becomes 1 on CPU.
         guard: When the update is skipped.
+        loss: Loss of a window in place of Charbonnier's; None is that.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ParallelTrainStep:
         optimizer: optax.GradientTransformationExtraArgs,
         config: OptimConfig,
         guard: GuardConfig,
+        loss: losses.Loss | None = None,
     ):
         if config.micro_batch_size is None and jax.default_backend() == "cpu":
             config = dataclasses.replace(config, micro_batch_size=1)
@@ -112,6 +114,7 @@ class ParallelTrainStep:
                 optimizer=optimizer,
                 config=config,
                 guard=guard,
+                loss=loss,
             ),
             axis_name=steps.BATCH_AXIS,
             in_axes=(None, 0),

@@ -48,6 +48,8 @@ class Reporter:
             dropped, since their steps are made again.
         log: Called with each line for the user.
         wandb_project: Also log to this project of Weights & Biases; None does not.
+        has_own_loss: The loss is the user's own: its mean over windows is reported,
+            and that over values for Charbonnier's.
 
     Attributes:
         log: As given.
@@ -64,8 +66,12 @@ class Reporter:
         first_step: int,
         log: Log,
         wandb_project: str | None = None,
+        *,
+        has_own_loss: bool = False,
     ):
         self._config, self._folder, self.log = config, folder, log
+        is_per_window = has_own_loss or config.optim.fidelity.alone
+        self._num_values = 1 if is_per_window else config.data.gt_crop**2 * 3
         self._step, self._time = first_step, time.monotonic()
         self._pending: list[Mapping[str, jax.Array]] = []
         self._score = ""  # of the last validation, for later lines
@@ -110,10 +116,8 @@ class Reporter:
         rate = (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._time = step, now
         data = self._config.data
-        is_alone = self._config.optim.fidelity.alone
-        if values["loss"] is not None:  # per value, or per window
-            num_values = 1 if is_alone else data.gt_crop**2 * 3
-            values["loss"] /= data.batch_size * num_values
+        if values["loss"] is not None:
+            values["loss"] /= data.batch_size * self._num_values
         num_skipped = round(len(pending) * (values.pop("is_skipped") or 0))
         values["num_skipped"] = num_skipped
         values["lr"] = float(optim.cosine_restart_lr(step - 1, self._config.optim))
@@ -140,6 +144,7 @@ class Reporter:
             for name, value in scores.items()
             if name.startswith((validated.decisive, FLOW_CORRELATION))
         ]
+        shown += [f"{x} {scores[x]:.4g}" for x in validated.own if x in scores]
         self.log(f"step {step}  validation: {', '.join(shown)}")
         if self._board is not None and validated.image is not None:
             path = self._folder / "images" / f"{step:07d}.png"

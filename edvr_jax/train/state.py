@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from edvr_jax.config import Config
-from edvr_jax.models import create_model
+from edvr_jax.models import create_model, own
 from edvr_jax.train import optim
 
 Params = Any  # nested dict of arrays
@@ -36,19 +36,23 @@ class TrainState(flax.struct.PyTreeNode):
     rollbacks: jax.Array
 
 
-def create_train_state(config: Config) -> TrainState:
+def create_train_state(config: Config, model: nn.Module | None = None) -> TrainState:
     """Initialize parameters by the experiment's seed, average and optimizer.
+
+    Args:
+        config: The experiment.
+        model: A module of your own; None is ``create_model(config.model)``.
 
     Returns:
         State at step 0, the average equal to the parameters.
     """
     network = config.model
     size = network.size_multiple
-    params = _init(
-        jax.random.key(config.seed),
-        model=create_model(network),
-        shape=(1, network.num_frames, size, size, network.in_channels),
-    )
+    shape = (1, network.num_frames, size, size, network.in_channels)
+    if model is not None:
+        shape = own.example(network).shape
+    model = create_model(network) if model is None else model
+    params = _init(jax.random.key(config.seed), model=model, shape=shape)
     return initial_state(params, optim.create_optimizer(config.optim))
 
 

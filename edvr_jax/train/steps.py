@@ -30,6 +30,7 @@ def global_gradients(
     *,
     model: nn.Module,
     config: OptimConfig,
+    loss: losses.Loss | None = None,
 ) -> tuple[jax.Array, Any, Metrics]:
     """Loss, gradients and offsets of the global batch.
 
@@ -47,6 +48,8 @@ def global_gradients(
         model: Network.
         config: Losses, ``micro_batch_size`` (None is all n), ``remat`` and
             ``frozen``, whose gradients are zero and cost nothing.
+        loss: Loss of a window in place of Charbonnier's, see
+            :func:`edvr_jax.train.losses.sum_over_windows`.
 
     Returns:
         Loss (scalar), gradients (like params), and for each deformable convolution
@@ -69,27 +72,28 @@ def global_gradients(
         lq = _to_float(batch["lq"])
         restored, collections = apply(optim.stop_frozen(params, config), lq)
         measured, weight = _offset_metrics(collections, config), batch.get("weight")
-        loss = jnp.zeros(())
+        total = jnp.zeros(())
         if not is_alone:
-            loss += losses.charbonnier(
-                restored,
-                _to_float(batch["gt"]),
-                eps=config.charbonnier_eps,
-                weight=weight,
-            )
+            gt = _to_float(batch["gt"])
+            if loss is None:
+                total += losses.charbonnier(
+                    restored, gt, eps=config.charbonnier_eps, weight=weight
+                )
+            else:
+                total += losses.sum_over_windows(loss, restored, gt, weight=weight)
         if guided:
             error, flow_metrics = alignment.fidelity(
                 collections, batch["flow"], config=config.fidelity, weight=weight
             )
-            loss += alignment.fidelity_weight(step, config) * error
+            total += alignment.fidelity_weight(step, config) * error
             measured |= flow_metrics
-        return loss, measured
+        return total, measured
 
     def gradients(params, batch):
-        (loss, offsets), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        (total, offsets), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             params, batch
         )
-        return loss, grads, offsets
+        return total, grads, offsets
 
     count = len(batch["lq"])
     size = _largest_divisor(count, config.micro_batch_size or count)
@@ -102,9 +106,9 @@ def global_gradients(
     batch = {name: x.reshape(-1, size, *x.shape[1:]) for name, x in batch.items()}
     first = jax.tree.map(lambda x: x[0], batch)
     zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients, params, first))
-    loss, grads, offsets = jax.lax.scan(add, zeros, batch)[0]
+    total, grads, offsets = jax.lax.scan(add, zeros, batch)[0]
     num_added = count // size
-    return _reduce((loss, grads, _divide_means(offsets, num_added)))
+    return _reduce((total, grads, _divide_means(offsets, num_added)))
 
 
 _keeps_results_of_convolutions = jax.checkpoint_policies.save_only_these_names(
@@ -174,6 +178,7 @@ def train_step(
     optimizer: optax.GradientTransformationExtraArgs,
     config: OptimConfig,
     guard: GuardConfig,
+    loss: losses.Loss | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Make one step on this device's share of the batch.
 
@@ -185,13 +190,14 @@ def train_step(
         config: Loss and averaging.
         guard: When the update is skipped: parameters, average and optimizer stay as
             they are, the step is counted.
+        loss: As for :func:`global_gradients`.
 
     Returns:
         State after the step, and metrics: ``loss`` (sum over the global batch),
         ``grad_norm``, the offsets of :func:`global_gradients`, and ``is_skipped``.
     """
-    loss, grads, offsets = global_gradients(
-        state.params, batch, state.step, model=model, config=config
+    total, grads, offsets = global_gradients(
+        state.params, batch, state.step, model=model, config=config, loss=loss
     )
     grad_norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(
@@ -208,7 +214,7 @@ def train_step(
     trees = params, ema_params, opt_state
     is_bad = jnp.zeros((), bool)
     if guard.enabled:
-        is_bad = _is_bad(loss, grad_norm, offsets, guard)
+        is_bad = _is_bad(total, grad_norm, offsets, guard)
         old = state.params, state.ema_params, state.opt_state
         trees = jax.tree.map(lambda a, b: jnp.where(is_bad, a, b), old, trees)
     params, ema_params, opt_state = trees
@@ -219,7 +225,7 @@ def train_step(
         opt_state=opt_state,
         bad_steps=jnp.where(is_bad, state.bad_steps + 1, 0),
     )
-    metrics = {"loss": loss, "grad_norm": grad_norm, **offsets}
+    metrics = {"loss": total, "grad_norm": grad_norm, **offsets}
     return state, {**metrics, "is_skipped": is_bad.astype(jnp.float32)}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from edvr_jax import weights
@@ -12,11 +13,15 @@ from edvr_jax.config import Config
 from edvr_jax.data import fingerprint
 from edvr_jax.data.clips import TrainClip, open_clips
 from edvr_jax.data.loader import TrainLoader
+from edvr_jax.data.windows import Augment
 from edvr_jax.errors import InputError
+from edvr_jax.evaluate.metrics import Metric
 from edvr_jax.train import parallel, warm_start
 from edvr_jax.train import workdir as workdir_lib
 from edvr_jax.train.checkpoint import Checkpoints
 from edvr_jax.train.loop import Loop
+from edvr_jax.train.losses import Loss
+from edvr_jax.train.parts import Parts, check_parts
 from edvr_jax.train.profiling import Profile
 from edvr_jax.train.reporter import Log, Reporter, import_wandb
 from edvr_jax.train.signals import StopRequest
@@ -37,11 +42,17 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
     overwrite: bool = False,
     profile: tuple[int, int] | None = None,
     wandb: str | None = None,
-    log: Log,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    augment: Augment | None = None,
+    log: Log = print,
 ) -> TrainState:
     """Train one experiment, or continue it.
 
-    A run that was stopped and continued has the same bits as one that was not.
+    A run that was stopped and continued has the same bits as one that was not, also
+    with parts of your own if they are the same and depend on their arguments alone.
+    docs/own_parts.md has a script.
 
     Args:
         config: The experiment.
@@ -58,14 +69,24 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
         overwrite: Delete the run in ``workdir``, and start again.
         profile: First and last step of an XProf trace; None writes none.
         wandb: Also log to this project of Weights & Biases; None does not.
+        model: Module of your own in place of ``create_model(config.model)``: from
+            windows [N, T, H, W, C] to restored frames [N, s*H, s*W, C].
+        loss: Loss of your own in place of Charbonnier's: ``loss(output, target)`` of
+            one window, each [1, H, W, C] in [0, 1], to a scalar. The step sums it
+            over the windows of the batch, and the log has the mean.
+        metrics: Metrics of your own in every validation, by name: functions of a
+            restored frame and the ground truth, uint8 RGB [H, W, 3], to a number.
+        augment: Changes each training sample, see
+            :class:`edvr_jax.data.TrainLoader`.
         log: Called with each line for the user.
 
     Returns:
         The final state.
 
     Raises:
-        InputError: if the workdir holds something else, or data does not fit. Nothing
-            in the folder has changed then, except for decoded frames.
+        InputError: if the workdir holds something else, or data or a part of your own
+            does not fit. Nothing in the folder has changed then, except for decoded
+            frames.
         Stopped: on Ctrl-C, SIGTERM, SIGUSR1 or a preemption notice, after a
             checkpoint has been saved.
         FloatingPointError: if training cannot continue: without a guard at the first
@@ -73,16 +94,32 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
             checkpoint is good.
     """
     _check_supported(config, wandb)
+    parts = check_parts(
+        config, model=model, loss=loss, metrics=metrics, augment=augment
+    )
+    record = parts.record(config)
     with workdir_lib.Lock(workdir) as lock:
         # Check: whatever can be refused is refused before the folder changes.
         is_continued = workdir_lib.check(
-            workdir, config, accept_changes=accept_changes, overwrite=overwrite
+            workdir,
+            config,
+            parts=record,
+            accept_changes=accept_changes,
+            overwrite=overwrite,
         )
         cache = cache or workdir / workdir_lib.FRAMES
-        loader, digests, val_clips = _open_data(config, data, cache, log)
-        validate = make_validation(config, val_clips, eval_data or data)
-        begin = functools.partial(_begin, lock, workdir, config, is_continued)
-        start = functools.partial(warm_start.start_state, config, init, log=log)
+        loader, digests, val_clips = _open_data(config, data, cache, log, augment)
+        validate = make_validation(
+            config,
+            val_clips,
+            eval_data or data,
+            model=parts.model,
+            metrics=parts.metrics,
+        )
+        begin = functools.partial(_begin, lock, workdir, config, record, is_continued)
+        start = functools.partial(
+            warm_start.start_state, config, init, model=parts.model, log=log
+        )
         state = None if is_continued else start()
         if state is not None:
             begin()
@@ -92,7 +129,7 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
         check = functools.partial(_check_clips, digests, data, accept_changes, log)
         with loader, Checkpoints(folder, config, clips=digests) as checkpoints:
             restore = functools.partial(
-                _restore, checkpoints, loader, config, start, check
+                _restore, checkpoints, loader, config, parts, start, check
             )
             if state is None:
                 state = restore()
@@ -104,15 +141,24 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
 
             # Loop
             with (
-                Reporter(config, workdir, int(state.step), log, wandb) as reporter,
+                Reporter(
+                    config,
+                    workdir,
+                    int(state.step),
+                    log,
+                    wandb,
+                    has_own_loss=loss is not None,
+                ) as reporter,
                 Profile(profile, workdir / "profile") as trace,
                 StopRequest() as stop,
             ):
-                loop = Loop(config, loader, checkpoints, restore, validate, reporter)
+                loop = Loop(
+                    config, loader, checkpoints, restore, validate, reporter, parts
+                )
                 state = loop.run(state, profile=trace, stop=stop)
 
     # Finish
-    _export(config, state, workdir / workdir_lib.WEIGHTS)
+    _export(config, state, parts, workdir / workdir_lib.WEIGHTS)
     log(f"done: {workdir / workdir_lib.WEIGHTS}")
     return state
 
@@ -126,7 +172,7 @@ def _check_supported(config: Config, wandb: str | None) -> None:
 
 
 def _open_data(
-    config: Config, data: Path, cache: Path, log: Log
+    config: Config, data: Path, cache: Path, log: Log, augment: Augment | None
 ) -> tuple[TrainLoader, fingerprint.Fingerprint, list[TrainClip]]:
     """Open the clips: a loader of the training ones, their digests, validation clips.
 
@@ -144,6 +190,7 @@ def _open_data(
         config,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        augment=augment,
     )
     log(
         f"{len(clips)} training clips, {len(val_clips)} validation clips, "
@@ -154,16 +201,23 @@ def _open_data(
 
 
 def _begin(
-    lock: workdir_lib.Lock, workdir: Path, config: Config, is_continued: bool
+    lock: workdir_lib.Lock,
+    workdir: Path,
+    config: Config,
+    record: Mapping[str, Any],
+    is_continued: bool,
 ) -> None:
     lock.hold()
-    workdir_lib.prepare_workdir(workdir, config, is_continued=is_continued)
+    workdir_lib.prepare_workdir(
+        workdir, config, parts=record, is_continued=is_continued
+    )
 
 
 def _restore(
     checkpoints: Checkpoints,
     loader: TrainLoader,
     config: Config,
+    parts: Parts,
     start: Callable[[], TrainState],
     check: Callable[[Mapping[str, Any]], None],
 ) -> TrainState:
@@ -171,7 +225,7 @@ def _restore(
     if checkpoints.latest_step is None:
         loader.set_state(TrainLoader.START)
         return start()
-    shapes = jax.eval_shape(lambda: create_train_state(config))
+    shapes = jax.eval_shape(lambda: create_train_state(config, parts.model))
     state, position = checkpoints.restore(shapes, check)
     loader.set_state(position)
     return state
@@ -198,7 +252,7 @@ def _check_clips(
         log(f"note: other clips from here on: {changes}")
 
 
-def _export(config: Config, state: TrainState, path: Path) -> None:
+def _export(config: Config, state: TrainState, parts: Parts, path: Path) -> None:
     """Write the averaged parameters as weights that every command reads."""
     if parallel.is_main():
         weights.save_weights(
@@ -207,5 +261,6 @@ def _export(config: Config, state: TrainState, path: Path) -> None:
             jax.device_get(state.ema_params),
             origin=f"edvr_jax, {int(state.step)} steps, average of the parameters",
             license=runs.LICENSE,
+            model=parts.model,
         )
     parallel.wait_for_all("weights written")

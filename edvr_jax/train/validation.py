@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +20,10 @@ from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.imresize import imresize
 from edvr_jax.data.windows import Sample, Window, WindowCenters, read_window
 from edvr_jax.errors import InputError
-from edvr_jax.evaluate import evaluator, metrics, protocols
+from edvr_jax.evaluate import evaluator, protocols
+from edvr_jax.evaluate import metrics as metrics_lib
 from edvr_jax.evaluate.evaluator import ClipScores
+from edvr_jax.evaluate.metrics import Metric
 from edvr_jax.media.read import pixels
 from edvr_jax.models import create_model
 from edvr_jax.train import alignment, parallel
@@ -45,12 +48,14 @@ class Validated:
             its neighbors, and ``flow_correlation``, see
             :func:`edvr_jax.train.alignment.correlation`. Empty if there are no clips.
         decisive: Name of the score that decides which step is the best.
+        own: Names of the scores that are metrics of the user's own.
         image: A fixed crop, uint8 RGB [H, 3*H, 3]: enlarged input, restored, ground
             truth; None if there are no clips.
     """
 
     scores: dict[str, float]
     decisive: str = "psnr_y"
+    own: tuple[str, ...] = ()
     image: np.ndarray | None = None
 
     @property
@@ -65,7 +70,12 @@ _Score = Callable[[Any], tuple[list[ClipScores], np.ndarray | None]]
 
 
 def make_validation(
-    config: Config, clips: Sequence[TrainClip], eval_data: Path
+    config: Config,
+    clips: Sequence[TrainClip],
+    eval_data: Path,
+    *,
+    model: nn.Module | None = None,
+    metrics: Mapping[str, Metric] = MappingProxyType({}),
 ) -> Validate:
     """Prepare the validation of an experiment.
 
@@ -73,6 +83,9 @@ def make_validation(
         config: The experiment.
         clips: Validation clips, for crops.
         eval_data: Folder of the dataset of ``config.eval.protocol``.
+        model: A module of your own; None is ``create_model(config.model)``.
+        metrics: Metrics of your own, by name, see
+            :func:`edvr_jax.evaluate.evaluator.evaluate`.
 
     Returns:
         Function from parameters (of :func:`edvr_jax.train.parallel.local`) to the
@@ -83,20 +96,21 @@ def make_validation(
     Raises:
         InputError: if clips are missing, or do not fit the network.
     """
-    model = create_model(config.model)
+    model = create_model(config.model) if model is None else model
     own = _own_share(clips)
     correlate, decisive, keys = None, "psnr_y", ["psnr_y"]
     if config.eval.protocol is not None:
         test_set = protocols.TEST_SETS[config.eval.protocol]
-        score = _score_protocol(config, model, test_set, eval_data)
+        score = _score_protocol(config, model, test_set, eval_data, metrics)
         decisive = f"psnr_{test_set.channel}"
         keys = [f"{name}_{ch}" for name in ("psnr", "ssim") for ch in ("y", "rgb")]
     else:
-        score = _score_crops(config, model, own)
-        if isinstance(config.model, ModelConfig) and config.model.with_alignment:
+        score = _score_crops(config, model, own, metrics)
+        if alignment.has_pcd(model):
             correlate = _correlate_flow(config, model, own)
         if config.optim.fidelity.alone:  # no frame is restored
             score, decisive = lambda params: ([], None), FLOW_CORRELATION
+    keys += metrics
     noted: set[str] = set()
 
     def validate(params):
@@ -116,7 +130,8 @@ def make_validation(
             noted.add(line)
         if correlate is not None:
             values[FLOW_CORRELATION] = correlate(params)
-        return Validated(parallel.mean_over_processes(values), decisive, image)
+        means = parallel.mean_over_processes(values)
+        return Validated(means, decisive, tuple(metrics), image)
 
     return validate
 
@@ -135,9 +150,18 @@ def _own_share(clips: Sequence[Any]) -> Sequence[Any]:
 
 
 def _score_crops(
-    config: Config, model: nn.Module, clips: Sequence[TrainClip]
+    config: Config,
+    model: nn.Module,
+    clips: Sequence[TrainClip],
+    metrics: Mapping[str, Metric],
 ) -> _Score:
-    """Prepare Y-PSNR of fixed crops."""
+    """Prepare Y-PSNR of fixed crops, and metrics of the user's own."""
+
+    def score_crop(restored: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        image = pixels.to_uint8(restored)
+        psnr_y = metrics_lib.psnr(image, truth, channel="y")
+        return {"psnr_y": psnr_y, **metrics_lib.apply(metrics, image, truth)}
+
     scale, center = config.model.output_scale, config.model.center
     # Motion blur along the flow needs motion, and most clips have little.
     speed = config.data.max_camera_speed if config.data.degrade.shutter else None
@@ -158,7 +182,7 @@ def _score_crops(
                 clip.name,
                 {
                     method: [
-                        {"psnr_y": metrics.psnr(pixels.to_uint8(a), b, channel="y")}
+                        score_crop(a, b)
                         for a, b in zip(crops[index], truths[index], strict=True)
                     ]
                     for method, crops in found.items()
@@ -174,7 +198,11 @@ def _score_crops(
 
 
 def _score_protocol(
-    config: Config, model: nn.Module, test_set: protocols.TestSet, root: Path
+    config: Config,
+    model: nn.Module,
+    test_set: protocols.TestSet,
+    root: Path,
+    metrics: Mapping[str, Metric],
 ) -> _Score:
     """Prepare scores of full frames, as ``edvr eval --protocol``, and one crop."""
     scale = config.model.output_scale
@@ -192,7 +220,12 @@ def _score_protocol(
 
     def score(params):
         scores = evaluator.evaluate(
-            config.model, params, clips, protocol=protocol, model=model
+            config.model,
+            params,
+            clips,
+            protocol=protocol,
+            model=model,
+            metrics=metrics,
         )
         if crop is None:
             return list(scores), None

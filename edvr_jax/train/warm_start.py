@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,13 +28,20 @@ Flat = dict[str, Any]
 _BLOCK = re.compile(r"^((?:.*/)?(?:feature_extraction|reconstruction)_)(\d+)(/.*)$")
 
 
-def start_state(config: Config, sources: Sequence[str], *, log: Log) -> TrainState:
+def start_state(
+    config: Config,
+    sources: Sequence[str],
+    *,
+    model: nn.Module | None = None,
+    log: Log,
+) -> TrainState:
     """Create the state at step 0.
 
     Args:
         config: The experiment.
         sources: Weights to start from, as for :func:`init_from_weights`; none are
             random parameters.
+        model: A module of your own; None is ``create_model(config.model)``.
         log: Called with each line for the user.
 
     Returns:
@@ -43,7 +51,7 @@ def start_state(config: Config, sources: Sequence[str], *, log: Log) -> TrainSta
         InputError: if the weights do not fit, ``optim.frozen`` or ``init.fresh`` match
             no parameter, or random parameters would be frozen.
     """
-    state = create_train_state(config)
+    state = create_train_state(config, model)
     check_prefixes(params_lib.flatten(state.params), config)
     if not sources:
         _check_without_weights(config, log)
@@ -147,8 +155,10 @@ def _is_under(path: str, subtree: str) -> bool:
 
 def _read(source: str, subtree: str, entry: str) -> Flat:
     """Read weights, under the names of the network that takes them."""
-    _, params = weights.load_weights(source)
-    found = params_lib.flatten(params)
+    stored = weights.read_stored(source)
+    found = stored.flat
+    if not stored.model:  # a whole network; others are compared with the one trained
+        stored.fit(None, source=source)
     if not subtree:
         return found
     same = {key: value for key, value in found.items() if _is_under(key, subtree)}

@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import filelock
@@ -16,9 +17,17 @@ import filelock
 from edvr_jax import files
 from edvr_jax.config import Config, from_dict, to_json
 from edvr_jax.errors import InputError
+from edvr_jax.models import params as params_lib
 from edvr_jax.train import parallel
 from edvr_jax.train.plan import plan
-from edvr_jax.weights.runs import CHECKPOINTS, CONFIG, SCORES, WEIGHTS
+from edvr_jax.weights.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    PARTS,
+    SCORES,
+    WEIGHTS,
+    read_parts,
+)
 
 LOG, WANDB_ID = "log.jsonl", "wandb_id"
 FRAMES = "frames"  # decoded frames, unless a cache is named
@@ -26,13 +35,19 @@ _LOCK, _OWNER = "lock", "owner"
 
 
 def check(
-    workdir: Path, config: Config, *, accept_changes: bool = False, overwrite: bool
+    workdir: Path,
+    config: Config,
+    *,
+    parts: Mapping[str, Any] = MappingProxyType({}),
+    accept_changes: bool = False,
+    overwrite: bool,
 ) -> bool:
     """Check whether an experiment may run in a folder; nothing is changed there.
 
     Args:
         workdir: Folder of the run.
         config: The experiment.
+        parts: The user's own parts, see :meth:`edvr_jax.train.parts.Parts.record`.
         accept_changes: Accept other settings than those of the run in the folder,
             except for the network's.
         overwrite: The run in the folder will be deleted.
@@ -53,7 +68,7 @@ def check(
     if old is None or overwrite:
         return False
     if any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*")):
-        _check_changes(workdir, old, config, accept_changes)
+        _check_changes(workdir, old, config, parts, accept_changes)
         return True
     # Before its first checkpoint a run has nothing to lose. The first save makes the
     # folder; planned steps without a skipped update are always saved.
@@ -78,30 +93,42 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def prepare_workdir(workdir: Path, config: Config, *, is_continued: bool) -> None:
-    """Write ``config.json``, and delete the run in the folder unless it is continued.
+def prepare_workdir(
+    workdir: Path,
+    config: Config,
+    *,
+    parts: Mapping[str, Any] = MappingProxyType({}),
+    is_continued: bool,
+) -> None:
+    """Write ``config.json`` and ``parts.json``; delete a run that is not continued.
 
     The final weights of a run with other settings are renamed ``ema-1``, ...
 
     Args:
         workdir: Folder of the run, checked; made if needed.
         config: The experiment.
+        parts: As for :func:`check`; without any there is no ``parts.json``.
         is_continued: What :func:`check` returned.
 
     Raises:
         InputError: if the folder cannot be written.
     """
-    old = _read_config(workdir)
+    old, old_parts = _read_config(workdir), read_parts(workdir)
     parallel.wait_for_all("workdir checked")
     try:
         if parallel.is_main():
             with files.report_failure(workdir):
                 if not is_continued:
                     _clear(workdir)
-                if old != config:
+                if (old, old_parts) != (config, parts):
                     _keep_weights(workdir)
                 workdir.mkdir(parents=True, exist_ok=True)
+            # First of all: without it the folder holds no run, and is refused.
             files.write(workdir / CONFIG, to_json(config).encode())
+            if parts:
+                files.write(workdir / PARTS, json.dumps(parts).encode())
+            else:
+                (workdir / PARTS).unlink(missing_ok=True)
     finally:
         parallel.wait_for_all("workdir prepared")
 
@@ -183,9 +210,12 @@ class Lock:
         )
 
 
-def is_done(workdir: Path, config: Config) -> bool:
+def is_done(
+    workdir: Path, config: Config, parts: Mapping[str, Any] = MappingProxyType({})
+) -> bool:
     """Return whether the folder holds a finished run of this experiment."""
-    return (workdir / WEIGHTS).exists() and _read_config(workdir) == config
+    found = _read_config(workdir), read_parts(workdir)
+    return (workdir / WEIGHTS).exists() and found == (config, parts)
 
 
 def _read_config(workdir: Path) -> Config | None:
@@ -213,14 +243,18 @@ def _clear(workdir: Path) -> None:
     for name in (CHECKPOINTS, "tensorboard", "images", "profile"):
         if (workdir / name).exists():
             shutil.rmtree(workdir / name)
-    for name in (LOG, WEIGHTS, SCORES, WANDB_ID, CONFIG):
+    for name in (LOG, WEIGHTS, SCORES, WANDB_ID, CONFIG, PARTS):
         (workdir / name).unlink(missing_ok=True)
     for path in workdir.glob("ema-*.safetensors"):
         path.unlink()
 
 
 def _check_changes(
-    workdir: Path, old: Config, config: Config, accept_changes: bool
+    workdir: Path,
+    old: Config,
+    config: Config,
+    parts: Mapping[str, Any],
+    accept_changes: bool,
 ) -> None:
     changes = _differences(dataclasses.asdict(old), dataclasses.asdict(config))
     if old.model != config.model:
@@ -228,6 +262,23 @@ def _check_changes(
             f"{workdir} holds a run of another network ({'; '.join(changes)}); "
             "use another --workdir, or --overwrite to delete it"
         )
+    old_parts = read_parts(workdir)
+    shapes, old_shapes = (
+        found.get("shapes") or params_lib.shapes(config.model)
+        for found in (parts, old_parts)
+    )
+    differences = params_lib.describe_differences(shapes, old_shapes)
+    if differences:
+        raise InputError(
+            f"{workdir} holds a run of another network: "
+            f"{old_parts.get('model', 'that of the configuration')}, and not "
+            f"{parts.get('model', 'that of the configuration')} ({differences}); give "
+            "the same model=, or use another workdir"
+        )
+    for name in ("model", "loss", "augment"):
+        before, after = (found.get(name) for found in (old_parts, parts))
+        if before != after:
+            changes.append(f"{name}: {before} -> {after}")
     if changes and not accept_changes:
         raise InputError(
             f"{workdir} holds a run with another configuration "

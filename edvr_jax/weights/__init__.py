@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import flax.linen as nn
 import numpy as np
 
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
@@ -46,12 +47,15 @@ class Metadata:
         layout: "native", or the PyTorch layout: "basicsr", "official", "mmagic".
         origin: Who trained the weights, on what; "" if the file does not say.
         license: Terms of the weights and their data; "" if the file does not say.
+        model: Name of the module of your own that they belong to; "" if they belong
+            to the network of ``config``.
     """
 
     config: NetworkConfig
     layout: Literal["native", "basicsr", "official", "mmagic"]
     origin: str = ""
     license: str = ""
+    model: str = ""
 
 
 def available_weights() -> tuple[str, ...]:
@@ -67,17 +71,19 @@ def _is_weights(file: Any) -> bool:
 
 
 @overload
-def load_weights(name_or_path: Shipped) -> tuple[ModelConfig, dict[str, Any]]: ...
+def load_weights(
+    name_or_path: Shipped, *, model: nn.Module | None = None
+) -> tuple[ModelConfig, dict[str, Any]]: ...
 
 
 @overload
 def load_weights(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str], *, model: nn.Module | None = None
 ) -> tuple[NetworkConfig, dict[str, Any]]: ...
 
 
 def load_weights(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str], *, model: nn.Module | None = None
 ) -> tuple[NetworkConfig, dict[str, Any]]:
     """Load weights that ship, or any weights file.
 
@@ -87,6 +93,8 @@ def load_weights(
             whose configuration is found from its shapes; or the folder of a training
             run, ``RUN`` (the average of its newest checkpoint), ``RUN@best``,
             ``RUN@STEP``.
+        model: The module of your own that the weights belong to; None if they belong
+            to the network of their configuration.
 
     Returns:
         The configuration and the parameters, nested, float32 NumPy arrays. For a
@@ -95,18 +103,30 @@ def load_weights(
         that ships has a ModelConfig; anything else a NetworkConfig, either of the two.
 
     Raises:
-        InputError: if nothing has that name, or the file is damaged or does not fit.
+        InputError: if nothing has that name, or the file is damaged or does not fit,
+            or belongs to a module of your own and none is given.
+    """
+    stored = read_stored(name_or_path)
+    return stored.config, stored.fit(model, source=os.fspath(name_or_path))
+
+
+def read_stored(name_or_path: str | os.PathLike[str]) -> native.Stored:
+    """Read weights without checking that they are those of their configuration.
+
+    Args:
+        name_or_path: As in :func:`load_weights`.
+
+    Raises:
+        InputError: if nothing has that name, or the file is damaged.
     """
     run = find_run(name_or_path)
     if run is not None:
-        config, params, _ = runs.read(*run)
-        return config, params
+        return runs.read_stored(*run)
     with _find(name_or_path) as path:
-        return (
-            native.read(path)
-            if native.is_native(path)
-            else torch_files.from_torch(path)
-        )
+        if native.is_native(path):
+            return native.read(path)
+        config, params = torch_files.from_torch(path)
+        return native.Stored(config, params_lib.flatten(params))
 
 
 def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
@@ -124,8 +144,8 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
     """
     run = find_run(name_or_path)
     if run is not None:
-        config, origin = runs.describe(*run)
-        return Metadata(config, "native", origin, runs.LICENSE)
+        config, origin, model = runs.describe(*run)
+        return Metadata(config, "native", origin, runs.LICENSE, model)
     with _find(name_or_path) as path:
         if not native.is_native(path):
             layout, config, _ = torch_files.read_torch(path)
@@ -136,6 +156,7 @@ def read_metadata(name_or_path: str | os.PathLike[str]) -> Metadata:
             "native",
             texts.get("origin", ""),
             texts.get("license", ""),
+            texts.get("model", ""),
         )
 
 
@@ -172,6 +193,7 @@ def save_weights(
     origin: str,
     license: str,
     dtype: Literal["float32", "float16"] = "float32",
+    model: nn.Module | None = None,
 ) -> None:
     """Write a native weights file, whole or not at all.
 
@@ -183,13 +205,22 @@ def save_weights(
         license: Terms of the weights and of the data they come from.
         dtype: Type to store; float16 halves the file and rounds the parameters to
             11 bits. They load as float32 either way.
+        model: The module of your own that they belong to, if it is not
+            ``create_model(config)``. The file stores its name, and is refused where
+            the module is not given.
 
     Raises:
-        InputError: if the parameters do not fit the configuration or are not finite,
-            or the file cannot be written.
+        InputError: if the parameters do not fit the network or are not finite, or the
+            file cannot be written.
     """
     native.write(
-        Path(path), config, params, origin=origin, license=license, dtype=dtype
+        Path(path),
+        config,
+        params,
+        origin=origin,
+        license=license,
+        dtype=dtype,
+        model=model,
     )
 
 

@@ -22,6 +22,7 @@ from edvr_jax.weights import native
 
 # Names in the folder; workdir.py has those that only training reads.
 CONFIG, CHECKPOINTS, SCORES = "config.json", "checkpoints", "scores.json"
+PARTS = "parts.json"  # what a run uses of the user's own; see train/parts.py
 WEIGHTS = "ema.safetensors"
 BEST = "best"
 LICENSE = "set by the owner of the training data"
@@ -71,30 +72,48 @@ def read_config(folder: Path) -> NetworkConfig:
         raise InputError(f"{path}: not the settings of a run ({error})") from None
 
 
-def describe(folder: Path, selected: str | None = None) -> tuple[NetworkConfig, str]:
-    """Return what :func:`read` returns, without the parameters.
+def read_parts(folder: Path) -> dict[str, Any]:
+    """Return what a run uses of the user's own, as train/parts.py names it.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = folder / PARTS
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not the parts of a run ({error})") from None
+
+
+def describe(
+    folder: Path, selected: str | None = None
+) -> tuple[NetworkConfig, str, str]:
+    """Return what there is to say about the weights of a run.
 
     Args:
         folder: Its folder.
         selected: As for :func:`read`.
 
     Returns:
-        Configuration and origin.
+        Configuration, origin, and the name of the user's own module or "".
 
     Raises:
         InputError: if the folder is no run, or has no such checkpoint.
     """
-    config = read_config(folder)
+    config, model = read_config(folder), read_parts(folder).get("model", "")
     steps = _steps(folder)
     if _is_finished_only(folder, steps, selected):
-        return config, native.read_metadata(folder / WEIGHTS)["origin"]
-    return config, _origin(folder, _choose(folder, steps, selected), raw=False)
+        return config, native.read_metadata(folder / WEIGHTS)["origin"], model
+    step = _choose(folder, steps, selected)
+    return config, _origin(folder, step, raw=False), model
 
 
 def read(
     folder: Path, selected: str | None = None, *, raw: bool = False
 ) -> tuple[NetworkConfig, dict[str, Any], str]:
-    """Read the weights of a run.
+    """Read the weights of a run, those of the network of its configuration.
 
     Args:
         folder: Its folder.
@@ -106,13 +125,27 @@ def read(
 
     Raises:
         InputError: if the folder is no run, or has no such checkpoint, or it is
-            damaged.
+            damaged, or they belong to a module of the user's own.
     """
-    config = read_config(folder)
+    stored = read_stored(folder, selected, raw=raw)
+    params = stored.fit(None, source=stored.origin)
+    return stored.config, params, stored.origin
+
+
+def read_stored(
+    folder: Path, selected: str | None = None, *, raw: bool = False
+) -> native.Stored:
+    """Read the weights of a run, without checking which parameters they are.
+
+    Args:
+        folder: As for :func:`read`, and so are the others.
+        selected: Which checkpoint.
+        raw: Whether not the average.
+    """
+    config, model = read_config(folder), read_parts(folder).get("model", "")
     steps = _steps(folder)
     if not raw and _is_finished_only(folder, steps, selected):
-        _, params = native.read(folder / WEIGHTS)
-        return config, params, native.read_metadata(folder / WEIGHTS)["origin"]
+        return native.read(folder / WEIGHTS)._replace(config=config)
     step = _choose(folder, steps, selected)
     try:
         params = _restore(folder / CHECKPOINTS / str(step) / "state", _TREES[raw][0])
@@ -120,13 +153,8 @@ def read(
         if _steps(folder) == steps:
             raise
         # The run has deleted it meanwhile, since there is a newer or better one.
-        return read(folder, selected, raw=raw)
-    params_lib.check_shapes(
-        params,
-        params_lib.shapes(config),
-        source=f"{folder}, step {step}",
-    )
-    return config, params_lib.unflatten(params), _origin(folder, step, raw=raw)
+        return read_stored(folder, selected, raw=raw)
+    return native.Stored(config, params, model, _origin(folder, step, raw=raw))
 
 
 def _is_finished_only(folder: Path, steps: list[int], selected: str | None) -> bool:
@@ -188,6 +216,21 @@ def read_scores(path: Path) -> dict[int, float]:
             f"{path}: damaged; name a step, or delete the file (which checkpoint was "
             "best is then unknown, and training no longer keeps it)"
         ) from None
+
+
+def read_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters in a checkpoint, under flat names.
+
+    Args:
+        folder: Folder of the checkpoints.
+        step: Step of the checkpoint.
+    """
+    import orbax.checkpoint as ocp  # takes a second
+
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    stored: Any = reader.metadata((folder / str(step) / "state").absolute())
+    found = params_lib.flatten(stored.item_metadata.tree["params"])
+    return {key: tuple(x.shape) for key, x in found.items()}
 
 
 def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:

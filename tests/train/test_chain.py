@@ -15,6 +15,7 @@ from edvr_jax.commands import train as train_command
 from edvr_jax.config import CascadeConfig, Config, Phase
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import chain, warm_start, workdir
+from edvr_jax.weights.native import Stored
 from tests.messages import check_message, refused
 from tests.training import ROOT, read_log, wait_until
 
@@ -237,8 +238,8 @@ def test_every_recipe_is_a_chain_that_fits(monkeypatch):
 
     monkeypatch.setattr(
         warm_start.weights,
-        "load_weights",
-        lambda name: (done[name], zeros(done[name])),
+        "read_stored",
+        lambda name: Stored(done[name], params_lib.flatten(zeros(done[name]))),
     )
     monkeypatch.setattr(warm_start, "jnp", np)  # no memory
     num_chains = 0
