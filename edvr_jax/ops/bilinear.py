@@ -103,11 +103,11 @@ class Samples(NamedTuple):
         return down * self.mask, right * self.mask, grad_mask
 
 
-def locate(x, offset, mask, grid, row_of):
+def locate(x, offset, mask, grid, gather):
     """Samples of all output positions, [N, Ho, Wo, K*G], and where y and x count.
 
-    A position beyond the border has no gradient. ``row_of`` maps pixels and groups to
-    rows of the table.
+    A position beyond the border has no gradient. ``gather`` numbers the rows of the
+    table.
     """
     n, height, width, _ = x.shape
     groups = offset.shape[3]
@@ -120,10 +120,10 @@ def locate(x, offset, mask, grid, row_of):
 
     image = jnp.arange(n).reshape(n, 1, 1, 1)
     row = image * (height + sum(BORDER)) + y0.astype(jnp.int32) + BORDER[0]
-    pixel = row * (width + sum(BORDER)) + x0.astype(jnp.int32) + BORDER[0]
+    pixel = row * gather.padded_width + x0.astype(jnp.int32) + BORDER[0]
     group = np.tile(np.arange(groups), math.prod(grid.taps)).reshape(1, 1, 1, -1)
     samples = Samples(
-        row=row_of(pixel, group),
+        row=gather.row_of(pixel, group),
         fy=y - y0,
         fx=x_position - x0,
         mask=by_tap(mask.astype(dtype)),

@@ -25,6 +25,11 @@ class CornerGather:
     groups: int
 
     @property
+    def padded_width(self):
+        """Pixels from a row of the bordered image to the next."""
+        return self.shape[2] + sum(bilinear.BORDER)
+
+    @property
     def padded_channels(self):
         """Length of a column's last axis in memory."""
         return self.shape[3] // self.groups
@@ -32,7 +37,7 @@ class CornerGather:
     @property
     def _distances(self):
         """Distances in rows from a sample's top left corner to its corners."""
-        below = (self.shape[2] + sum(bilinear.BORDER)) * self.groups
+        below = self.padded_width * self.groups
         return 0, self.groups, below, below + self.groups
 
     def row_of(self, pixel, group):

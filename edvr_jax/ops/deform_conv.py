@@ -226,7 +226,7 @@ _deform_conv.defvjp(_deform_conv_fwd, _deform_conv_bwd)
 
 def _convolve(x, offset, mask, kernel, *, options):
     gather = _GATHERS[options.sampling](x.shape, offset.shape[3])
-    samples, _ = bilinear.locate(x, offset, mask, options.grid, gather.row_of)
+    samples, _ = bilinear.locate(x, offset, mask, options.grid, gather)
     table, kernel = gather.make_table(x), kernel.astype(x.dtype)
 
     def convolve_rows(samples):
@@ -241,7 +241,7 @@ def _convolve(x, offset, mask, kernel, *, options):
 def _gradients(x, offset, mask, kernel, cotangent, *, options):
     """Gradients to x, offset, mask and kernel, summed in float32 at least."""
     gather = _GATHERS[options.sampling](x.shape, offset.shape[3])
-    samples, inside = bilinear.locate(x, offset, mask, options.grid, gather.row_of)
+    samples, inside = bilinear.locate(x, offset, mask, options.grid, gather)
     table = gather.make_table(x)
     accumulation_dtype = np.promote_types(x.dtype, jnp.float32)
 

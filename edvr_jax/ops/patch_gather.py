@@ -9,6 +9,7 @@ from then on output positions are the last axis, channels the one before
 
 import dataclasses
 import functools
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from edvr_jax.ops import bilinear
 
 _LANES = 128  # of a TPU's tile
-_CORNERS = 4
+_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 # XLA would turn the corners one by one, in float32.
 _POSITIONS_LAST = Layout((1, 0))
 
@@ -37,52 +38,52 @@ class PatchGather:
     groups: int
 
     @property
+    def padded_width(self):
+        """Pixels from a row of the bordered image to the next.
+
+        Whole tiles: XLA takes minutes to compile a reshape that splits them.
+        """
+        width = self.shape[2] + sum(bilinear.BORDER)
+        return -(-width // _LANES) * _LANES
+
+    @property
     def padded_channels(self):
         """Length of a gathered row in memory."""
-        return max(_LANES, _CORNERS * self.shape[3] // self.groups)
+        return max(_LANES, len(_CORNERS) * self.shape[3] // self.groups)
 
     @property
-    def _num_pixels(self):
-        n, height, width, _ = self.shape
-        border = sum(bilinear.BORDER)
-        return n * (height + border) * (width + border)
-
-    @property
-    def _distances(self):
-        """Distances in pixels from a sample's top left corner to its corners."""
-        below = self.shape[2] + sum(bilinear.BORDER)
-        return 0, 1, below, below + 1
+    def _bordered(self):
+        n, height, _, _ = self.shape
+        return n, height + sum(bilinear.BORDER), self.padded_width
 
     def row_of(self, pixel, group):
         """Return the row of the table, neighboring ones for the pixels of a group."""
-        return pixel + group * self._num_pixels
+        return pixel + group * math.prod(self._bordered)
 
     def make_table(self, x):
         """Return the patches of the bordered x as a table, [rows, 4*C/G]."""
-        channels_first = bilinear.pad(x).reshape(self._num_pixels, -1).T
-        padded = jnp.pad(channels_first, ((0, 0), (0, self._distances[-1])))
-        corners = [
-            padded[:, distance:][:, : self._num_pixels] for distance in self._distances
-        ]
-        corners = jnp.stack(
-            [c.reshape(self.groups, -1, c.shape[1]) for c in corners], 1
-        )
-        patches = corners.reshape(self.groups, -1, self._num_pixels)
-        return jnp.swapaxes(patches, 1, 2).reshape(-1, patches.shape[1])
+        n, height, width = self._bordered
+        before, after = bilinear.BORDER
+        beyond = width - self.shape[2] - before
+        x = jnp.pad(x, ((0, 0), (before, after + 1), (before, beyond + 1), (0, 0)))
+        corners = [x[:, i : i + height, j : j + width] for i, j in _CORNERS]
+        corners = [c.reshape(n, height, width, self.groups, -1) for c in corners]
+        table = jnp.moveaxis(jnp.stack(corners, 4), 3, 0)
+        return table.reshape(-1, len(_CORNERS) * corners[0].shape[-1])
 
     def make_image(self, table):
         """Undo ``make_table``; where patches overlap, their sum."""
-        n, height, _, channels = self.shape
-        patches = jnp.swapaxes(table.reshape(self.groups, self._num_pixels, -1), 1, 2)
-        last = self._distances[-1]
-        total = 0
-        for corner, distance in zip(
-            jnp.split(patches, _CORNERS, axis=1), self._distances, strict=True
-        ):
-            total += jnp.pad(corner, ((0, 0), (0, 0), (distance, last - distance)))
-        padded = total[..., : self._num_pixels].reshape(channels, -1).T
-        padded = padded.reshape(n, height + sum(bilinear.BORDER), -1, channels)
-        return bilinear.crop(padded, self.shape)
+        n, height, width = self._bordered
+        patches = table.reshape(self.groups, n, height, width, len(_CORNERS), -1)
+        patches = jnp.moveaxis(patches, 0, 4)
+        total = sum(
+            jnp.pad(
+                patches[:, :, :, corner].reshape(n, height, width, -1),
+                ((0, 0), (i, 1 - i), (j, 1 - j), (0, 0)),
+            )
+            for corner, (i, j) in enumerate(_CORNERS)
+        )
+        return bilinear.crop(total, self.shape)
 
     def read(self, table, samples):
         """Read the four corners, each [C/G, K*G, P]."""
@@ -91,7 +92,7 @@ class PatchGather:
             mode="promise_in_bounds", wrap_negative_indices=False
         )
         patches = with_layout_constraint(patches, _POSITIONS_LAST)
-        return list(patches.T.reshape(_CORNERS, -1, *row.shape))
+        return list(patches.T.reshape(len(_CORNERS), -1, *row.shape))
 
     def interpolate(self, corners, samples):
         """Return the columns, modulated, in the type of the corners."""
