@@ -1,31 +1,31 @@
-"""Bilinear samples of an image at the displaced taps of a convolution.
+"""Positions and weights of bilinear samples at the displaced taps of a convolution.
 
 The image is padded with a border of zeros and every position is clamped onto
 that border, so no index ever leaves the image and no validity masks are needed:
 a sample beyond the border reads zeros, a sample within one pixel of the border
 is interpolated with them. ``torchvision.ops.deform_conv2d`` does the same.
 
-The words used here and in ``deform_conv.py``:
+The words used here and in the files that read and write samples
+(``corner_gather.py``, ``patch_gather.py``):
 
 - table: the bordered image as a matrix, one row for each pixel and deformable group;
-- corner offsets: distances in rows from a sample's top left pixel to its four pixels;
+- corners: the four pixels around a sample: top left, top right, bottom left, bottom
+  right;
 - samples: where the taps of the output positions read, and their weights;
 - columns: the samples of all taps side by side, which the kernel is multiplied with;
 - grid: the positions of the taps before they are displaced.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 # Zeros around the image: row -1 above it, rows H and H + 1 below it. A position
 # is clamped to [-1, H]; its lower corner is at most H + 1.
-_BORDER = (1, 2)
+BORDER = (1, 2)
 
 
 class Grid(NamedTuple):
@@ -44,16 +44,15 @@ class Grid(NamedTuple):
         )
 
 
-def make_table(x, deformable_groups):
-    """Bordered x as a table of one group's channels at one pixel, [rows, C/G].
+def pad(x):
+    """Return x with its border of zeros, [N, H+3, W+3, C]."""
+    return jnp.pad(x, ((0, 0), BORDER, BORDER, (0, 0)))
 
-    Also the distances in this table from a sample's top left corner to its corners:
-    top left, top right, bottom left, bottom right.
-    """
-    padded = jnp.pad(x, ((0, 0), _BORDER, _BORDER, (0, 0)))
-    below = padded.shape[2] * deformable_groups
-    corner_offsets = (0, deformable_groups, below, below + deformable_groups)
-    return padded.reshape(-1, x.shape[3] // deformable_groups), corner_offsets
+
+def crop(padded, shape):
+    """Undo ``pad``: the image [N, H, W, C] without its border."""
+    _, height, width, _ = shape
+    return padded[:, BORDER[0] :][:, :height, BORDER[0] :][:, :, :width]
 
 
 def is_known(*sizes):
@@ -69,15 +68,8 @@ def fits_indices(shape, deformable_groups):
     n, height, width, _ = shape
     if not is_known(n, height, width):
         return True
-    border = sum(_BORDER)
+    border = sum(BORDER)
     return n * (height + border) * (width + border) * deformable_groups < 2**31
-
-
-def image_of(table, shape):
-    """Undo ``make_table``: the image [N, H, W, C] without its border."""
-    n, height, width, channels = shape
-    padded = table.reshape(n, height + sum(_BORDER), -1, channels)
-    return padded[:, _BORDER[0] :][:, :height, _BORDER[0] :][:, :, :width]
 
 
 class Samples(NamedTuple):
@@ -92,46 +84,17 @@ class Samples(NamedTuple):
     fx: jax.Array
     mask: jax.Array
 
-    def corners(self, table, corner_offsets):
-        """Read the four corners, each [..., K*G, C/G]."""
-        return [
-            table.at[self.row + distance].get(
-                mode="promise_in_bounds", wrap_negative_indices=False
-            )
-            for distance in corner_offsets
-        ]
-
     def weights(self):
         """Bilinear weights of the four corners."""
         fy, fx = self.fy, self.fx
         return [(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx]
 
-    def interpolate(self, corners):
-        """Modulated samples, the columns, [..., K*G, C/G], in the type of x."""
-        dtype = np.promote_types(corners[0].dtype, self.mask.dtype)
-        weighted = [
-            corner.astype(dtype) * (weight * self.mask)[..., None]
-            for corner, weight in zip(corners, self.weights(), strict=True)
-        ]
-        return functools.reduce(jnp.add, weighted).astype(corners[0].dtype)
-
-    def gradients(self, corners, grad_columns, groups):
+    def gradients(self, dots):
         """Gradients to the positions y and x and to the mask.
 
         They are combinations of four dot products: the gradient to the columns with
         each corner, over the channels of a group.
         """
-        channels = grad_columns.shape[-1]
-        group_sum = np.repeat(np.eye(groups, dtype=grad_columns.dtype), channels, 0)
-        products = [grad_columns * c.astype(grad_columns.dtype) for c in corners]
-        dots = [
-            jnp.matmul(
-                product.reshape(-1, groups * channels),
-                group_sum,
-                precision=lax.Precision.HIGHEST,
-            ).reshape(self.row.shape)
-            for product in products
-        ]
         top_left, top_right, bottom_left, bottom_right = dots
         fy, fx = self.fy, self.fx
         down = (bottom_left - top_left) * (1 - fx) + (bottom_right - top_right) * fx
@@ -140,10 +103,11 @@ class Samples(NamedTuple):
         return down * self.mask, right * self.mask, grad_mask
 
 
-def locate(x, offset, mask, grid):
+def locate(x, offset, mask, grid, gather):
     """Samples of all output positions, [N, Ho, Wo, K*G], and where y and x count.
 
-    A position beyond the border has no gradient.
+    A position beyond the border has no gradient. ``gather`` numbers the rows of the
+    table.
     """
     n, height, width, _ = x.shape
     groups = offset.shape[3]
@@ -155,11 +119,11 @@ def locate(x, offset, mask, grid):
     y0, x0 = jnp.floor(y), jnp.floor(x_position)
 
     image = jnp.arange(n).reshape(n, 1, 1, 1)
-    row = image * (height + sum(_BORDER)) + y0.astype(jnp.int32) + _BORDER[0]
-    pixel = row * (width + sum(_BORDER)) + x0.astype(jnp.int32) + _BORDER[0]
+    row = image * (height + sum(BORDER)) + y0.astype(jnp.int32) + BORDER[0]
+    pixel = row * gather.padded_width + x0.astype(jnp.int32) + BORDER[0]
     group = np.tile(np.arange(groups), math.prod(grid.taps)).reshape(1, 1, 1, -1)
     samples = Samples(
-        row=pixel * groups + group,
+        row=gather.row_of(pixel, group),
         fy=y - y0,
         fx=x_position - x0,
         mask=by_tap(mask.astype(dtype)),

@@ -14,7 +14,7 @@ are in docs/performance.md.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,20 @@ from jax.typing import ArrayLike
 
 from edvr_jax.ops import bilinear, varying
 from edvr_jax.ops.arguments import is_empty, whole_number
+from edvr_jax.ops.corner_gather import CornerGather
+from edvr_jax.ops.patch_gather import PatchGather
 
-# Bytes of columns held at a time: as much as stays in a CPU's cache; elsewhere
-# few large steps keep the device busy.
-_COLUMNS_BYTES_CPU = 2**20
-_COLUMNS_BYTES_ACCELERATOR = 2**29
+Sampling = Literal["corners", "patches"]
+_GATHERS = {"corners": CornerGather, "patches": PatchGather}
+
+# For each platform the sampling, and the bytes of columns held at a time: as much as
+# stays in a CPU's cache; elsewhere few large steps keep the device busy.
+_LARGE = 2**29
+_CHOICES: dict[str, tuple[Sampling, int]] = {
+    "cpu": ("corners", 2**20),
+    "tpu": ("patches", _LARGE),
+    "default": ("corners", _LARGE),
+}
 
 
 def deform_conv2d(  # noqa: PLR0913
@@ -43,6 +52,7 @@ def deform_conv2d(  # noqa: PLR0913
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     columns_bytes: int | None = None,
+    sampling: Sampling | None = None,
 ) -> jax.Array:
     """Convolve features sampled at learned, modulated positions.
 
@@ -64,6 +74,10 @@ def deform_conv2d(  # noqa: PLR0913
         columns_bytes: Memory in bytes for the samples held at a time, at least one
             row of the output; None is 1 MiB on CPU, 512 MiB elsewhere. Changes
             the results by rounding only.
+        sampling: How samples are read: "corners", four gathers
+            (``ops/corner_gather.py``), or "patches", one gather of four corners
+            (``ops/patch_gather.py``). None is patches on TPUs, corners elsewhere.
+            Changes the results by rounding only.
 
     Returns:
         Convolved features, [N, Ho, Wo, F], dtype of x. Positions and
@@ -96,7 +110,7 @@ def deform_conv2d(  # noqa: PLR0913
     if is_empty(mask):
         out = jnp.zeros((*offset.shape[:3], kernel.shape[-1]), x.dtype)
     else:
-        options = _Options(grid, groups, columns_bytes)
+        options = _Options(grid, groups, columns_bytes, sampling)
         out = cast(jax.Array, _deform_conv(x, offset, mask, kernel, options))
     return out if bias is None else out + bias.astype(out.dtype).reshape(1, 1, 1, -1)
 
@@ -166,17 +180,24 @@ class _Options(NamedTuple):
     grid: bilinear.Grid
     groups: int
     columns_bytes: int | None
+    sampling: Sampling | None
 
 
 def _on_platform(function, *operands, options):
-    """Call ``function`` with as many bytes of columns as suit the platform."""
-    if options.columns_bytes is not None:
+    """Call ``function`` with the sampling and the memory that suit the platform."""
+    if options.sampling is not None and options.columns_bytes is not None:
         return function(*operands, options=options)
-    cpu, accelerator = (
-        functools.partial(function, options=options._replace(columns_bytes=size))
-        for size in (_COLUMNS_BYTES_CPU, _COLUMNS_BYTES_ACCELERATOR)
-    )
-    return lax.platform_dependent(*operands, cpu=cpu, default=accelerator)
+    branches = {
+        platform: functools.partial(
+            function,
+            options=options._replace(
+                sampling=options.sampling or sampling,
+                columns_bytes=options.columns_bytes or num_bytes,
+            ),
+        )
+        for platform, (sampling, num_bytes) in _CHOICES.items()
+    }
+    return lax.platform_dependent(*operands, **branches)
 
 
 def _forward(x, offset, mask, kernel, options):
@@ -204,47 +225,43 @@ _deform_conv.defvjp(_deform_conv_fwd, _deform_conv_bwd)
 
 
 def _convolve(x, offset, mask, kernel, *, options):
-    table, corner_offsets = bilinear.make_table(x, offset.shape[3])
-    samples, _ = bilinear.locate(x, offset, mask, options.grid)
-    kernel = kernel.astype(x.dtype)
+    gather = _GATHERS[options.sampling](x.shape, offset.shape[3])
+    samples, _ = bilinear.locate(x, offset, mask, options.grid, gather)
+    table, kernel = gather.make_table(x), kernel.astype(x.dtype)
 
     def convolve_rows(samples):
-        columns = samples.interpolate(samples.corners(table, corner_offsets))
+        columns = gather.interpolate(gather.read(table, samples), samples)
         return _contract(columns, kernel, options.groups)
 
-    split = _RowSplit(x, offset, options)
+    split = _RowSplit(x, offset, options, gather)
     out = lax.map(convolve_rows, jax.tree.map(split, samples))
     return split.join(out).astype(x.dtype)
 
 
 def _gradients(x, offset, mask, kernel, cotangent, *, options):
     """Gradients to x, offset, mask and kernel, summed in float32 at least."""
-    table, corner_offsets = bilinear.make_table(x, offset.shape[3])
-    samples, inside = bilinear.locate(x, offset, mask, options.grid)
+    gather = _GATHERS[options.sampling](x.shape, offset.shape[3])
+    samples, inside = bilinear.locate(x, offset, mask, options.grid, gather)
+    table = gather.make_table(x)
     accumulation_dtype = np.promote_types(x.dtype, jnp.float32)
 
     def add_rows(sums, rows):
         grad_table, grad_kernel = sums
         samples, cotangent = rows
-        corners = samples.corners(table, corner_offsets)
+        corners = gather.read(table, samples)
         _, contract_vjp = jax.vjp(
             lambda columns, kernel: _contract(columns, kernel, options.groups),
-            samples.interpolate(corners),
+            gather.interpolate(corners, samples),
             kernel.astype(x.dtype),
         )
         grad_columns, grad_kernel_rows = contract_vjp(cotangent)
         grad_columns = grad_columns.astype(accumulation_dtype)
-        for distance, weight in zip(corner_offsets, samples.weights(), strict=True):
-            grad_table = grad_table.at[samples.row + distance].add(
-                grad_columns * (weight * samples.mask)[..., None],
-                mode="promise_in_bounds",
-                wrap_negative_indices=False,
-            )
-        grads = samples.gradients(corners, grad_columns, groups=offset.shape[3])
+        grad_table = gather.add(grad_table, grad_columns, samples)
+        dots = gather.dot(corners, grad_columns)
         grad_kernel += grad_kernel_rows.astype(accumulation_dtype)
-        return (grad_table, grad_kernel), grads
+        return (grad_table, grad_kernel), samples.gradients(dots)
 
-    split = _RowSplit(x, offset, options)
+    split = _RowSplit(x, offset, options, gather)
     zeros = tuple(
         varying.zeros(shape, accumulation_dtype, like=cotangent)
         for shape in (table.shape, kernel.shape)
@@ -260,7 +277,7 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
         )
     )
     return (
-        bilinear.image_of(grad_table, x.shape),
+        gather.make_image(grad_table),
         jnp.stack([grad_y, grad_x_position], -1),
         grad_mask,
         grad_kernel,
@@ -274,16 +291,17 @@ class _RowSplit:
     with zeros, which read the border and weigh nothing.
     """
 
-    def __init__(self, x, offset, options):
+    def __init__(self, x, offset, options, gather):
         self.shape = offset.shape[:3]
         n, height, width = self.shape
         if bilinear.is_known(n, height, width):
-            column = math.prod(options.grid.taps) * x.shape[3] * x.dtype.itemsize
+            num_samples = math.prod(options.grid.taps) * offset.shape[3]
+            column = num_samples * gather.padded_channels * x.dtype.itemsize
             rows = options.columns_bytes // max(1, width * column)
             rows = max(1, min(rows, n * height))
         else:
             # Of a size left open by jax.export: one row, or all of them.
-            is_small = options.columns_bytes < _COLUMNS_BYTES_ACCELERATOR
+            is_small = options.columns_bytes < _LARGE
             rows = 1 if is_small else n * height
         self.parts = -(-n * height // rows)
         rows = -(-n * height // self.parts)

@@ -1,0 +1,383 @@
+"""What XLA's TPU compiler plans for edvr_jax, without a TPU.
+
+    pip install libtpu
+    python benchmarks/accelerators.py --topologies v5e --json plans.json
+
+Nothing is run: the compiler's own estimates are printed. Each row is one program:
+temporaries (the memory beside arguments and results), bytes and operations by the
+compiler's cost model, estimated cycles, the cycles by part of the network, and the
+seconds of compilation. The body of a loop counts once in bytes and operations; in
+cycles it counts as often as it runs, where the compiler states that number. An
+instruction without an estimate, such as a gather, counts nothing: these are plans, not
+measurements.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tyro
+
+# Before JAX is imported: libtpu looks for a TPU that is not there.
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cases import L
+from jax.experimental import topologies
+
+from edvr_jax.commands import output
+from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
+from edvr_jax.errors import INTERRUPTED, InputError
+from edvr_jax.models import create_model, params
+from edvr_jax.ops import deform_conv2d
+from edvr_jax.train import optim, steps
+from edvr_jax.train.state import initial_state
+
+Case = Literal["deform_conv", "deform_conv_gradient", "window_m", "window_l", "train_m"]
+Topology = Literal["v5e", "v5p", "v6e"]
+Dtype = Literal["float32", "bfloat16"]
+
+# Names of the smallest topologies that libtpu knows, and of some with more chips.
+TOPOLOGIES = {
+    ("v5e", 1): "v5e:2x2",
+    ("v5e", 4): "v5e:2x2",
+    ("v5e", 16): "v5e:4x4",
+    ("v5p", 1): "v5p:2x2x1",
+    ("v5p", 4): "v5p:2x2x1",
+    ("v5p", 16): "v5p:2x2x4",
+    ("v6e", 1): "v6e:2x2",
+    ("v6e", 4): "v6e:2x2",
+    ("v6e", 16): "v6e:4x4",
+}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")
+WINDOW_SIZE = (180, 320)
+CROP_SIZE = (64, 64)
+WINDOWS_PER_CHIP = 4
+HEADER = ["case", "on", "type", "temp MiB", "GB", "GFLOP", "Mcycles", "compile s"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerators:
+    """Compile edvr_jax for TPUs that are not here, and print the plans.
+
+    Attributes:
+        cases: Programs: a deformable convolution of the window's first level, a window
+            of EDVR-M or EDVR-L, a training step of EDVR-M with 4 windows of 5x64x64
+            for each chip.
+        topologies: Generations of TPU.
+        dtypes: Computation types.
+        chips: Numbers of chips for the training step: 1, 4 or 16.
+        max_offset: Limit of the network's offsets in pixels; None has none.
+        json: Write all numbers to this file.
+        compare: A file of --json to compare with.
+        tiny: Shrink every case, to try the program.
+    """
+
+    cases: tuple[Case, ...] = get_args(Case)
+    topologies: tuple[Topology, ...] = ("v5e",)
+    dtypes: tuple[Dtype, ...] = ("bfloat16",)
+    chips: tuple[int, ...] = (1,)
+    max_offset: float | None = None
+    json: Path | None = None
+    compare: Path | None = None
+    tiny: bool = False
+
+    def run(self) -> None:
+        """Compile everything and print a table."""
+        output.check_writable(self.json)
+        before = {}
+        if self.compare is not None:
+            rows = json.loads(self.compare.read_text())["rows"]
+            before = {_label(row): row for row in rows}
+        rows = []
+        for topology, dtype, case in itertools.product(
+            self.topologies, self.dtypes, self.cases
+        ):
+            for count in self.chips if case == "train_m" else (1,):
+                rows.append(self._plan(case, topology, dtype, count))
+                self._print(rows[-1], before.get(_label(rows[-1])))
+        if self.json is not None:
+            about = {"jax": jax.__version__, "note": __doc__}
+            output.write_json(self.json, {**about, "rows": rows})
+
+    def _plan(self, case: Case, topology: str, dtype: Dtype, count: int) -> dict:
+        chips = _chips(topology, count)
+        build = {
+            "deform_conv": self._deform_conv,
+            "deform_conv_gradient": self._deform_conv,
+            "train_m": self._train_step,
+        }.get(case, self._window)
+        function, arguments = build(case, dtype, chips)
+        began = time.perf_counter()
+        compiled = function.lower(*arguments).compile()
+        seconds = time.perf_counter() - began
+        costs, text = compiled.cost_analysis(), compiled.as_text()
+        return {
+            "case": case,
+            "topology": topology,
+            "chips": count,
+            "dtype": dtype,
+            "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+            "bytes": costs.get("bytes accessed", 0.0),
+            "flops": costs.get("flops", 0.0),
+            "compile_s": seconds,
+            **estimate_cycles(text),
+            "collectives": dict(
+                collections.Counter(
+                    re.findall(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(", text)
+                )
+            ),
+        }
+
+    def _print(self, row: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+        table = [HEADER, _cells(row)]
+        if before is not None:
+            table.append(["", "", "before", *_cells(before)[3:]])
+        sys.stdout.write(output.format_table(table))
+        whole = max(1, row["cycles"])
+        for part, cycles in list(row["cycles_by_part"].items())[:12]:
+            sys.stdout.write(f"    {cycles / whole:5.1%} {part}\n")
+        if row["collectives"]:
+            sys.stdout.write(f"    collectives: {row['collectives']}\n")
+        sys.stdout.flush()
+
+    def _config(self, case: Case, dtype: Dtype) -> ModelConfig:
+        options = L if case == "window_l" else {}
+        if self.tiny:
+            options = {
+                "num_features": 8,
+                "deformable_groups": 2,
+                "num_extract_blocks": 1,
+                "num_reconstruct_blocks": 1,
+            }
+        return ModelConfig(**options, dtype=dtype, max_offset=self.max_offset)
+
+    def _size(self, case: Case) -> tuple[int, int]:
+        if self.tiny:
+            return 16, 16
+        return CROP_SIZE if case == "train_m" else WINDOW_SIZE
+
+    def _deform_conv(self, case, dtype, chips):
+        config, (height, width) = self._config(case, dtype), self._size(case)
+        channels, groups = config.num_features, config.deformable_groups
+        shapes = {
+            (config.num_frames, height, width, channels): dtype,
+            (config.num_frames, height, width, groups, 9, 2): "float32",
+            (config.num_frames, height, width, groups, 9): "float32",
+            (3, 3, channels, channels): dtype,
+            (channels,): dtype,
+        }
+        place = _placer(chips)
+        arguments = [place(*item) for item in shapes.items()]
+        if case == "deform_conv":
+            return jax.jit(deform_conv2d), arguments
+
+        def gradients(*arguments):
+            out, vjp = jax.vjp(deform_conv2d, *arguments)
+            return vjp(out)
+
+        return jax.jit(gradients), arguments
+
+    def _window(self, case, dtype, chips):
+        config = self._config(case, dtype)
+        model, place = create_model(config), _placer(chips)
+        weights = params.unflatten(
+            {
+                name: place(shape, "float32")
+                for name, shape in params.shapes(config).items()
+            }
+        )
+        frames = place((1, config.num_frames, *self._size(case), 3), "float32")
+        return jax.jit(lambda p, frames: model.apply({"params": p}, frames)), [
+            weights,
+            frames,
+        ]
+
+    def _train_step(self, case, dtype, chips):
+        config, options = self._config(case, dtype), OptimConfig()
+        height, width = self._size(case)
+        optimizer = optim.create_optimizer(options)
+        one_chip = functools.partial(
+            steps.train_step,
+            model=create_model(config),
+            optimizer=optimizer,
+            config=options,
+            guard=GuardConfig(),
+        )
+        # What pmap makes of the step, for chips that are not here.
+        mesh = jax.sharding.Mesh(np.array(chips), (steps.BATCH_AXIS,))
+        whole, split = (
+            jax.sharding.PartitionSpec(),
+            jax.sharding.PartitionSpec(steps.BATCH_AXIS),
+        )
+        step = jax.shard_map(
+            lambda state, batch: one_chip(state, jax.tree.map(lambda x: x[0], batch)),
+            mesh=mesh,
+            in_specs=(whole, split),
+            out_specs=whole,
+            check_vma=False,
+        )
+        zeros = params.unflatten(
+            {name: jnp.zeros(shape) for name, shape in params.shapes(config).items()}
+        )
+        state = jax.eval_shape(lambda p: initial_state(p, optimizer), zeros)
+        per_chip, scale = (len(chips), WINDOWS_PER_CHIP), config.output_scale
+        batch = {
+            "lq": (*per_chip, config.num_frames, height, width, 3),
+            "gt": (*per_chip, height * scale, width * scale, 3),
+        }
+
+        def place(spec, shape, dtype):
+            sharding = jax.sharding.NamedSharding(mesh, spec)
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+        return jax.jit(step, donate_argnums=0), [
+            jax.tree.map(lambda x: place(whole, x.shape, x.dtype), state),
+            {name: place(split, shape, np.uint8) for name, shape in batch.items()},
+        ]
+
+
+def estimate_cycles(text: str) -> dict[str, Any]:
+    """Add the compiler's estimates up, by part of the network.
+
+    Args:
+        text: The compiled program.
+
+    Returns:
+        ``cycles`` of the whole program, ``cycles_by_part`` by the names of modules,
+        largest first.
+    """
+    times = _repetitions(text)
+    parts: dict[str, int] = collections.defaultdict(int)
+    for name, line in _instructions(text):
+        found = re.search(r'"estimated_cycles":"(\d+)"', line)
+        if found:
+            parts[_part(line)] += int(found[1]) * times[name]
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    return {"cycles": sum(parts.values()), "cycles_by_part": dict(ordered)}
+
+
+def _instructions(text: str):
+    """Yield each instruction with the name of its computation."""
+    name = ""
+    for line in text.splitlines():
+        header = re.match(r"(?:ENTRY )?%([\w.\-]+) .*\{$", line)
+        if header:
+            name = header[1]
+        elif " = " in line:
+            yield name, line
+
+
+def _repetitions(text: str) -> dict[str, int]:
+    """Return how often each computation runs; one branch of a conditional."""
+    calls = collections.defaultdict(list)
+    for name, line in _instructions(text):
+        trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+        for called in re.findall(
+            r"(?:body|condition|to_apply|calls|\w+_computation)=%([\w.\-]+)", line
+        ) + re.findall(
+            r"%([\w.\-]+)",
+            "".join(re.findall(r"branch_computations=\{([^}]*)\}", line)),
+        ):
+            calls[name].append((called, int(trips[1]) if trips else 1))
+    entry = re.search(r"^ENTRY %([\w.\-]+)", text, re.MULTILINE)
+    times: dict[str, int] = collections.defaultdict(int)
+
+    def visit(name: str, count: int) -> None:
+        times[name] += count
+        for called, trips in calls[name]:
+            visit(called, count * trips)
+
+    if entry:
+        visit(entry[1], 1)
+    return times
+
+
+def _part(line: str) -> str:
+    """Return the module that an instruction belongs to, and the pass."""
+    found = re.search(r'op_name="([^"]*)"', line)
+    path = found[1] if found else ""
+    names = [
+        name
+        for name in path.split("/")
+        if re.fullmatch(
+            r"(predeblur|feature_extraction_\d+|reconstruction_\d+|fusion|"
+            r"pcd_align|dcn_pack_l\d|cas_dcnpack|conv_offset|upconv\d|"
+            r"conv_\w+)",
+            name,
+        )
+    ]
+    names = [re.sub(r"_\d+$", "", name) for name in names[:3]]
+    passed = "gradients of " if "transpose(" in path else ""
+    return passed + ("/".join(names) or "rest")
+
+
+def _placer(chips) -> Callable[[tuple[int, ...], str], jax.ShapeDtypeStruct]:
+    sharding = jax.sharding.SingleDeviceSharding(chips[0])
+    return lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _chips(topology: str, count: int) -> list[Any]:
+    if (topology, count) not in TOPOLOGIES:
+        counts = sorted({number for name, number in TOPOLOGIES if name == topology})
+        raise InputError(f"--chips {count}: choose among {counts}")
+    try:
+        found = topologies.get_topology_desc(
+            platform="tpu", topology_name=TOPOLOGIES[topology, count]
+        )
+    except Exception as error:
+        raise InputError(
+            f"{topology}: the TPU compiler is not available ({error}); "
+            "pip install libtpu"
+        ) from None
+    return list(found.devices)[:count]
+
+
+def _label(row: Mapping[str, Any]) -> tuple:
+    return row["case"], row["topology"], row["chips"], row["dtype"]
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        f"{row['topology']} x{row['chips']}",
+        row["dtype"],
+        f"{row['temporary_bytes'] / 2**20:.0f}",
+        f"{row['bytes'] / 1e9:.1f}",
+        f"{row['flops'] / 1e9:.0f}",
+        f"{row['cycles'] / 1e6:.1f}",
+        f"{row['compile_s']:.0f}",
+    ]
+
+
+def main() -> int:
+    """Read the command line and run."""
+    try:
+        tyro.cli(Accelerators).run()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
