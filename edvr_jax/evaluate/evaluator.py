@@ -133,7 +133,7 @@ def evaluate(
         yield ClipScores(clip.name, {m: [f[m] for f in frames] for m in frames[0]})
 
 
-def evaluate_clip(
+def evaluate_clip(  # noqa: PLR0913
     config: NetworkConfig,
     params: Any,
     gt: Iterable[np.ndarray],
