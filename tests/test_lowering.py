@@ -12,12 +12,17 @@ from edvr_jax.config import OptimConfig
 from edvr_jax.models import create_model
 from edvr_jax.train import steps
 
-# Calls that would need code of ours, or of a CPU, on the device.
-CUSTOM_CALL = re.compile(r"stablehlo.custom_call @(\w+)")
+# Calls that would need code of ours, or of a CPU, on the device. A layout is a mark for
+# XLA's compiler.
+CUSTOM_CALL = re.compile(r"stablehlo.custom_call @(?!LayoutConstraint\b)(\w+)")
+LAYOUT = jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")
 
 
 def lower(function, *arguments, platform):
-    exported = jax.export.export(jax.jit(function), platforms=[platform])(*arguments)
+    export = jax.export.export(
+        jax.jit(function), platforms=[platform], disabled_checks=[LAYOUT]
+    )
+    exported = export(*arguments)
     assert exported.platforms == (platform,)
     return exported
 

@@ -98,7 +98,7 @@ class PatchGather:
         """Return the columns, modulated, in the type of the corners."""
         dtype = np.promote_types(corners[0].dtype, samples.mask.dtype)
         weighted = [
-            corner.astype(dtype) * (weight * samples.mask).T
+            corner.astype(dtype) * (weight * samples.mask).T[None]
             for corner, weight in zip(corners, samples.weights(), strict=True)
         ]
         return functools.reduce(jnp.add, weighted).astype(corners[0].dtype).T
@@ -115,7 +115,7 @@ class PatchGather:
     def add(self, grad_table, grad_columns, samples):
         """Add the gradient to the columns where they were read from."""
         grad, row = grad_columns.T, samples.row.T
-        patches = [grad * (weight * samples.mask).T for weight in samples.weights()]
+        patches = [grad * (w * samples.mask).T[None] for w in samples.weights()]
         patches = jnp.concatenate(patches).reshape(-1, row.size)
         patches = with_layout_constraint(patches, _POSITIONS_LAST).T
         return grad_table.at[row.reshape(-1)].add(
