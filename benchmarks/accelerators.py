@@ -70,6 +70,12 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute
 WINDOW_SIZE = (180, 320)
 CROP_SIZE = (64, 64)
 WINDOWS_PER_CHIP = 4
+# Roles of the computations that an instruction of XLA's text calls.
+_CALLS = ("body", "condition", "calls", "to_apply", "true_computation")
+_MODULE = re.compile(
+    r"predeblur|feature_extraction_\d+|pcd_align|dcn_pack_l\d|cas_dcnpack|fusion|"
+    r"reconstruction_\d+|upconv\d|conv_hr|conv_last|conv_first"
+)
 HEADER = ["case", "on", "type", "temp MiB", "GB", "GFLOP", "Mcycles", "compile s"]
 
 
@@ -286,24 +292,23 @@ def _instructions(text: str):
 
 
 def _repetitions(text: str) -> dict[str, int]:
-    """Return how often each computation runs; one branch of a conditional."""
-    calls = collections.defaultdict(list)
+    """Return how often each computation runs; one branch of a conditional counts."""
+    calls, limits = collections.defaultdict(list), collections.defaultdict(list)
     for name, line in _instructions(text):
-        trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-        for called in re.findall(
-            r"(?:body|condition|to_apply|calls|\w+_computation)=%([\w.\-]+)", line
-        ) + re.findall(
-            r"%([\w.\-]+)",
-            "".join(re.findall(r"branch_computations=\{([^}]*)\}", line)),
-        ):
-            calls[name].append((called, int(trips[1]) if trips else 1))
+        limits[name] += map(int, re.findall(r"s32\[\][^=]* constant\((\d+)\)", line))
+        found = re.findall(r"\b(\w+)=%([\w.\-]+)", line)
+        called = {role: other for role, other in found if role in _CALLS}
+        calls[name].append(called)
     entry = re.search(r"^ENTRY %([\w.\-]+)", text, re.MULTILINE)
     times: dict[str, int] = collections.defaultdict(int)
 
     def visit(name: str, count: int) -> None:
         times[name] += count
-        for called, trips in calls[name]:
-            visit(called, count * trips)
+        for called in calls[name]:
+            # A loop of lax.map compares its counter with a constant.
+            trips = max(limits[called.get("condition", "")], default=1)
+            for other in called.values():
+                visit(other, count * trips)
 
     if entry:
         visit(entry[1], 1)
@@ -311,22 +316,12 @@ def _repetitions(text: str) -> dict[str, int]:
 
 
 def _part(line: str) -> str:
-    """Return the module that an instruction belongs to, and the pass."""
+    """Return the pass and the module that an instruction belongs to."""
     found = re.search(r'op_name="([^"]*)"', line)
-    path = found[1] if found else ""
-    names = [
-        name
-        for name in path.split("/")
-        if re.fullmatch(
-            r"(predeblur|feature_extraction_\d+|reconstruction_\d+|fusion|"
-            r"pcd_align|dcn_pack_l\d|cas_dcnpack|conv_offset|upconv\d|"
-            r"conv_\w+)",
-            name,
-        )
-    ]
-    names = [re.sub(r"_\d+$", "", name) for name in names[:3]]
-    passed = "gradients of " if "transpose(" in path else ""
-    return passed + ("/".join(names) or "rest")
+    path = found[1].split("/") if found else []
+    modules = [re.sub(r"_\d+$", "", name) for name in path if _MODULE.fullmatch(name)]
+    direction = "gradients of " if any("transpose(" in name for name in path) else ""
+    return direction + ("/".join(modules[:2]) or "rest")
 
 
 def _placer(chips) -> Callable[[tuple[int, ...], str], jax.ShapeDtypeStruct]:
