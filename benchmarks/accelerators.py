@@ -25,20 +25,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tyro
-
-# Before JAX is imported: libtpu looks for a TPU that is not there.
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from cases import L
 from jax.experimental import topologies
 
@@ -49,6 +39,14 @@ from edvr_jax.models import create_model, params
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.train import optim, steps
 from edvr_jax.train.state import initial_state
+
+# libtpu looks for a TPU that is not there.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 Case = Literal["deform_conv", "deform_conv_gradient", "window_m", "window_l", "train_m"]
 Topology = Literal["v5e", "v5p", "v6e"]
@@ -108,6 +106,8 @@ class Accelerators:
     def run(self) -> None:
         """Compile everything and print a table."""
         output.check_writable(self.json)
+        os.environ |= ENVIRONMENT
+        jax.config.update("jax_platforms", "cpu")
         before = {}
         if self.compare is not None:
             rows = json.loads(self.compare.read_text())["rows"]

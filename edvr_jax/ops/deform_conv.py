@@ -106,6 +106,8 @@ def deform_conv2d(  # noqa: PLR0913
     groups = whole_number("groups", groups)
     if columns_bytes is not None:
         columns_bytes = whole_number("columns_bytes", columns_bytes)
+    if sampling not in (None, *_GATHERS):
+        raise ValueError(f"sampling must be {' or '.join(_GATHERS)}, got {sampling!r}")
     _check_shapes(x, offset, mask, kernel, bias, grid, groups)
     if is_empty(mask):
         out = jnp.zeros((*offset.shape[:3], kernel.shape[-1]), x.dtype)

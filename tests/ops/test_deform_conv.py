@@ -83,9 +83,11 @@ def random_arguments(rng, *, size=(6, 7), channels=4, groups=2, dtype=np.float32
     return tuple(jnp.asarray(a) for a in (x, offset, mask, kernel, bias))
 
 
+@pytest.mark.parametrize("sampling", ["corners", "patches"])
 @pytest.mark.parametrize("name", GOLDENS)
-def test_output_and_gradients_equal_torchvision(fixtures, x64, name):
+def test_output_and_gradients_equal_torchvision(fixtures, x64, name, sampling):
     arguments, options, out, cotangent, gradients = load(fixtures, name)
+    options["sampling"] = sampling
     actual = output_and_gradients(arguments, cotangent, tuple(options.items()))
     # Measured at most 1.1e-15, CPU, float64.
     assert relative_error(actual[0], out) < 1e-12
