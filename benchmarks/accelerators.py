@@ -1,7 +1,8 @@
-"""What XLA's TPU compiler plans for edvr_jax, without a TPU.
+"""What XLA's compilers plan for edvr_jax on a TPU or a GPU, without one.
 
-    pip install libtpu
-    python benchmarks/accelerators.py --topologies v5e --json plans.json
+    pip install libtpu                                    # TPUs
+    pip install jax-cuda12-plugin jax-cuda12-pjrt         # GPUs, of jax's version
+    python benchmarks/accelerators.py --topologies v5e h100 --json plans.json
 
 Nothing is run: the compiler's own estimates are printed. Each row is one program:
 temporaries (the memory beside arguments and results), bytes and operations by the
@@ -9,7 +10,7 @@ compiler's cost model, estimated cycles, the cycles by part of the network, and 
 seconds of compilation. The body of a loop counts once in bytes and operations; in
 cycles it counts as often as it runs, where the compiler states that number. An
 instruction without an estimate, such as a gather, counts nothing: these are plans, not
-measurements.
+measurements. For GPUs the compiler states temporaries and nothing else.
 """
 
 import collections
@@ -34,7 +35,7 @@ from jax.experimental import topologies
 
 from edvr_jax.commands import output
 from edvr_jax.config import GuardConfig, ModelConfig, OptimConfig
-from edvr_jax.errors import INTERRUPTED, InputError
+from edvr_jax.errors import INTERRUPTED, InputError, first_line
 from edvr_jax.models import create_model, params
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.train import optim, steps
@@ -49,7 +50,7 @@ ENVIRONMENT = {
 }
 
 Case = Literal["deform_conv", "deform_conv_gradient", "window_m", "window_l", "train_m"]
-Topology = Literal["v5e", "v5p", "v6e"]
+Topology = Literal["v5e", "v5p", "v6e", "h100"]
 Dtype = Literal["float32", "bfloat16"]
 
 # Names of the smallest topologies that libtpu knows, and of some with more chips.
@@ -64,6 +65,32 @@ TOPOLOGIES = {
     ("v6e", 4): "v6e:2x2",
     ("v6e", 16): "v6e:4x4",
 }
+# Facts of the card that the compiler wants (NVIDIA's data sheet and CUDA's tables).
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+  memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98
+  device_memory_size: 84978434048
+  cuda_compute_capability { major: 9 }
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 1 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")
 WINDOW_SIZE = (180, 320)
 CROP_SIZE = (64, 64)
@@ -79,13 +106,13 @@ HEADER = ["case", "on", "type", "temp MiB", "GB", "GFLOP", "Mcycles", "compile s
 
 @dataclasses.dataclass(frozen=True)
 class Accelerators:
-    """Compile edvr_jax for TPUs that are not here, and print the plans.
+    """Compile edvr_jax for accelerators that are not here, and print the plans.
 
     Attributes:
         cases: Programs: a deformable convolution of the window's first level, a window
             of EDVR-M or EDVR-L, a training step of EDVR-M with 4 windows of 5x64x64
             for each chip.
-        topologies: Generations of TPU.
+        topologies: Generations of TPU, or a GPU.
         dtypes: Computation types.
         chips: Numbers of chips for the training step: 1, 4 or 16.
         max_offset: Limit of the network's offsets in pixels; None has none.
@@ -134,15 +161,15 @@ class Accelerators:
         began = time.perf_counter()
         compiled = function.lower(*arguments).compile()
         seconds = time.perf_counter() - began
-        costs, text = compiled.cost_analysis(), compiled.as_text()
+        costs, text = compiled.cost_analysis() or {}, compiled.as_text()
         return {
             "case": case,
             "topology": topology,
             "chips": count,
             "dtype": dtype,
             "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
-            "bytes": costs.get("bytes accessed", 0.0),
-            "flops": costs.get("flops", 0.0),
+            "bytes": costs.get("bytes accessed"),
+            "flops": costs.get("flops"),
             "compile_s": seconds,
             **estimate_cycles(text),
             "collectives": dict(
@@ -330,17 +357,25 @@ def _placer(chips) -> Callable[[tuple[int, ...], str], jax.ShapeDtypeStruct]:
 
 
 def _chips(topology: str, count: int) -> list[Any]:
-    if (topology, count) not in TOPOLOGIES:
+    if topology == "h100":
+        names = {
+            "platform": "cuda",
+            "target_config": H100,
+            "topology": f"1x1x{count}",  # slices, hosts, devices
+        }
+        package = "jax-cuda12-plugin jax-cuda12-pjrt"
+    elif (topology, count) in TOPOLOGIES:
+        names = {"platform": "tpu", "topology_name": TOPOLOGIES[topology, count]}
+        package = "libtpu"
+    else:
         counts = sorted({number for name, number in TOPOLOGIES if name == topology})
         raise InputError(f"--chips {count}: choose among {counts}")
     try:
-        found = topologies.get_topology_desc(
-            platform="tpu", topology_name=TOPOLOGIES[topology, count]
-        )
+        found = topologies.get_topology_desc(**names)
     except Exception as error:
         raise InputError(
-            f"{topology}: the TPU compiler is not available ({error}); "
-            "pip install libtpu"
+            f"{topology}: its compiler is not available ({first_line(error)}); "
+            f"pip install {package}"
         ) from None
     return list(found.devices)[:count]
 
@@ -355,11 +390,15 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['topology']} x{row['chips']}",
         row["dtype"],
         f"{row['temporary_bytes'] / 2**20:.0f}",
-        f"{row['bytes'] / 1e9:.1f}",
-        f"{row['flops'] / 1e9:.0f}",
-        f"{row['cycles'] / 1e6:.1f}",
+        _format(row["bytes"], 1e9),
+        _format(row["flops"], 1e9),
+        _format(row["cycles"], 1e6),
         f"{row['compile_s']:.0f}",
     ]
+
+
+def _format(value: float | None, unit: float) -> str:
+    return f"{value / unit:.1f}" if value else "-"
 
 
 def main() -> int:

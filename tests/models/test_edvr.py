@@ -88,8 +88,8 @@ def test_bfloat16_computes_positions_masks_and_sums_in_float32(tiny, tiny_config
     _, params, frames = tiny
     half = create_model(dataclasses.replace(tiny_config, dtype="bfloat16"))
     program = str(jax.make_jaxpr(half.apply)({"params": params}, frames))
-    # Four deformable convolutions for two platforms, two coordinates each.
-    assert len(re.findall(r":f32\[\S+\] = floor", program)) == 16
+    # Four deformable convolutions for three platforms, two coordinates each.
+    assert len(re.findall(r":f32\[\S+\] = floor", program)) == 24
     assert not re.findall(r":bf16\[\S+\] = (floor|reduce_sum)", program)
     # Their masks and the temporal attention; the spatial one stays in bfloat16.
     assert len(re.findall(r":f32\[\S+\] = logistic", program)) == 5
