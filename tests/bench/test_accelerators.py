@@ -56,10 +56,10 @@ def test_network_and_training_step_compile_for_tpus(tmp_path):
     pytest.importorskip("libtpu")
     path = tmp_path / "plans.json"
     command = [sys.executable, "accelerators.py", "--tiny", "--json", str(path)]
-    command += ["--chips", "1", "4"]
+    command += ["--cases", "window_m", "train_m", "--chips", "4"]
     subprocess.run(command, cwd=BENCHMARKS, check=True)
-    rows = json.loads(path.read_text())["rows"]
-    assert [row["case"] for row in rows][-3:] == ["window_l", "train_m", "train_m"]
-    assert all(row["cycles"] > 0 and row["temporary_bytes"] > 0 for row in rows)
-    assert not rows[-2]["collectives"]
-    assert rows[-1]["collectives"]["all-reduce"] >= 1
+    window, step = json.loads(path.read_text())["rows"]
+    assert window["cycles"] > 0
+    assert not window["collectives"]
+    assert step["cycles"] > window["cycles"]
+    assert step["collectives"]["all-reduce"] >= 1
