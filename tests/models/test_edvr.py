@@ -113,8 +113,7 @@ def test_wrong_frames_are_refused(tiny):
     "change",
     [
         {},
-        {"with_tsa": False},
-        {"with_predeblur": True, "hr_in": True, "scale": 1},
+        {"with_predeblur": True, "hr_in": True, "scale": 1, "with_tsa": False},
         {"num_frames": 1, "with_alignment": False, "with_tsa": False},
     ],
 )
