@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,14 @@ import filelock
 from edvr_jax import files
 from edvr_jax.errors import InputError
 
-_SETTINGS = "job.json"
+_SETTINGS, _LOCK = "job.json", "lock"
 _DIGEST_LENGTH = 64  # of SHA-256
 
 Plans = Sequence[dict[str, Any]]
+
+
+class BusyError(InputError):
+    """Another process works on the output."""
 
 
 class JobFolder:
@@ -32,7 +37,7 @@ class JobFolder:
         self._path, self.partial = files.places_beside(output)
         self.parts = self._path / "parts"
         self.finished = self._path / f"finished{output.suffix}"
-        self._lock = filelock.FileLock(self._path / "lock")
+        self._lock = filelock.FileLock(self._path / _LOCK)
         self._is_ours = False
         self._settings: Any = None
 
@@ -51,10 +56,13 @@ class JobFolder:
             The plans that the job has saved, see :meth:`save`; none for a new job.
 
         Raises:
-            InputError: if another process works on the output, or if an unfinished job
-                is to be neither continued nor deleted.
+            BusyError: if another process works on the output.
+            InputError: if an unfinished job is to be neither continued nor deleted, or
+                if the output exists and may not be replaced.
         """
         self._take_lock()
+        if not overwrite:
+            files.check_free(self.output)  # another process may have finished it
         self._settings = json.loads(json.dumps(settings))
         changes, plans = None, ()
         if self.is_resumable:
@@ -100,9 +108,18 @@ class JobFolder:
         """Release the folder, and delete it unless the job can be resumed."""
         if not self._is_ours:
             return
-        self._lock.release()
+        remains = self._path
         if not self.is_resumable:
-            self.discard(self._path)
+            # Another process may begin as soon as the lock is released: it gets a new
+            # folder, and the lock of the old one is void once it is deleted. Windows
+            # renames no folder with an open file.
+            old = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex[:8]}")
+            with contextlib.suppress(OSError):
+                remains = self._path.rename(old)
+                (old / _LOCK).unlink()
+        self._lock.release()
+        if remains != self._path or not self.is_resumable:
+            self.discard(remains)
 
     def discard(self, *paths: Path) -> None:
         """Delete files or folders, if they exist.
@@ -116,13 +133,15 @@ class JobFolder:
 
     def _take_lock(self) -> None:
         with files.report_failure(self.output):
-            self._path.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                self._path.mkdir()
             try:
                 # On a file system without locks, two jobs cannot be kept apart.
                 with contextlib.suppress(NotImplementedError):
                     self._lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise InputError(
+            # The folder comes and goes if the other process ends just now.
+            except (filelock.Timeout, FileNotFoundError, FileExistsError):
+                raise BusyError(
                     f"{self.output}: another process is restoring into it; wait for "
                     "it, or choose another name"
                 ) from None

@@ -1,10 +1,11 @@
 """What becomes of an earlier job, and the locks and settings of a job's folder."""
 
+import concurrent.futures
 import itertools
 
 import pytest
 
-from edvr_jax.restore.job_folder import JobFolder, decide
+from edvr_jax.restore.job_folder import BusyError, JobFolder, decide
 from tests.messages import refused
 
 NO_JOB, SAME, OTHER = None, [], ["crf: 17 -> 20"]
@@ -69,3 +70,37 @@ def test_job_that_saves_nothing_cannot_be_resumed(tmp_path):
     assert not folder.is_resumable
     folder.end()
     assert not list(tmp_path.iterdir())
+
+
+def test_jobs_that_end_are_not_in_the_way_of_others(tmp_path):
+    """A folder is deleted while other processes try to begin there."""
+
+    def work(_):
+        num_begun = 0
+        for _ in range(300):
+            folder = JobFolder(tmp_path / "out.mp4")
+            try:
+                begin(folder, {}, resume=True)
+                mark = folder.parts / ".mark"
+                mark.touch(exist_ok=False)
+                mark.unlink()
+                num_begun += 1
+            except BusyError:
+                pass
+            finally:
+                folder.end()
+        return num_begun
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(work, range(4))) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_of_another_process_is_not_restored_again(tmp_path):
+    folder = JobFolder(tmp_path / "out.mp4")
+    folder.output.touch()
+    with refused(folder.output, "exists already"):
+        begin(folder, {})
+    folder.end()
+    assert begin(folder, {}, overwrite=True) == ()
+    folder.end()
