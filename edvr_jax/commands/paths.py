@@ -8,6 +8,7 @@ from edvr_jax import files
 from edvr_jax.commands import output as output_lib
 from edvr_jax.errors import InputError
 from edvr_jax.files import places_beside
+from edvr_jax.restore.job_folder import JobFolder
 
 PIPE = "-"
 _SAMPLE = 2**20  # bytes
@@ -51,6 +52,20 @@ def check_other(source: Path, target: Path) -> None:
     """
     if is_same(source, target):
         raise InputError(f"{target}: the output is the input; choose another name")
+
+
+def check_new_output(target: Path) -> None:
+    """Check that the output of a restoration replaces nothing.
+
+    Raises:
+        InputError: if it exists.
+    """
+    if not files.is_free(target) and JobFolder(target).is_resumable:
+        raise InputError(
+            f"{target}: exists already, and an unfinished job would replace it; pass "
+            "--resume and --overwrite to continue it"
+        )
+    files.check_free(target)
 
 
 def check_report(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,18 +14,23 @@ import numpy as np
 import tyro
 
 import edvr_jax.export as export_lib
-from edvr_jax import files, weights
 from edvr_jax.commands import output as output_lib
-from edvr_jax.commands import restore_page, restore_report
+from edvr_jax.commands import (
+    restore_library,
+    restore_page,
+    restore_report,
+    restore_weights,
+)
 from edvr_jax.commands.paths import (
     PIPE,
     check_apart,
+    check_new_output,
     check_report,
     fingerprint,
     is_pipe,
 )
 from edvr_jax.commands.restore_report import say
-from edvr_jax.commands.restore_weights import check_channels, choose_weights
+from edvr_jax.commands.restore_weights import NetworkLoader, choose_weights
 from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.errors import INTERRUPTED, InputError, Stopped
 from edvr_jax.files import places_beside
@@ -34,8 +40,7 @@ from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy
 from edvr_jax.media.write.writer import check_output
 from edvr_jax.restore import job
-from edvr_jax.restore.compiled import CompiledNetwork, create_networks
-from edvr_jax.restore.job_folder import JobFolder
+from edvr_jax.restore.compiled import CompiledNetwork
 from edvr_jax.restore.postprocess import Compare, OutputFormat
 from edvr_jax.restore.restorer import RestoreOptions, Restorer
 from edvr_jax.restore.windows import Padding
@@ -43,7 +48,7 @@ from edvr_jax.restore.windows import Padding
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Restore a video file or a folder of frames: super-resolution or deblurring.
+    """Restore videos or folders of frames: super-resolution or deblurring.
 
     Frames may have any size and number; a few are in memory at a time. The output has
     the same number of frames at the same times, and sound, subtitles, chapters and
@@ -53,9 +58,10 @@ class Restore:
     Attributes:
         input: A video file (mp4, mkv, webm, mov, avi, gif, apng, y4m, ...), a folder
             with the frames of one clip (png, jpg, bmp, tif, webp) in natural order,
-            or - for YUV4MPEG2 from a pipe.
+            or - for YUV4MPEG2 from a pipe. Or a library: a folder of videos and
+            folders of frames, which are restored one after the other.
         output: A video file (mp4, m4v, mov, mkv, webm, gif, y4m), a folder for
-            images, or - for YUV4MPEG2 to a pipe.
+            images, or - for YUV4MPEG2 to a pipe; of a library the folder for all.
         weights: Names of weights that ship, or .safetensors or .pth files, also in a
             PyTorch layout. Several are applied one after the other; write IN and OUT
             before this option. By default edvr_s_x2_web for a video that looks
@@ -90,6 +96,8 @@ class Restore:
         streams: Copy all other streams of a video, or write the video stream alone.
         resume: Continue a job that was stopped.
         overwrite: Replace an existing output.
+        shard: Restore a share of a library: 3/8 is the third of eight; auto for a
+            task of a Slurm array, auto/8 also for one of a Kubernetes indexed job.
         report: JSON file for a report: frames, settings, durations.
         report_html: Web page to look at: frames to wipe and magnify, the temporal
             profile, offsets, settings. Needs the extra edvr-jax[report].
@@ -121,19 +129,22 @@ class Restore:
     streams: Literal["all", "video"] = "all"
     resume: bool = False
     overwrite: bool = False
+    shard: str | None = None
     report: Path | None = None
     report_html: Path | None = None
 
     def run(self) -> int | None:
-        """Restore the clip and report what was written.
+        """Restore the clip or the library and report what was written.
 
         Returns:
-            Exit code: None (0), or 130 after Ctrl-C.
+            Exit code: None (0), 130 after Ctrl-C, or 1 if clips of a library failed.
         """
         # This package reports a broken image itself.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            self._run()
+            if clips := restore_library.find_clips(self.input, self.shard):
+                return restore_library.restore(self, clips)
+            self.restore(self.load_networks)
         except Stopped as stopped:
             say(f"\ninterrupted: {stopped}")
             return stopped.code
@@ -142,13 +153,15 @@ class Restore:
             return INTERRUPTED
         return None
 
-    def _run(self) -> None:
-        is_video = self._check_paths()
-        with contextlib.closing(self._open_source()) as source:
-            networks, names = self._load(self._choose_weights(source))
-            restorer = self._create_restorer(networks)
-            output_format = self._output_format(source, restorer, is_video=is_video)
-            encoding = self._encoding(source, output_format) if is_video else None
+    def restore(self, load: NetworkLoader) -> dict[str, Any]:
+        """Restore the clip by networks that ``load`` gives; return the report."""
+        is_video = self.check_paths()
+        with contextlib.closing(self.open_source()) as source:
+            networks, names = load(self._choose_weights(source))
+            restorer = self.create_restorer(networks)
+            output_format, encoding = self.choose_format(
+                source, restorer, is_video=is_video
+            )
             output_format = restore_report.keep_alpha(
                 source, self.output, output_format, encoding, self._image_format
             )
@@ -183,8 +196,8 @@ class Restore:
                     result = task.run(settings, progress, **options)
             finally:
                 restore_report.note_end(source, noted)
+        tree = restore_report.report(task, result, settings)
         if self.report is not None:
-            tree = restore_report.report(task, result, settings)
             output_lib.write_json(self.report, tree)
         if self.report_html is not None and recorder is not None:
             network = None if self.artifact is not None else networks[0]
@@ -193,12 +206,13 @@ class Restore:
             )
         line = restore_report.summarize(task, result)
         (sys.stderr if is_pipe(self.output) else sys.stdout).write(f"{line}\n")
+        return tree
 
     @property
     def _image_format(self) -> str:
         return self.image_format or "png"
 
-    def _check_paths(self) -> bool:
+    def check_paths(self) -> bool:
         """Return whether the output is a video; refuse paths that cannot work."""
         if self.resume and (is_pipe(self.input) or is_pipe(self.output)):
             raise InputError(
@@ -222,12 +236,7 @@ class Restore:
         places["other report"] = [self.report] if self.report else []
         restore_page.check(self.report_html, places, overwrite=self.overwrite)
         if not (is_pipe(self.output) or self.overwrite):
-            if not files.is_free(self.output) and JobFolder(self.output).is_resumable:
-                raise InputError(
-                    f"{self.output}: exists already, and an unfinished job would "
-                    "replace it; pass --resume and --overwrite to continue it"
-                )
-            files.check_free(self.output)
+            check_new_output(self.output)
         if is_video and self.image_format is not None:
             raise InputError(
                 f"--image-format is for a folder of images, but {self.output} is a "
@@ -243,9 +252,7 @@ class Restore:
             return self.weights
         return choose_weights(source)
 
-    def _load(
-        self, chosen: Sequence[str]
-    ) -> tuple[list[CompiledNetwork], dict[str, str]]:
+    def load_networks(self, chosen: Sequence[str]) -> restore_weights.Loaded:
         """Load the networks, and the fingerprint of each file by its name."""
         if self.artifact is not None:
             for name in ("weights", "stage2", "precision"):
@@ -254,24 +261,11 @@ class Restore:
                         f"--artifact {self.artifact} contains its own {name}; leave "
                         f"--{name} out"
                     )
-            networks, digest = export_lib.load(self.artifact)
-            check_channels(str(self.artifact), networks)
-            return networks, {str(self.artifact): digest}
-        networks, names = [], {}
-        for name in (*chosen, *([self.stage2] if self.stage2 else [])):
-            config, params = weights.load_weights(name)
-            found = create_networks(config.with_dtype(self.precision), params)
-            check_channels(name, found)
-            if name == self.stage2 and config.output_scale != 1:
-                raise InputError(
-                    f"{name}: a second stage must keep the size, but this network's "
-                    f"scale is {config.output_scale}"
-                )
-            networks += found
-            names[name] = weights.fingerprint(params)
-        return networks, names
+            return restore_weights.load_artifact(self.artifact)
+        return restore_weights.load_networks(chosen, self.stage2, self.precision)
 
-    def _create_restorer(self, networks: list[CompiledNetwork]) -> Restorer:
+    def create_restorer(self, networks: list[CompiledNetwork]) -> Restorer:
+        """Return the networks with the options for them."""
         options = RestoreOptions(
             padding=self.padding,
             tile=self.tile or None,
@@ -284,16 +278,22 @@ class Restore:
             say("note: bfloat16 is slower than float32 on CPU")
         return restorer
 
-    def _open_source(self) -> Source:
+    def parse_part(self) -> tuple[Trim, Fraction]:
+        """Return the part to read, and the frame rate of a folder of frames."""
         trim = Trim(
             parse_seconds(self.start or "0", "start"),
             None if self.end is None else parse_seconds(self.end, "end"),
             self.preview,
         )
+        return trim, parse_rate(self.fps or "25")
+
+    def open_source(self) -> Source:
+        """Open the clip, and refuse options that are for another kind."""
+        trim, fps = self.parse_part()
         source = open_source(
             Path("the input pipe") if is_pipe(self.input) else self.input,
             trim,
-            fps=parse_rate(self.fps or "25"),
+            fps=fps,
             pipe=sys.stdin.buffer if is_pipe(self.input) else None,
             video_stream=self.video_stream,
         )
@@ -310,6 +310,14 @@ class Restore:
     @property
     def _is_cut(self) -> bool:
         return any(x is not None for x in (self.start, self.end, self.preview))
+
+    def choose_format(
+        self, source: Source, restorer: Restorer, *, is_video: bool
+    ) -> tuple[OutputFormat, encode.Encoding | None]:
+        """Return the size of the output's frames, and the encoding of a video."""
+        output_format = self._output_format(source, restorer, is_video=is_video)
+        encoding = self._encoding(source, output_format) if is_video else None
+        return output_format, encoding
 
     def _output_format(
         self, source: Source, restorer: Restorer, *, is_video: bool

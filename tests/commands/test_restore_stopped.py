@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edvr_jax import files
-from edvr_jax.commands import restore as restore_lib
+from edvr_jax.commands import restore_weights
 from edvr_jax.commands.restore import Restore
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.write import segments
@@ -227,7 +227,7 @@ def test_lack_of_memory_keeps_what_was_restored(
     video, tiny, undisturbed, tmp_path, monkeypatch
 ):
     target = tmp_path / "out.mp4"
-    create_networks = restore_lib.create_networks
+    create_networks = restore_weights.create_networks
     calls = []
 
     def create_short_lived(*arguments):
@@ -241,13 +241,13 @@ def test_lack_of_memory_keeps_what_was_restored(
 
         return [dataclasses.replace(network, reconstruct=reconstruct)]
 
-    monkeypatch.setattr(restore_lib, "create_networks", create_short_lived)
+    monkeypatch.setattr(restore_weights, "create_networks", create_short_lived)
     monkeypatch.setattr(tiles, "shrink", lambda *_, **__: None)
     restore = Restore(video, target, weights=(tiny,), resume=True)
     with refused("out of memory", "--resume"):
         restore.run()
     assert not list(tmp_path.glob("*.partial*"))
-    monkeypatch.setattr(restore_lib, "create_networks", create_networks)
+    monkeypatch.setattr(restore_weights, "create_networks", create_networks)
     restore.run()
     assert_finished(target, undisturbed)
 

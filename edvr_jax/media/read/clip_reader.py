@@ -100,7 +100,7 @@ def list_clips(folder: str | Path) -> list[Path]:
         raise InputError(f"{folder}: no such folder; check the path")
     if folder.is_file() or images.list_images(folder):
         return [folder]
-    clips = [path for path in images.list_visible(folder) if _is_clip(path)]
+    clips = [path for path in images.list_visible(folder) if is_clip(path)]
     if not clips:
         raise InputError(
             f"{folder}: no clips in this folder; put video files or folders of "
@@ -109,7 +109,8 @@ def list_clips(folder: str | Path) -> list[Path]:
     return clips
 
 
-def _is_clip(path: Path) -> bool:
+def is_clip(path: Path) -> bool:
+    """Return whether a path has the suffix of a video, or is a folder with images."""
     if path.is_dir():
         return bool(images.list_images(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
