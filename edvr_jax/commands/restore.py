@@ -14,13 +14,14 @@ import numpy as np
 import tyro
 
 import edvr_jax.export as export_lib
-from edvr_jax.commands import output as output_lib
 from edvr_jax.commands import (
+    library_clips,
     restore_library,
     restore_page,
     restore_report,
     restore_weights,
 )
+from edvr_jax.commands import output as output_lib
 from edvr_jax.commands.paths import (
     PIPE,
     check_apart,
@@ -142,7 +143,7 @@ class Restore:
         # This package reports a broken image itself.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            if clips := restore_library.find_clips(self.input, self.shard):
+            if clips := library_clips.find_clips(self.input, self.shard):
                 return restore_library.restore(self, clips)
             self.restore(self.load_networks)
         except Stopped as stopped:

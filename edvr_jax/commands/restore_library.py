@@ -6,7 +6,6 @@ work on one library need nothing else in common.
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edvr_jax import files
+from edvr_jax.commands import library_clips
 from edvr_jax.commands import output as output_lib
+from edvr_jax.commands.library_clips import LibraryClip
 from edvr_jax.commands.paths import check_apart, check_report, is_pipe
 from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.restore_weights import CLEAN_WEIGHTS, NetworkLoader
@@ -32,8 +33,7 @@ from edvr_jax.errors import (
     list_some,
 )
 from edvr_jax.files import places_beside
-from edvr_jax.media.read import images
-from edvr_jax.media.read.clip_reader import VIDEO_SUFFIXES, is_clip
+from edvr_jax.media.read.clip_reader import VIDEO_SUFFIXES
 from edvr_jax.media.write.containers import CONTAINERS
 from edvr_jax.media.write.writer import check_output
 from edvr_jax.restore.job_folder import BusyError, JobFolder
@@ -41,73 +41,6 @@ from edvr_jax.restore.restorer import Restorer
 
 if TYPE_CHECKING:
     from edvr_jax.commands.restore import Restore
-
-# Suffixes of inputs that cannot be written and have no sound, or sound that MP4 stores.
-_AS_MP4 = (".apng", ".3gp")
-_AS_OTHERS = ".mkv"  # stores all sound and subtitles of the other formats
-
-
-@dataclasses.dataclass(frozen=True)
-class _Clip:
-    """A clip of a library.
-
-    Attributes:
-        path: The input.
-        command: ``edvr restore`` of it alone.
-    """
-
-    path: Path
-    command: "Restore"
-
-    @property
-    def target(self) -> Path:
-        return self.command.output
-
-    @property
-    def is_video(self) -> bool:
-        return self.target.suffix.lower() in CONTAINERS
-
-    @property
-    def is_done(self) -> bool:
-        return not (self.command.overwrite or files.is_free(self.target))
-
-
-def find_clips(path: Path, shard: str | None) -> list[Path]:
-    """List the clips of a library in natural order; none if the input is a clip.
-
-    Args:
-        path: The input of ``edvr restore``.
-        shard: The option, which is for a library alone.
-
-    Raises:
-        InputError: if a folder has both images and videos, or if the option is given
-            for a clip.
-    """
-    clips = []
-    if path.is_dir() and not is_pipe(path):
-        entries = images.list_visible(path)
-        videos = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
-        frames = images.list_images(path)
-        if frames and videos:
-            raise InputError(
-                f"{path}: this folder has images ({frames[0].name}) and videos "
-                f"({videos[0].name}); one clip has images alone, and a library videos "
-                "and folders of images"
-            )
-        clips = [] if frames else [p for p in entries if is_clip(p)]
-    if shard is not None and not clips:
-        raise InputError(
-            f"--shard is for a folder of videos, but {path} is none; leave it out"
-        )
-    return clips
-
-
-def name_output(clip: Path, folder: Path) -> Path:
-    """Return the output of a clip: its name, with a suffix that can be written."""
-    suffix = clip.suffix.lower()
-    if clip.is_dir() or suffix in CONTAINERS:
-        return folder / clip.name
-    return folder / f"{clip.stem}{'.mp4' if suffix in _AS_MP4 else _AS_OTHERS}"
 
 
 def restore(command: "Restore", paths: Sequence[Path]) -> int:
@@ -127,9 +60,9 @@ def restore(command: "Restore", paths: Sequence[Path]) -> int:
     """
     _check_options(command)
     shard = parse_shard(command.shard) if command.shard else Shard()
-    clips = [_create_clip(command, path) for path in paths]
-    _check_names(clips)
-    _check_kinds(command, clips)
+    clips = [library_clips.create_clip(command, path) for path in paths]
+    library_clips.check_names(clips)
+    library_clips.check_kinds(command, clips)
     share = shard.select(clips)
     with _folder_for(command.output):
         _check_paths(command, share)
@@ -162,50 +95,6 @@ def _check_options(command: "Restore") -> None:
         raise InputError(f"{place}: this folder cannot be written; choose another one")
 
 
-def _create_clip(command: "Restore", path: Path) -> _Clip:
-    """Return a clip with the options that are for its kind."""
-    target = name_output(path, command.output)
-    changes: dict[str, Any] = {"report": None, "shard": None}
-    if path.is_dir():
-        changes["video_stream"] = None
-    else:
-        changes["fps"] = None
-    if target.suffix.lower() in CONTAINERS:
-        changes["image_format"] = None
-    return _Clip(
-        path, dataclasses.replace(command, input=path, output=target, **changes)
-    )
-
-
-def _check_names(clips: Sequence[_Clip]) -> None:
-    """Check that no two clips need the same name for their output."""
-    found: dict[Path, _Clip] = {}
-    for clip in clips:
-        for place in (clip.target, places_beside(clip.target)[1]):
-            other = found.setdefault(place, clip)
-            if other is not clip:
-                raise InputError(
-                    f"{other.path} and {clip.path}: both would be restored to {place}; "
-                    "rename one of them"
-                )
-
-
-def _check_kinds(command: "Restore", clips: Sequence[_Clip]) -> None:
-    """Check that the library has clips for the options that are for one kind."""
-    kinds = {
-        "fps": any(clip.path.is_dir() for clip in clips),
-        "image_format": not all(clip.is_video for clip in clips),
-        "video_stream": not all(clip.path.is_dir() for clip in clips),
-    }
-    for name, has_kind in kinds.items():
-        if getattr(command, name) is not None and not has_kind:
-            kind = "videos" if name == "video_stream" else "folders of images"
-            raise InputError(
-                f"--{name.replace('_', '-')} is for {kind}, and {command.input} has "
-                "none; leave it out"
-            )
-
-
 @contextlib.contextmanager
 def _folder_for(path: Path) -> Iterator[None]:
     """Create the folder of the outputs, and delete it if the work is refused."""
@@ -221,7 +110,7 @@ def _folder_for(path: Path) -> Iterator[None]:
         raise
 
 
-def _check_paths(command: "Restore", share: Sequence[_Clip]) -> None:
+def _check_paths(command: "Restore", share: Sequence[LibraryClip]) -> None:
     """Check all paths of a share, and that nothing unfinished would be in the way."""
     for clip in share:
         if clip.is_done:
@@ -254,7 +143,7 @@ def _check_paths(command: "Restore", share: Sequence[_Clip]) -> None:
 
 
 def _check_settings(
-    command: "Restore", share: Sequence[_Clip], load: NetworkLoader
+    command: "Restore", share: Sequence[LibraryClip], load: NetworkLoader
 ) -> None:
     """Check the options by the first clip of each format that can be opened."""
     command.parse_part()
@@ -270,7 +159,7 @@ def _check_settings(
             checked.add(kind)
 
 
-def _try_formats(clip: _Clip, restorer: Restorer) -> bool:
+def _try_formats(clip: LibraryClip, restorer: Restorer) -> bool:
     """Choose the clip's encoding; return False if the clip cannot be opened."""
     try:
         source = clip.command.open_source()
@@ -287,7 +176,7 @@ class _Library:
     def __init__(
         self,
         command: "Restore",
-        share: Sequence[_Clip],
+        share: Sequence[LibraryClip],
         load: NetworkLoader,
         shard: Shard,
     ):
@@ -313,7 +202,7 @@ class _Library:
         self._summarize()
         return int(any(e["state"] in ("failed", "busy") for e in self._entries))
 
-    def _restore(self, clip: _Clip, entry: dict[str, Any], number: int) -> None:
+    def _restore(self, clip: LibraryClip, entry: dict[str, Any], number: int) -> None:
         """Restore a clip; the entry says what has become of it."""
         if clip.is_done:
             self._skip(clip, entry)
@@ -344,19 +233,19 @@ class _Library:
             line = f"{type(error).__name__}: {first_line(error)}"
             self._fail(clip, entry, "failed", line)
 
-    def _skip(self, clip: _Clip, entry: dict[str, Any]) -> None:
+    def _skip(self, clip: LibraryClip, entry: dict[str, Any]) -> None:
         say(f"{clip.target}: exists already, skipped")
         entry |= self._before.get(entry["output"], {"state": "exists"})
 
     def _fail(
-        self, clip: _Clip, entry: dict[str, Any], state: str, reason: str
+        self, clip: LibraryClip, entry: dict[str, Any], state: str, reason: str
     ) -> None:
         named = str(clip.path) in reason or str(clip.target) in reason
         line = reason if named else f"{clip.path}: {reason}"
         say(f"error: {line}")
         entry |= {"state": state, "error": line}
 
-    def _stop(self, clip: _Clip, error: BaseException) -> Stopped:
+    def _stop(self, clip: LibraryClip, error: BaseException) -> Stopped:
         count = Counter(entry["state"] for entry in self._entries)
         done = count["restored"] + count["exists"]
         reason = str(error) or "it was not begun"

@@ -62,6 +62,10 @@ REFUSED = {
     "restore": (
         "clips/a out --weights tiny.safetensors",  # exists
         "clips/a result.mp4 --weights tiny.safetensors",
+        "clips result.mp4 --weights tiny.safetensors",  # of a library
+        "clips new --weights half.safetensors",
+        "clips new --weights tiny.safetensors --report result.json",
+        "clips new --weights tiny.safetensors --shard 3/2",
         "clips/a clips/a --weights tiny.safetensors --overwrite",  # its own input
         "clips/a result.mp4 --overwrite --weights half.safetensors",
         "clips/a result.mp4 --overwrite --weights nothing.pth",

@@ -20,6 +20,7 @@ from edvr_jax.commands import restore_report, restore_weights
 from edvr_jax.commands.restore import Restore
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.media.write import segments
+from edvr_jax.restore.job_folder import JobFolder
 from tests import videos
 from tests.messages import check_message, refused
 
@@ -330,12 +331,11 @@ def start(*arguments):
     )
 
 
-def wait_for_progress(process, out, name):
-    """Wait until a job has restored frames."""
-    parts = out / f".{name}.restoring" / "parts"
-    deadline = time.monotonic() + 200
+def wait_for_progress(process, target):
+    """Wait until a job can be resumed."""
+    folder, deadline = JobFolder(target), time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        if {path.name for path in parts.glob("*")} - {"unfinished.nut"}:
+        if folder.is_resumable:
             return
         time.sleep(0.01)
     raise AssertionError(process.stderr.read())
@@ -348,7 +348,7 @@ def test_two_shards_at_once_one_killed_and_resumed(library, tiny, tmp_path):
     write_clip(folder / "a1.mp4", 60)
     options = (folder, out, "--resume", "--weights", tiny, "--shard")
     first, second = start(*options, "1/2"), start(*options, "2/2")
-    wait_for_progress(first, out, "a1.mp4")
+    wait_for_progress(first, out / "a1.mp4")
     first.kill()
     first.communicate()
     assert not (out / "a1.mp4").exists()
