@@ -68,8 +68,8 @@ def restore(command: "Restore", paths: Sequence[Path]) -> int:
         _check_paths(command, share)
         load: NetworkLoader = functools.cache(command.load_networks)
         _check_settings(command, share, load)
-    what = f", share {shard} of {len(clips)}" if command.shard else ""
-    say(f"{command.input}: {_count(len(share))}{what}")
+    part = f"share {shard}, {len(share)} of " if command.shard else ""
+    say(f"{command.input}: {part}{_count(len(clips))}")
     return _Library(command, share, load, shard).run()
 
 
@@ -194,11 +194,16 @@ class _Library:
 
     def run(self) -> int:
         """Restore the clips; return the exit code."""
-        for index, clip in enumerate(self._share):
-            try:
-                self._restore(clip, self._entries[index], index + 1)
-            finally:
-                self._write_report()
+        try:
+            for index, clip in enumerate(self._share):
+                try:
+                    self._restore(clip, self._entries[index], index + 1)
+                finally:
+                    self._write_report()
+        except Stopped as stopped:
+            raise Stopped(stopped.code, self._describe_stop(str(stopped))) from None
+        except KeyboardInterrupt:  # between two clips
+            raise Stopped(INTERRUPTED, self._describe_stop("")) from None
         self._summarize()
         return int(any(e["state"] in ("failed", "busy") for e in self._entries))
 
@@ -224,9 +229,9 @@ class _Library:
                 return
             state = "busy" if isinstance(error, BusyError) else "failed"
             self._fail(clip, entry, state, str(error))
-        except (Stopped, KeyboardInterrupt) as error:
+        except Stopped as stopped:
             entry["state"] = "interrupted"
-            raise self._stop(clip, error) from None
+            raise Stopped(stopped.code, f"{clip.path}: {stopped}") from None
         except Exception as error:
             # The other clips may not meet the mistake that this one has found.
             traceback.print_exc()
@@ -245,15 +250,14 @@ class _Library:
         say(f"error: {line}")
         entry |= {"state": state, "error": line}
 
-    def _stop(self, clip: LibraryClip, error: BaseException) -> Stopped:
+    def _describe_stop(self, reason: str) -> str:
         count = Counter(entry["state"] for entry in self._entries)
         done = count["restored"] + count["exists"]
-        reason = str(error) or "it was not begun"
+        lines = [f"{done} of {_count(len(self._share))} complete"]
+        lines += [reason] if reason else []
         if "--resume" not in reason:
-            reason += "; run the same command with --resume to continue"
-        code = error.code if isinstance(error, Stopped) else INTERRUPTED
-        line = f"{done} of {_count(len(self._share))} complete; {clip.path}: {reason}"
-        return Stopped(code, line)
+            lines.append("run the same command with --resume to continue")
+        return "; ".join(lines)
 
     def _write_report(self) -> None:
         """Write the report as far as it is known, for a process that is killed."""

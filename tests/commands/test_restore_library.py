@@ -248,6 +248,23 @@ def test_ctrl_c_stops_all_and_resume_continues(
     assert clip["restored_frames"] < clip["frames"] == 20
 
 
+def test_ctrl_c_between_two_clips(good, tiny, tmp_path, monkeypatch, capsys):
+    out, report = tmp_path / "out", tmp_path / "report.json"
+
+    def press_ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore_report, "summarize", press_ctrl_c)
+    command = Restore(good, out, weights=(tiny,), preview=1, report=report)
+    assert command.run() == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    check_message(line, "interrupted", "of 2", "--resume")
+    assert names(out) == ["a1.mp4"]
+    monkeypatch.undo()
+    assert dataclasses.replace(command, resume=True).run() == 0
+    assert states(report) == {"a1.mp4": "exists", "a2.mov": "restored"}
+
+
 def test_clip_of_another_process_is_left_to_it(good, tiny, tmp_path, capsys):
     out = tmp_path / "out"
     folder = out / ".a1.mp4.restoring"
