@@ -36,13 +36,13 @@ feature_extraction_3/conv1"}, backend_config={"estimated_cycles":"7"}
 
 
 @pytest.fixture
-def accelerators(monkeypatch):
+def estimates(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("accelerators")
+    return importlib.import_module("estimates")
 
 
-def test_cycles_count_loops_as_often_as_they_run(accelerators):
-    assert accelerators.estimate_cycles(PROGRAM) == {
+def test_cycles_count_loops_as_often_as_they_run(estimates):
+    assert estimates.estimate_cycles(PROGRAM) == {
         "cycles": 507,
         "cycles_by_part": {
             "pcd_align/dcn_pack_l1": 500,
