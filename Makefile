@@ -1,4 +1,5 @@
 # make demo: restore a bundled clip.  make test: run the tests.  make lint: checks.
+# make docs: the documentation as a website.
 # Needs git, make and Python 3.11 or later; everything is installed into .venv.
 
 PYTHON ?= python3
@@ -9,12 +10,13 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint docs lock clean
 
 help:
 	@echo "make demo   install into $(VENV) and restore a bundled clip"
 	@echo "make test   install into $(VENV) and run the tests"
 	@echo "make lint   ruff, pyright, the rules of imports, spelling"
+	@echo "make docs   build the documentation into site/, and check its links"
 	@echo "make lock   write constraints.txt anew"
 	@echo "make clean  delete $(VENV) and the caches"
 
@@ -32,13 +34,18 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/codespell -D - -D tools/words.txt
 
+docs: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "site/index.html is the documentation"
+
 lock: $(VENV)/.installed-dev
-	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --extra report --universal \
+	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --extra docs \
+	  --extra report --universal \
 	  --python-version 3.11 --quiet --no-annotate --upgrade \
 	  --custom-compile-command "make lock" --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache site
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -56,5 +63,5 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing edvr-jax and the development tools into $(VENV) (a few minutes)"
-	@$(PIP) --editable '.[data,dev,report]'
+	@$(PIP) --editable '.[data,dev,docs,report]'
 	@touch $@ $(VENV)/.installed

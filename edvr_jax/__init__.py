@@ -15,6 +15,7 @@ from edvr_jax.weights import load_weights, save_weights
 from edvr_jax.weights.torch_files import from_torch, to_torch
 
 __version__ = metadata.version("edvr-jax")
+"""Version of the package."""
 
 __all__ = [
     "CascadeConfig",

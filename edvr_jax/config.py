@@ -289,8 +289,8 @@ class CascadeConfig(_Settings):
         return self.stage2.out_channels
 
 
-# One network, or the two of a cascade.
 NetworkConfig = ModelConfig | CascadeConfig
+"""One network, or the two of a cascade."""
 
 
 @dataclasses.dataclass(frozen=True)

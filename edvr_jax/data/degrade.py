@@ -1,14 +1,12 @@
 """Degradations: the tracks that synthesize low-quality frames from sharp ones.
 
-=========== =========================================================================
-sr          MATLAB bicubic, 1/scale
-sr_bd       Gaussian blur of sigma 1.6 (13 taps), then every fourth pixel
-sr_blur     motion blur, then MATLAB bicubic
-sr_comp     MATLAB bicubic, then H.264
-deblur      motion blur, see ``data/motion_blur.py``
-deblur_comp motion blur, then H.264
-web         blur, resampling, noise and compression at random, see ``data/web.py``
-=========== =========================================================================
+    sr          MATLAB bicubic, 1/scale
+    sr_bd       Gaussian blur of sigma 1.6 (13 taps), then every fourth pixel
+    sr_blur     motion blur, then MATLAB bicubic
+    sr_comp     MATLAB bicubic, then H.264
+    deblur      motion blur, see data/motion_blur.py
+    deblur_comp motion blur, then H.264
+    web         blur, resampling, noise and compression at random, see data/web.py
 
 Noise can be added to each. Everything is rounded to 8 bit, like files. The same
 functions degrade whole clips (``edvr prepare``) and the crops of training. The same
