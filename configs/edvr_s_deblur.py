@@ -69,7 +69,7 @@ def _pretrain() -> Config:
         model=dataclasses.replace(config.model, num_frames=1, with_alignment=False),
         data=dataclasses.replace(config.data, synthetic_motion=0.0),
         optim=dataclasses.replace(config.optim, fidelity=FidelityConfig()),
-        init=InitConfig(),
+        init=InitConfig(zero=("conv_last",)),
     )
 
 

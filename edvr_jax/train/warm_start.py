@@ -48,15 +48,23 @@ def start_state(
         The state.
 
     Raises:
-        InputError: if the weights do not fit, ``optim.frozen`` or ``init.fresh`` match
-            no parameter, or random parameters would be frozen.
+        InputError: if the weights do not fit, a prefix of ``optim.frozen`` or ``init``
+            matches no parameter, or random parameters would be frozen.
     """
     state = create_train_state(config, model)
-    check_prefixes(params_lib.flatten(state.params), config)
+    flat = params_lib.flatten(state.params)
+    check_prefixes(flat, config)
     if not sources:
         _check_without_weights(config, log)
-        return state
-    params, report = init_from_weights(state.params, config, sources)
+        if not config.init.zero:
+            return state
+    zeroed = {
+        key: jnp.zeros_like(value)
+        if any(_is_under(key, prefix) for prefix in config.init.zero)
+        else value
+        for key, value in flat.items()
+    }
+    params, report = init_from_weights(params_lib.unflatten(zeroed), config, sources)
     for line in report:
         log(line)
     optimizer = optim.create_optimizer(config.optim)
@@ -121,11 +129,13 @@ def check_prefixes(paths: Collection[str], config: Config) -> None:
     """Check that every prefix that a configuration names matches a parameter.
 
     Raises:
-        InputError: if one of ``optim.frozen`` or ``init.fresh`` does not.
+        InputError: if one of ``optim.frozen``, ``init.fresh`` or ``init.zero`` does
+            not.
     """
     for field, prefixes in (
         ("optim.frozen", config.optim.frozen),
         ("init.fresh", config.init.fresh),
+        ("init.zero", config.init.zero),
     ):
         for prefix in prefixes:
             if not any(_is_under(path, prefix) for path in paths):

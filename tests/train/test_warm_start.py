@@ -8,8 +8,10 @@ import pytest
 from edvr_jax import save_weights
 from edvr_jax.config import CascadeConfig, Config, InitConfig, ModelConfig
 from edvr_jax.errors import InputError
+from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import warm_start
+from tests.messages import refused
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +151,22 @@ def test_networks_become_stages(tiny_config, model, weights):
     assert len(start(cascade, both)[1]) == 1
     with pytest.raises(InputError, match="parameters do not fit"):
         start(cascade, f"stage1={second}")
+
+
+def test_zero_prefixes_begin_a_deblurring_network_as_the_identity(tiny_config):
+    network = dataclasses.replace(
+        tiny_config, scale=1, hr_in=True, with_predeblur=True, with_tsa=False
+    )
+    config = _deblur(network, {"zero": ("conv_last",)})
+    state = warm_start.start_state(config, (), log=lambda line: None)
+    frames = np.random.default_rng(0).random((1, 3, 16, 16, 3), np.float32)
+    for params in (state.params, state.ema_params):
+        restored = create_model(network).apply({"params": params}, frames)
+        np.testing.assert_array_equal(restored, frames[:, network.center])
+    assert state.params["conv_hr"]["kernel"].any()
+
+
+def test_zero_prefixes_must_match(tiny_config):
+    config = Config(model=tiny_config, init=InitConfig(zero=("conv_lost",)))
+    with refused("init.zero", "conv_lost"):
+        warm_start.start_state(config, (), log=lambda line: None)
