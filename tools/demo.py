@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_comparison(
         picture,
         {
-            "input (nearest)": resize_nearest(inputs[middle], scale),
-            "bicubic": bicubic[middle],
-            f"EDVR ({args.weights})": restored[middle],
-            "ground truth": truth[middle],
+            "input (nearest)": resize_nearest(inputs[middle], scale)[CROP],
+            "bicubic": bicubic[middle][CROP],
+            f"EDVR ({args.weights})": restored[middle][CROP],
+            "ground truth": truth[middle][CROP],
         },
     )
     gain = print_scores(truth, bicubic, restored)
@@ -103,10 +103,10 @@ def print_scores(
 
 
 def save_comparison(path: Path, images: dict[str, np.ndarray]) -> None:
-    """Write crops of the images side by side, each under its name."""
+    """Write images side by side, each enlarged and under its name."""
     panels = []
     for name, image in images.items():
-        panel = resize_nearest(image[CROP], ZOOM)
+        panel = resize_nearest(image, ZOOM)
         header = np.full((32, panel.shape[1], 3), 255, np.uint8)
         font, black = cv2.FONT_HERSHEY_SIMPLEX, (0, 0, 0)
         cv2.putText(header, name, (8, 22), font, 0.6, black, 1, cv2.LINE_AA)

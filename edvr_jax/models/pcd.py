@@ -52,24 +52,16 @@ class PCDAlignment(nn.Module):
         for name, pyramid in (("neighbor", neighbor), ("reference", reference)):
             if len(pyramid) != 3:
                 raise ValueError(f"{name} must have 3 levels, got {len(pyramid)}")
+        aligned = self.align_pyramid(neighbor, reference)
+        return self.cascade(aligned, reference[0])
 
-        def conv(name, *inputs):
-            return Conv(self.num_features, dtype=self.dtype, name=name)(*inputs)
-
-        def dcn(name, features, offset):
-            layer = DCNv2Pack(
-                self.num_features,
-                self.deformable_groups,
-                self.max_offset,
-                self.dtype,
-                name=name,
-            )
-            return layer(features, offset)
-
+    @nn.nowrap
+    def align_pyramid(self, neighbor: Pyramid, reference: Pyramid) -> jax.Array:
+        """Align from level 3 to level 1; shapes as for a call."""
         # Level 3
-        offset = leaky_relu(conv("offset_conv1_l3", neighbor[2], reference[2]))
-        offset = leaky_relu(conv("offset_conv2_l3", offset))
-        aligned = leaky_relu(dcn("dcn_pack_l3", neighbor[2], offset))
+        offset = self._offset_conv("offset_conv1_l3", neighbor[2], reference[2])
+        offset = self._offset_conv("offset_conv2_l3", offset)
+        aligned = leaky_relu(self._dcn("dcn_pack_l3", neighbor[2], offset))
 
         # Levels 2 and 1. Displacements double with the size; the factor acts on
         # the offset *features*, as in the reference.
@@ -77,15 +69,37 @@ class PCDAlignment(nn.Module):
             features = neighbor[level - 1], reference[level - 1]
             coarse_offset = resample.resize_bilinear(offset, 2) * 2
             coarse_aligned = resample.resize_bilinear(aligned, 2)
-            offset = leaky_relu(conv(f"offset_conv1_l{level}", *features))
-            offset = leaky_relu(conv(f"offset_conv2_l{level}", offset, coarse_offset))
-            offset = leaky_relu(conv(f"offset_conv3_l{level}", offset))
-            aligned = dcn(f"dcn_pack_l{level}", neighbor[level - 1], offset)
-            aligned = conv(f"feat_conv_l{level}", aligned, coarse_aligned)
+            offset = self._offset_conv(f"offset_conv1_l{level}", *features)
+            offset = self._offset_conv(f"offset_conv2_l{level}", offset, coarse_offset)
+            offset = self._offset_conv(f"offset_conv3_l{level}", offset)
+            aligned = self._dcn(f"dcn_pack_l{level}", neighbor[level - 1], offset)
+            aligned = self._conv(f"feat_conv_l{level}", aligned, coarse_aligned)
             if level == 2:
                 aligned = leaky_relu(aligned)
+        return aligned
 
-        # Cascading
-        offset = leaky_relu(conv("cas_offset_conv1", aligned, reference[0]))
-        offset = leaky_relu(conv("cas_offset_conv2", offset))
-        return leaky_relu(dcn("cas_dcnpack", aligned, offset))
+    @nn.nowrap
+    def cascade(self, aligned: jax.Array, reference: jax.Array) -> jax.Array:
+        """Correct aligned features [N, H, W, C] by the reference's [N/T, H, W, C]."""
+        offset = self._offset_conv("cas_offset_conv1", aligned, reference)
+        offset = self._offset_conv("cas_offset_conv2", offset)
+        return leaky_relu(self._dcn("cas_dcnpack", aligned, offset))
+
+    @nn.nowrap
+    def _conv(self, name: str, *inputs: jax.Array) -> jax.Array:
+        return Conv(self.num_features, dtype=self.dtype, name=name)(*inputs)
+
+    @nn.nowrap
+    def _offset_conv(self, name: str, *inputs: jax.Array) -> jax.Array:
+        return leaky_relu(self._conv(name, *inputs))
+
+    @nn.nowrap
+    def _dcn(self, name: str, features: jax.Array, offset: jax.Array) -> jax.Array:
+        layer = DCNv2Pack(
+            self.num_features,
+            self.deformable_groups,
+            self.max_offset,
+            self.dtype,
+            name=name,
+        )
+        return layer(features, offset)

@@ -1,0 +1,207 @@
+"""Measure the networks that ship: docs/results/NAME.json and the pictures.
+
+    python -m tools.measure_results --clips CLIPS --calendar CALENDAR
+
+CLIPS holds the validation clips of configs/edvr_s_x4.py, CALENDAR the frames of the
+ground truth of Vid4's calendar. ``write_results`` makes the tables from the
+JSON files.
+"""
+
+import dataclasses
+import hashlib
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from flax import linen as nn
+from PIL import Image
+
+from configs import edvr_s_x4
+from edvr_jax import files, progress, weights
+from edvr_jax.config import DegradeConfig, NetworkConfig
+from edvr_jax.data.degrade import degrade_clip
+from edvr_jax.data.imresize import imresize_uint8
+from edvr_jax.evaluate import evaluator
+from edvr_jax.evaluate.protocols import Protocol
+from edvr_jax.media.read.clip_pairs import clip_name, select_clips
+from edvr_jax.media.read.clip_reader import open_clip
+from edvr_jax.models import params as params_lib
+from edvr_jax.restore.restorer import restore_frames
+from tools.demo import save_comparison
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+IMAGES = ROOT / "docs" / "images"
+
+VALIDATION = edvr_s_x4.get_config().data.val_clips
+NUM_FRAMES = 10
+NUM_CALENDAR = 15
+
+SR = DegradeConfig()
+CODED = [DegradeConfig(track="sr_comp", crf=crf) for crf in (23, 28, 33)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One kind of input.
+
+    Attributes:
+        name: Its name in the JSON file.
+        degrade: How the input is made from the ground truth.
+        is_calendar: Vid4's calendar, 15 frames that are not shrunk, instead of the
+            validation clips.
+    """
+
+    name: str
+    degrade: DegradeConfig
+    is_calendar: bool = False
+
+
+CASES = {
+    "edvr_s_x4": (Case("clean", SR), Case("calendar", SR, is_calendar=True)),
+    "edvr_s_x2_web": (
+        *(Case(f"crf {degrade.crf}", degrade) for degrade in CODED),
+        Case("clean", SR),
+    ),
+}
+
+# Clip, case, frame, rows and columns of the ground truth.
+PICTURES = {
+    "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(200, 320), slice(90, 250)),
+    "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
+}
+TITLES = {
+    "lanczos": "Lanczos",
+    "still": "EDVR-S, no neighbors",
+    "model": "EDVR-S",
+    "truth": "ground truth",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureResults:
+    """Measure the networks that ship.
+
+    Attributes:
+        clips: Folder with the six validation clips.
+        calendar: Folder of the frames of Vid4's calendar, ground truth.
+        only: Names of the networks to measure.
+    """
+
+    clips: Path
+    calendar: Path
+    only: tuple[str, ...] = tuple(CASES)
+
+    def run(self) -> None:
+        """Measure, and write a JSON file and a picture for each network."""
+        for name in self.only:
+            with files.replacing(RESULTS / f"{name}.json") as temporary:
+                text = json.dumps(self._measure(name), indent=1)
+                temporary.write_text(text + "\n", "utf-8")
+
+    def _measure(self, name: str) -> dict[str, Any]:
+        config, params = weights.load_weights(name)
+        path = ROOT / "edvr_jax" / "weights" / f"{name}.safetensors"
+        cases: dict[str, Any] = {}
+        for case in CASES[name]:
+            pairs = read(case, self.clips, self.calendar, config.output_scale)
+            total = 1 if case.is_calendar else len(VALIDATION)
+            pairs = progress.track(
+                pairs, name=f"{name}, {case.name}", total=total, unit="clip"
+            )
+            cases[case.name] = {}
+            for clip, truth, degraded in pairs:
+                images = restore(config, params, degraded)
+                scores = score(truth, images)
+                cases[case.name][clip] = {"frames": len(truth), **scores}
+                if PICTURES[name][:2] == (clip, case.name):
+                    _draw(name, {**images, "truth": truth})
+        return {
+            "network": name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+            "parameters": params_lib.count(config),
+            "scale": config.output_scale,
+            "cases": cases,
+        }
+
+
+def read(
+    case: Case, clips: Path, calendar: Path, scale: int
+) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
+    """Yield name, ground truth and input of each clip, the frames that are compared.
+
+    More frames than those are compressed, since the last ones of a video are better.
+    """
+    paths = [calendar] if case.is_calendar else select_clips(clips, VALIDATION)
+    protocol = Protocol(
+        gt_downscale=1 if case.is_calendar else 2, frames_per_clip=NUM_CALENDAR
+    )
+    for path in paths:
+        both = evaluator.pair_frames(
+            open_clip(path), None, scale=scale, protocol=protocol
+        )
+        sharp = (truth for truth, _ in both)
+        pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=0))
+        pairs = pairs[: NUM_CALENDAR if case.is_calendar else NUM_FRAMES]
+        yield clip_name(path), [x for x, _ in pairs], [x for _, x in pairs]
+
+
+def restore(
+    config: NetworkConfig,
+    params: Any,
+    frames: Sequence[np.ndarray],
+    *,
+    model: nn.Module | None = None,
+) -> dict[str, list[np.ndarray]]:
+    """Enlarge frames by each method; "still" is the network without neighbors."""
+    scale = config.output_scale
+
+    def by_network(window: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return restore_frames(config, params, window, model=model, dtype="uint8")
+
+    return {
+        "bicubic": [imresize_uint8(x, scale) for x in frames],
+        "lanczos": [_lanczos(x, scale) for x in frames],
+        "still": [next(by_network([x])) for x in frames],
+        "model": list(by_network(frames)),
+    }
+
+
+def score(
+    truth: Sequence[np.ndarray], images: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, dict[str, float]]:
+    """Return the mean scores of each method over the frames."""
+    means = {}
+    for method, found in images.items():
+        each = [evaluator.score(*pair, 0) for pair in zip(truth, found, strict=True)]
+        means[method] = {
+            key: round(statistics.fmean(scores[key] for scores in each), 4)
+            for key in each[0]
+        }
+    return means
+
+
+def _lanczos(frame: np.ndarray, scale: int) -> np.ndarray:
+    height, width, _ = frame.shape
+    image = Image.fromarray(frame)
+    size = width * scale, height * scale
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def _draw(name: str, images: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Write crops of one frame side by side, each under its name."""
+    _, _, index, *crop = PICTURES[name]
+    panels = {
+        TITLES[key]: images[key][index][tuple(crop)]
+        for key in ("lanczos", "still", "model", "truth")
+    }
+    save_comparison(IMAGES / f"results_{name}.png", panels)
+
+
+if __name__ == "__main__":
+    tyro.cli(MeasureResults).run()
