@@ -1,7 +1,9 @@
 """The documentation: links lead somewhere, commands exist, examples run."""
 
 import ast
+import hashlib
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -15,7 +17,7 @@ from edvr_jax.config import ModelConfig
 from edvr_jax.ops import resize_bilinear
 from tests import typed_user
 from tests.videos import moving_bars, write_video
-from tools import draw_network
+from tools import draw_network, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [
@@ -195,3 +197,21 @@ def test_changelog_has_the_version():
 def test_figure_of_the_network_is_that_of_the_code():
     stored = (ROOT / "docs/images/network.svg").read_text("utf-8")
     assert stored == draw_network.draw()
+
+
+@pytest.mark.parametrize("page", write_results.PAGES)
+def test_results_are_those_of_the_measurements(page):
+    stored = (ROOT / "docs" / page).read_text("utf-8")
+    assert stored == write_results.render(page)
+
+
+@pytest.mark.parametrize("name", write_results.TASKS)
+def test_results_are_those_of_the_weights_that_ship(name):
+    measured = json.loads((ROOT / f"docs/results/{name}.json").read_text("utf-8"))
+    file = ROOT / f"edvr_jax/weights/{name}.safetensors"
+    assert measured["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_every_network_that_ships_has_results():
+    names = {path.stem for path in (ROOT / "edvr_jax/weights").glob("*.safetensors")}
+    assert names == set(write_results.TASKS)

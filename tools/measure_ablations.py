@@ -1,6 +1,6 @@
 """Train EDVR-S without one of its parts each: docs/results/ablations.json.
 
-    python -m tools.measure_ablations --clips CLIPS --calendar CALENDAR --runs RUNS
+    python -m tools.measure_ablations --clips CLIPS --runs RUNS
 
 Every variant is trained on the same windows for the same number of steps, after as many
 steps of the alignment alone. The features and the reconstruction start from
@@ -11,7 +11,6 @@ fresh. The same command continues where it was stopped.
 import dataclasses
 import json
 import os
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ import jax
 import tyro
 
 from configs import edvr_s_x4
-from edvr_jax import create_model, files, weights
+from edvr_jax import create_model, files
 from edvr_jax.config import (
     CascadeConfig,
     Config,
+    EvalConfig,
     FidelityConfig,
     InitConfig,
     NetworkConfig,
@@ -31,7 +31,7 @@ from edvr_jax.config import (
 from edvr_jax.models import PCDAlignment
 from edvr_jax.models.layers import leaky_relu
 from edvr_jax.train import train
-from tools.measure_results import CASES, RESULTS, read, restore, score
+from tools.measure_results import RESULTS
 
 # What the variants have in common; the rest of the network starts fresh.
 SHARED = (
@@ -39,6 +39,9 @@ SHARED = (
     *(f"reconstruction_{index}" for index in range(5)),
     *("upconv1", "upconv2", "conv_hr", "conv_last"),
 )
+
+GT_CROP = 96
+SCORES = ("psnr_y", "psnr_y_still", "psnr_y_bicubic", "flow_correlation")
 
 OUTPUT = RESULTS / "ablations.json"
 
@@ -102,11 +105,10 @@ VARIANTS = {
 
 @dataclasses.dataclass(frozen=True)
 class MeasureAblations:
-    """Train the variants of EDVR-S, and measure each.
+    """Train the variants of EDVR-S, and note their validations.
 
     Attributes:
         clips: Folder of the training and validation clips, see configs/edvr_s_x4.py.
-        calendar: Folder of the frames of Vid4's calendar, ground truth.
         runs: Folder of the runs and of the decoded frames.
         align_steps: Steps of the alignment alone.
         steps: Steps of the whole network.
@@ -115,18 +117,22 @@ class MeasureAblations:
     """
 
     clips: Path
-    calendar: Path
     runs: Path
-    align_steps: int = 2_500
-    steps: int = 1_000
+    align_steps: int = 900
+    steps: int = 600
     only: tuple[str, ...] = tuple(VARIANTS)
     max_frames_per_clip: int = 100
 
     def run(self) -> None:
-        """Train and measure each variant; write what is there after each."""
+        """Train each variant; write what is there after each."""
         found = json.loads(OUTPUT.read_text("utf-8")) if OUTPUT.exists() else {}
         for name in self.only:
-            found[name] = self._measure(name, self._train(name))
+            found[name] = {
+                "title": VARIANTS[name].title,
+                "align_steps": self.align_steps if VARIANTS[name].has_fidelity else 0,
+                "steps": self.steps,
+                **read_scores(self._train(name)),
+            }
             ordered = {key: found[key] for key in VARIANTS if key in found}
             with files.replacing(OUTPUT) as temporary:
                 temporary.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
@@ -166,11 +172,14 @@ class MeasureAblations:
         self, name: str, phase: str, config: Config, start: tuple[str, ...]
     ) -> Path:
         data = dataclasses.replace(
-            config.data, max_frames_per_clip=self.max_frames_per_clip
+            config.data,
+            gt_crop=GT_CROP,
+            max_frames_per_clip=self.max_frames_per_clip,
         )
+        evaluation = EvalConfig(every_steps=config.total_steps, frames_per_clip=10)
         workdir = self.runs / name / phase
         train(
-            dataclasses.replace(config, data=data),
+            dataclasses.replace(config, data=data, eval=evaluation),
             data=self.clips,
             workdir=workdir,
             cache=self.runs / "frames",
@@ -179,27 +188,12 @@ class MeasureAblations:
         )
         return workdir / "ema.safetensors"
 
-    def _measure(self, name: str, path: Path) -> dict[str, Any]:
-        variant = VARIANTS[name]
-        config = dataclasses.replace(edvr_s_x4.get_config().model, **variant.changes)
-        model = make_model(variant, config)
-        _, params = weights.load_weights(path, model=model)
-        found: dict[str, Any] = {
-            "title": variant.title,
-            "parameters": sum(x.size for x in jax.tree.leaves(params)),
-            "align_steps": self.align_steps if variant.has_fidelity else 0,
-            "steps": self.steps,
-        }
-        for case in CASES["edvr_s_x4"]:
-            scores = [
-                score(truth, restore(config, params, degraded, model=model))
-                for _, truth, degraded in read(case, self.clips, self.calendar, 4)
-            ]
-            found[case.name] = {
-                method: round(statistics.fmean(s[method]["psnr_y"] for s in scores), 4)
-                for method in ("bicubic", "still", "model")
-            }
-        return found
+
+def read_scores(workdir: Path) -> dict[str, float]:
+    """Return what the last validation of a run found."""
+    lines = (workdir / "log.jsonl").read_text("utf-8").splitlines()
+    scores = [line for line in map(json.loads, lines) if "psnr_y" in line][-1]
+    return {key: round(scores[key], 4) for key in SCORES if key in scores}
 
 
 def make_model(variant: Variant, config: NetworkConfig) -> nn.Module:
