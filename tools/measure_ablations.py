@@ -131,7 +131,7 @@ class MeasureAblations:
                 "title": VARIANTS[name].title,
                 "align_steps": self.align_steps if VARIANTS[name].has_fidelity else 0,
                 "steps": self.steps,
-                **read_scores(self._train(name)),
+                **read_scores(self._train(name).parent),
             }
             ordered = {key: found[key] for key in VARIANTS if key in found}
             with files.replacing(OUTPUT) as temporary:
