@@ -156,7 +156,7 @@ def test_a_wrong_number_of_frames_only_divides_badly(
     restore(command, shard="1/3")  # has nothing left to do
     line = capsys.readouterr().out
     check_message(line, "share 1/3 is complete", frames)
-    restore(command, join=True)
+    assert restore(command, join=True)["restored_frames"] == 0
     assert command.output.read_bytes() == whole.read_bytes()
 
 
