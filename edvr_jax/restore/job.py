@@ -212,6 +212,7 @@ class Job:
     ) -> tuple[dict[str, float], InputError | None]:
         if sink.num_written == self.frames.stop:  # also if the share is empty
             return {}, None
+        self.source.skip = max(0, sink.num_written - self.restorer.reach)
         return pipeline.restore_into(
             sink,
             self.source,

@@ -53,7 +53,7 @@ def restore_into(
     """Restore the frames that a sink does not have yet, of ``frames``.
 
     A recorder gets each of them as "model", and the enlarged input as "input". The clip
-    is read from its beginning, as times, scene cuts and windows depend on it.
+    is decoded from its beginning, so that they are the same frames at the same times.
 
     Returns:
         Seconds of work of each thread, and the error that ended the clip early, if

@@ -106,8 +106,9 @@ def begin(
             folder.end()
         elif other != shard:
             raise InputError(
-                f"{mine.output}: share {other} has other settings ({'; '.join(changes)}); "
-                "pass the same, or --overwrite without --resume to begin again"
+                f"{mine.output}: share {other} has other settings "
+                f"({'; '.join(changes)}); pass the same, or --overwrite without "
+                "--resume to begin again"
             )
     return mine.begin(settings, resume=resume, overwrite=overwrite) or plans
 
