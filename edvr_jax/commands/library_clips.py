@@ -49,16 +49,14 @@ class LibraryClip:
         return not (self.command.overwrite or files.is_free(self.target))
 
 
-def find_clips(path: Path, shard: str | None) -> list[Path]:
+def find_clips(path: Path) -> list[Path]:
     """List the clips of a library in natural order; none if the input is a clip.
 
     Args:
         path: The input of ``edvr restore``.
-        shard: The option, which is for a library alone.
 
     Raises:
-        InputError: if a folder has both images and videos, or if the option is given
-            for a clip.
+        InputError: if a folder has both images and videos.
     """
     clips = []
     if path.is_dir() and not is_pipe(path):
@@ -72,10 +70,6 @@ def find_clips(path: Path, shard: str | None) -> list[Path]:
                 "and folders of images"
             )
         clips = [] if frames else [p for p in entries if is_clip(p)]
-    if shard is not None and not clips:
-        raise InputError(
-            f"--shard is for a folder of videos, but {path} is none; leave it out"
-        )
     return clips
 
 

@@ -13,29 +13,27 @@ import jax
 import numpy as np
 import tyro
 
-import edvr_jax.export as export_lib
 from edvr_jax.commands import (
     library_clips,
     restore_library,
     restore_page,
     restore_report,
+    restore_settings,
     restore_weights,
 )
 from edvr_jax.commands import output as output_lib
 from edvr_jax.commands.paths import (
-    PIPE,
     check_apart,
     check_new_output,
     check_report,
-    fingerprint,
     is_pipe,
 )
 from edvr_jax.commands.restore_report import say
 from edvr_jax.commands.restore_weights import NetworkLoader, choose_weights
+from edvr_jax.commands.shard import parse_shard_of_clip
 from edvr_jax.commands.values import parse_rate, parse_seconds
 from edvr_jax.errors import INTERRUPTED, InputError, Stopped
 from edvr_jax.files import places_beside
-from edvr_jax.media.read.pixels import width_x_height
 from edvr_jax.media.read.source import Source, open_source
 from edvr_jax.media.read.timeline import Trim
 from edvr_jax.media.write import encode, stream_copy
@@ -97,8 +95,10 @@ class Restore:
         streams: Copy all other streams of a video, or write the video stream alone.
         resume: Continue a job that was stopped.
         overwrite: Replace an existing output.
-        shard: Restore a share of a library: 3/8 is the third of eight; auto for a
-            task of a Slurm array, auto/8 also for one of a Kubernetes indexed job.
+        shard: Restore a share of a library's clips, or of the frames of one clip: 3/8
+            is the third of eight; auto for a task of a Slurm array, auto/8 also for
+            one of a Kubernetes indexed job.
+        join: Write the output of one clip from its shares, when all are complete.
         report: JSON file for a report: frames, settings, durations.
         report_html: Web page to look at: frames to wipe and magnify, the temporal
             profile, offsets, settings. Needs the extra edvr-jax[report].
@@ -131,6 +131,7 @@ class Restore:
     resume: bool = False
     overwrite: bool = False
     shard: str | None = None
+    join: bool = False
     report: Path | None = None
     report_html: Path | None = None
 
@@ -143,7 +144,7 @@ class Restore:
         # This package reports a broken image itself.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            if clips := library_clips.find_clips(self.input, self.shard):
+            if clips := library_clips.find_clips(self.input):
                 return restore_library.restore(self, clips)
             self.restore(self.load_networks)
         except Stopped as stopped:
@@ -156,6 +157,7 @@ class Restore:
 
     def restore(self, load: NetworkLoader) -> dict[str, Any]:
         """Restore the clip by networks that ``load`` gives; return the report."""
+        shard = parse_shard_of_clip(self)
         is_video = self.check_paths()
         with contextlib.closing(self.open_source()) as source:
             networks, names = load(self._choose_weights(source))
@@ -171,8 +173,8 @@ class Restore:
                 source, encoding, is_chosen=self.video_stream is not None
             )
             source.check()
-            settings = self._settings(
-                names, len(networks), source, encoding, output_format
+            settings = restore_settings.collect(
+                self, names, len(networks), source, encoding, output_format
             )
             recorder = None
             if self.report_html is not None:
@@ -186,6 +188,7 @@ class Restore:
                 image_format=self._image_format,
                 streams=streams,
                 recorder=recorder,
+                shard=shard,
             )
             restore_report.announce(task, list(names))
             progress = restore_report.ProgressBar(restorer.num_passes)
@@ -193,8 +196,10 @@ class Restore:
                 if is_pipe(self.output):
                     result = task.run_to_pipe(sys.stdout.buffer, progress)
                 else:
-                    options = {"resume": self.resume, "overwrite": self.overwrite}
-                    result = task.run(settings, progress, **options)
+                    # The scheduler runs the command of a share again.
+                    resume = self.resume or (shard is not None and not self.overwrite)
+                    options = {"resume": resume, "overwrite": self.overwrite}
+                    result = task.run(settings, progress, **options, join=self.join)
             finally:
                 restore_report.note_end(source, noted)
         tree = restore_report.report(task, result, settings)
@@ -368,30 +373,3 @@ class Restore:
         for note in notes:
             say(f"note: {note}")
         return streams if is_video and not is_pipe(self.output) else None
-
-    def _settings(
-        self,
-        names: dict[str, str],
-        num_networks: int,
-        source: Source,
-        encoding: encode.Encoding | None,
-        output_format: OutputFormat,
-    ) -> dict[str, Any]:
-        """Everything that the restored frames depend on, ready for JSON."""
-        options = ("ensemble", "padding", "scene_cuts", "tile", "overlap")
-        return {
-            "input": PIPE if source.is_pipe else fingerprint(self.input, source.names),
-            "video_stream": source.video_stream,
-            "fps": str(source.fps),
-            **{name: getattr(self, name) for name in ("start", "end", "preview")},
-            "weights": names,
-            "networks": num_networks,
-            "precision": None if self.artifact is not None else self.precision,
-            **{name: getattr(self, name) for name in options},
-            "size": width_x_height(output_format.written_size),
-            "compare": self.compare,
-            "encoding": None if encoding is None else encoding.to_dict(),
-            "image_format": None if encoding is not None else self._image_format,
-            "versions": export_lib.versions(),
-            "device": jax.local_devices()[0].device_kind,
-        }

@@ -80,11 +80,12 @@ def _check_options(command: "Restore") -> None:
             f"{command.input}: this is a folder of videos, and {folder} must be the "
             "folder for the restored ones; or name one video"
         )
-    if command.report_html is not None:
-        raise InputError(
-            f"--report-html is for one clip, but {command.input} is a folder of "
-            "videos; leave it out"
-        )
+    for name in ("report_html", "join"):
+        if getattr(command, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for one clip, but {command.input} is a "
+                "folder of videos; leave it out"
+            )
     check_apart(command.input, folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: this is a file; name a folder")

@@ -12,7 +12,7 @@ from edvr_jax.media.read import images, pixels, traits
 from edvr_jax.media.read.source import Source
 from edvr_jax.media.read.truncation import DecodeMonitor
 from edvr_jax.media.write.encode import Encoding
-from edvr_jax.restore import job
+from edvr_jax.restore import job, pipeline
 from edvr_jax.restore.postprocess import OutputFormat
 
 _TRAITS = {
@@ -38,6 +38,8 @@ def announce(task: job.Job, names: Sequence[str]) -> None:
     if source.num_frames is not None:
         about = "about " if source.is_estimate else ""
         count = f"{about}{job.count_frames(source.num_frames)}, "
+    if task.shard is not None:
+        count += f"share {task.shard}, {_describe_frames(task.frames)}, "
     if encoding is None:
         what = f"{task.image_format} images in the folder {task.output}"
     elif is_pipe(task.output):
@@ -48,6 +50,14 @@ def announce(task: job.Job, names: Sequence[str]) -> None:
         what = f"{encoding.codec}, {encoding.pix_fmt}{quality}"
     networks = ", then ".join(names)
     say(f"{source.path}: {count}{_sizes(task)} by {networks}; {what}")
+
+
+def _describe_frames(frames: range) -> str:
+    if not frames:
+        return "which has none"
+    if frames.stop == pipeline.ALL.stop:
+        return f"from frame {frames.start + 1} on"
+    return f"frames {frames.start + 1} to {frames.stop}"
 
 
 def _sizes(task: job.Job) -> str:
@@ -178,6 +188,7 @@ def report(
     """Return a report, ready for JSON."""
     source = task.source
     return {
+        "shard": None if task.shard is None else str(task.shard),
         "frames": result.num_frames,
         "restored_frames": result.num_restored,
         **_completeness(source.monitor),
@@ -211,6 +222,10 @@ def _completeness(monitor: DecodeMonitor | None) -> dict[str, Any]:
 
 def summarize(task: job.Job, result: job.Result) -> str:
     """Describe what was written."""
-    speed = result.seconds / max(1, result.num_restored)
-    frames = job.count_frames(result.num_frames)
-    return f"{task.output}: {frames}, {_sizes(task)}, {speed:.2f} s per frame"
+    line = f"{task.output}: "
+    if task.shard is not None:
+        line += f"share {task.shard} is complete; when all are, --join; "
+    line += f"{job.count_frames(result.num_frames)}, {_sizes(task)}"
+    if result.num_restored:  # else by earlier runs, or by shares
+        line += f", {result.seconds / result.num_restored:.2f} s per frame"
+    return line

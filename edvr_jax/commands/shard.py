@@ -1,37 +1,19 @@
-"""Shards: the share of a library that one of several processes restores."""
+"""--shard: the share of a library or a clip that one of several processes restores."""
 
-import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from edvr_jax.commands.paths import is_pipe
 from edvr_jax.errors import InputError
+from edvr_jax.restore.shards import Shard
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from edvr_jax.commands.restore import Restore
 
 _SLURM, _KUBERNETES = "SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"
 _SYNTAX = re.compile(r"(\d+|auto)/(\d+)|auto")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One of several equal shares.
-
-    Attributes:
-        number: Which one, from 1.
-        count: Number of shares.
-    """
-
-    number: int = 1
-    count: int = 1
-
-    def select(self, items: Sequence[T]) -> Sequence[T]:
-        """Return every item whose position belongs to this share."""
-        return items[self.number - 1 :: self.count]
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
 
 
 def parse_shard(text: str, environment: Mapping[str, str] | None = None) -> Shard:
@@ -66,6 +48,26 @@ def parse_shard(text: str, environment: Mapping[str, str] | None = None) -> Shar
             f"{hint}"
         )
     return Shard(number, count)
+
+
+def parse_shard_of_clip(command: "Restore") -> Shard | None:
+    """Return the share of a clip that a command restores; None is all of it.
+
+    Raises:
+        InputError: as :func:`parse_shard`, or for other options that exclude shares.
+    """
+    shard = parse_shard(command.shard) if command.shard is not None else None
+    if shard is not None and command.join:
+        raise InputError("--join joins all shares; leave --shard out")
+    option = "--shard" if shard is not None else "--join" if command.join else None
+    if option and (is_pipe(command.input) or is_pipe(command.output)):
+        raise InputError(f"{option} needs files, not a pipe; leave it out")
+    if option and command.report_html is not None:
+        raise InputError(
+            f"--report-html shows frames that one process restores; leave {option} or "
+            "--report-html out"
+        )
+    return shard
 
 
 def _shard_of_array(environment: Mapping[str, str]) -> Shard:

@@ -21,15 +21,16 @@ from edvr_jax.media.write.encode import Encoding
 from edvr_jax.media.write.image_folder import ImageFolder
 from edvr_jax.media.write.mux import write_video
 from edvr_jax.media.write.pipe import Pipe
-from edvr_jax.media.write.segments import SegmentedVideo
+from edvr_jax.media.write.segments import SegmentedVideo, segment_length
 from edvr_jax.media.write.sink import Sink
 from edvr_jax.media.write.stream_copy import StreamCopy
-from edvr_jax.restore import pipeline
+from edvr_jax.restore import pipeline, shards
 from edvr_jax.restore.job_folder import JobFolder, Plans
 from edvr_jax.restore.pipeline import Progress
 from edvr_jax.restore.postprocess import OutputFormat
 from edvr_jax.restore.recording import Recorder
 from edvr_jax.restore.restorer import Restorer
+from edvr_jax.restore.shards import Shard
 from edvr_jax.restore.tiled_network import Cancelled, Observer
 
 
@@ -38,7 +39,7 @@ class Result:
     """What a job has done.
 
     Attributes:
-        num_frames: Frames in the output.
+        num_frames: Frames in the output, or in the share of it.
         num_restored: Those that this run has restored, not an earlier one.
         seconds: Duration of the run.
         busy_seconds: Seconds of work by thread (decode, restore, encode); they overlap.
@@ -68,6 +69,7 @@ class Job:
         image_format: Of a folder's images: png, tif, webp or jpg.
         streams: Source of sound and all other streams; None copies nothing.
         recorder: Sees the frames that are restored, if it is given.
+        shard: The share to restore; None restores all, or joins the shares.
     """
 
     source: Source
@@ -78,10 +80,33 @@ class Job:
     image_format: str = "png"
     streams: StreamCopy | None = None
     recorder: Recorder | None = None
+    shard: Shard | None = None
 
     @functools.cached_property
     def _folder(self) -> JobFolder:
+        return self.shard.open_folder(self.output) if self.shard else self._whole
+
+    @functools.cached_property
+    def _whole(self) -> JobFolder:
         return JobFolder(self.output)
+
+    @functools.cached_property
+    def frames(self) -> range:
+        """Indices of the frames to restore; the last share has no end.
+
+        Raises:
+            InputError: if nothing says how many frames the clip has, of which shares
+                are parts.
+        """
+        if self.shard is None:
+            return pipeline.ALL
+        if self.source.num_frames is None:
+            raise InputError(
+                f"{self.source.path}: this file does not say how long it is, as shares "
+                "need it; ffmpeg -i IN -map 0 -c copy OUT.mkv writes one that does"
+            )
+        segment = 1 if self.encoding is None else segment_length(self.encoding.size)
+        return self.shard.select_frames(self.source.num_frames, segment)
 
     def run(
         self,
@@ -90,43 +115,81 @@ class Job:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        join: bool = False,
     ) -> Result:
-        """Restore the clip.
+        """Restore the clip, or a share of it, or join the shares.
 
         Args:
             settings: Everything that the restored frames depend on, ready for JSON.
             progress: Shows how far the job is.
             resume: Continue an unfinished job.
             overwrite: Replace the output, and an unfinished job of other settings.
+            join: Take the frames from the shares, which must be complete.
 
         Raises:
-            InputError: if the clip is damaged, or the output cannot be written.
+            InputError: if the clip is damaged, a share is not complete, or the output
+                cannot be written.
             ResourceError: if memory or disk space runs out; the job can be resumed.
             Stopped: on Ctrl-C.
         """
-        folder = self._folder
+        folder, shares = self._folder, []
         try:
             with pipeline.cancel_on_interrupt() as cancelled:
-                plans = folder.begin(settings, resume=resume, overwrite=overwrite)
+                if self.shard is not None:
+                    self._begin_share(settings, resume=resume, overwrite=overwrite)
+                elif join:
+                    shares = self._take_shares(settings, overwrite=overwrite)
+                else:
+                    plans = folder.begin(settings, resume=resume, overwrite=overwrite)
+                    self._set_plans(plans)
                 observer = Observer(progress.on_tile, self._save_plans, cancelled)
                 try:
-                    return self._run(plans, progress, observer, overwrite=overwrite)
+                    result = self._run(progress, observer, overwrite=overwrite)
                 except InputError as error:
                     if not folder.is_resumable:
                         raise
                     raise type(error)(
                         f"{error}; the restored frames are kept, --resume continues"
                     ) from None
+                for share in shares:
+                    share.remove()
+                return result
         finally:
             self.source.close()
             folder.end()
 
-    def _run(
-        self, plans: Plans, progress: Progress, observer: Observer, *, overwrite: bool
-    ) -> Result:
-        start = time.perf_counter()
+    def _begin_share(
+        self, settings: dict[str, Any], *, resume: bool, overwrite: bool
+    ) -> None:
+        assert self.shard is not None
+        settings = {**settings, "shards": self.shard.count}
+        options = {"resume": resume, "overwrite": overwrite}
+        # One after the other, so that the plan of the first is known to the next.
+        with self._whole.hold():
+            self._set_plans(shards.begin(self._folder, self.shard, settings, **options))
+
+    def _take_shares(
+        self, settings: dict[str, Any], *, overwrite: bool
+    ) -> list[JobFolder]:
+        """Move the segments of all shares into the folder of the job."""
+        shares, settings, plans = shards.find_complete(self.output, settings)
+        self._folder.begin(settings, resume=True, overwrite=overwrite)
+        self._set_plans(plans)
+        for share in shares:
+            share.move_parts(self._folder.parts)
+        return shares
+
+    def _set_plans(self, plans: Plans) -> None:
         self.restorer.set_plans(self.source.size, plans)
         self._save_plans()
+
+    def _run(
+        self, progress: Progress, observer: Observer, *, overwrite: bool
+    ) -> Result:
+        start = time.perf_counter()
+        done = self._folder.num_complete
+        if done is not None:
+            return Result(done, 0, time.perf_counter() - start, {})
         with contextlib.closing(self._open_sink()) as sink:
             first = sink.num_written
             try:
@@ -135,21 +198,30 @@ class Job:
                 can_resume = not self.source.is_pipe
                 line = self._keep_partial(sink, can_resume=can_resume)
                 raise Stopped(INTERRUPTED, line) from None
-            if damage is not None and self._has_times(sink):
+            if damage is not None and self.shard is None and self._has_times(sink):
                 line = self._keep_partial(sink, can_resume=False)
                 raise InputError(f"{damage}; {line}")
             if damage is not None:
                 raise damage
             self._finish(sink, overwrite=overwrite)
-        num_frames, seconds = sink.num_written, time.perf_counter() - start
-        return Result(num_frames, num_frames - first, seconds, busy_seconds)
+        last, seconds = sink.num_written, time.perf_counter() - start
+        return Result(last - self.frames.start, last - first, seconds, busy_seconds)
 
     def _restore_into(
         self, sink: Sink, progress: Progress, observer: Observer
     ) -> tuple[dict[str, float], InputError | None]:
-        source, restorer, output_format = self.source, self.restorer, self.output_format
+        if sink.num_written == self.frames.stop:  # also if the share is empty
+            return {}, None
+        self.source.skip = max(0, sink.num_written - self.restorer.reach)
         return pipeline.restore_into(
-            sink, source, restorer, output_format, progress, observer, self.recorder
+            sink,
+            self.source,
+            self.restorer,
+            self.output_format,
+            progress,
+            observer,
+            self.recorder,
+            self.frames,
         )
 
     def _save_plans(self) -> None:
@@ -164,11 +236,17 @@ class Job:
                 self.source.names,
                 f".{self.image_format}",
                 is_high_bit_depth=self.source.dtype == np.uint16,
+                first=self.frames.start,
             )
-        return SegmentedVideo(self._folder.parts, self.output, self.encoding)
+        first = self.frames.start if self.shard else None
+        parts = self._folder.parts
+        return SegmentedVideo(parts, self.output, self.encoding, first=first)
 
     def _finish(self, sink: SegmentedVideo | ImageFolder, *, overwrite: bool) -> None:
         """Give the output its name; the parts are deleted only after that."""
+        if self.shard is not None:
+            self._folder.complete(sink.num_written - self.frames.start)
+            return
         if isinstance(sink, ImageFolder):
             finished = sink.folder
         else:
@@ -183,9 +261,12 @@ class Job:
     ) -> str:
         """Leave the frames restored so far as a partial output, and describe it."""
         partial = self._folder.partial
-        if not sink.num_written:
+        num_frames = sink.num_written - self.frames.start
+        if not num_frames:
             return "no frame was restored"
-        if isinstance(sink, ImageFolder):
+        if self.shard is not None:
+            pass
+        elif isinstance(sink, ImageFolder):
             if can_resume:
                 partial = sink.folder
             else:
@@ -195,8 +276,8 @@ class Job:
             streams = self.streams
             cut = streams and dataclasses.replace(streams, is_cut=True)
             self._move(self._join(sink, partial, cut), partial)
-        line = f"{count_frames(sink.num_written)} restored"
-        if partial.exists():
+        line = f"{count_frames(num_frames)} restored"
+        if partial.exists() and self.shard is None:
             line += f", in {partial}"
         if can_resume:
             return f"{line}; run the same command with --resume to continue"

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import filelock
 from edvr_jax import files
 from edvr_jax.errors import InputError
 
-_SETTINGS, _LOCK = "job.json", "lock"
+_SETTINGS, _LOCK, _COMPLETE = "job.json", "lock", "complete"
 _DIGEST_LENGTH = 64  # of SHA-256
 
 Plans = Sequence[dict[str, Any]]
@@ -32,9 +33,12 @@ class JobFolder:
         finished: Path of the output while it is put together.
     """
 
-    def __init__(self, output: Path):
+    def __init__(self, output: Path, suffix: str = ""):
+        """Name the folder; a suffix is for one of several that share an output."""
         self.output = output
         self._path, self.partial = files.places_beside(output)
+        self._path = self._path.with_name(f"{self._path.name}{suffix}")
+        files.check_name(output, self._path)
         self.parts = self._path / "parts"
         self.finished = self._path / f"finished{output.suffix}"
         self._lock = filelock.FileLock(self._path / _LOCK)
@@ -66,8 +70,8 @@ class JobFolder:
         self._settings = json.loads(json.dumps(settings))
         changes, plans = None, ()
         if self.is_resumable:
-            before, plans = self._read()
-            changes = _describe_changes(before, self._settings)
+            before, plans = self.read()
+            changes = describe_changes(before, self._settings)
         is_left = self.partial.exists()
         match decide(changes, is_left=is_left, resume=resume, overwrite=overwrite):
             case "continue":
@@ -98,11 +102,48 @@ class JobFolder:
         files.write(self._path / _SETTINGS, json.dumps(job, indent=2).encode())
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a job has saved its settings."""
+        return (self._path / _SETTINGS).exists()
+
+    @property
     def is_resumable(self) -> bool:
         """Whether there are restored frames, and the settings to continue with."""
-        names = [path.name for path in self.parts.glob("*")]
-        has_parts = any(not name.startswith(("unfinished", ".")) for name in names)
-        return has_parts and (self._path / _SETTINGS).exists()
+        return bool(self._list_parts()) and self.is_begun
+
+    def _list_parts(self) -> list[Path]:
+        hidden = "unfinished", "."
+        return [p for p in self.parts.glob("*") if not p.name.startswith(hidden)]
+
+    @property
+    def num_complete(self) -> int | None:
+        """Number of frames of a share that is complete; None if it is not."""
+        path = self.parts / _COMPLETE
+        return int(path.read_text()) if path.exists() else None
+
+    def complete(self, num_frames: int) -> None:
+        """Mark a share as complete, also one without frames."""
+        files.write(self.parts / _COMPLETE, str(num_frames).encode())
+
+    def move_parts(self, target: Path) -> None:
+        """Move the parts of a complete share to the folder of those of the whole."""
+        with files.report_failure(self.output):
+            for path in self._list_parts():
+                if path.name != _COMPLETE:
+                    path.replace(target / path.name)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        self.discard(self._path)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the lock for a moment; wait a minute for others that do the same."""
+        self._take_lock(timeout=60)
+        try:
+            yield
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Release the folder, and delete it unless the job can be resumed."""
@@ -131,23 +172,36 @@ class JobFolder:
             for path in paths:
                 files.remove(path)
 
-    def _take_lock(self) -> None:
+    def _take_lock(self, timeout: float = 0) -> None:
+        deadline = time.monotonic() + timeout
         with files.report_failure(self.output):
-            with contextlib.suppress(FileExistsError):
-                self._path.mkdir()
-            try:
-                # On a file system without locks, two jobs cannot be kept apart.
-                with contextlib.suppress(NotImplementedError):
-                    self._lock.acquire(timeout=0)
-            # The folder comes and goes if the other process ends just now.
-            except (filelock.Timeout, FileNotFoundError, FileExistsError):
-                raise BusyError(
-                    f"{self.output}: another process is restoring into it; wait for "
-                    "it, or choose another name"
-                ) from None
+            while not self._try_lock():
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        f"{self.output}: another process is restoring into it; wait "
+                        "for it, or choose another name"
+                    )
+                time.sleep(0.1)
         self._is_ours = True
 
-    def _read(self) -> tuple[Any, Plans]:
+    def _try_lock(self) -> bool:
+        with contextlib.suppress(FileExistsError):
+            self._path.mkdir()
+        try:
+            # On a file system without locks, two jobs cannot be kept apart.
+            with contextlib.suppress(NotImplementedError):
+                self._lock.acquire(timeout=0)
+        # The folder comes and goes if the other process ends just now.
+        except (filelock.Timeout, FileNotFoundError, FileExistsError):
+            return False
+        return True
+
+    def read(self) -> tuple[Any, Plans]:
+        """Return the settings and plans of an earlier job.
+
+        Raises:
+            InputError: if they cannot be read.
+        """
         path = self._path / _SETTINGS
         try:
             job = json.loads(path.read_text())
@@ -180,13 +234,13 @@ def decide(
     return "continue" if resume else "job exists"
 
 
-def _describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
+def describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
     """List the differences of two trees of settings, one for each leaf."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
             for key in {**old, **new}
-            for line in _describe_changes(
+            for line in describe_changes(
                 old.get(key), new.get(key), f"{name} {key}".strip()
             )
         ]

@@ -25,6 +25,7 @@ from edvr_jax.restore.tiled_network import Observer
 
 T = TypeVar("T")
 
+ALL = range(sys.maxsize)  # frames of a clip
 _END = object()
 
 
@@ -47,10 +48,12 @@ def restore_into(
     progress: Progress,
     observer: Observer,
     recorder: Recorder | None = None,
+    frames: range = ALL,
 ) -> tuple[dict[str, float], InputError | None]:
-    """Restore the frames that a sink does not have yet.
+    """Restore the frames that a sink does not have yet, of ``frames``.
 
-    A recorder gets each of them as "model", and the enlarged input as "input".
+    A recorder gets each of them as "model", and the enlarged input as "input". The clip
+    is decoded from its beginning, so that they are the same frames at the same times.
 
     Returns:
         Seconds of work of each thread, and the error that ended the clip early, if
@@ -77,9 +80,8 @@ def restore_into(
             damage = error
 
     def restore() -> Iterator[np.ndarray]:
-        only = range(first, sys.maxsize) if first else None
-        frames = restoring.exclude(decoded)
-        return restorer(frames, only=only, dtype=sink.dtype, observer=observer)
+        images, only = restoring.exclude(decoded), range(first, frames.stop)
+        return restorer(images, only=only, dtype=sink.dtype, observer=observer)
 
     def write() -> Iterator[int]:
         for image in encoding.exclude(restored):
@@ -91,6 +93,8 @@ def restore_into(
             image = output_format.apply(image, before)
             sink.write(image, time=source.times[sink.num_written])
             yield sink.num_written
+            if sink.num_written == frames.stop:
+                break
         if damage is None:
             sink.finish()
 
@@ -99,10 +103,15 @@ def restore_into(
         contextlib.closing(prefetch(restoring.include(restore()))) as restored,
         contextlib.closing(prefetch(encoding.include(write()))) as written,
     ):
-        for _ in progress.track(written, first, source.num_frames):
+        count = source.num_frames
+        if count is not None:
+            count = min(count, frames.stop) - frames.start
+        for _ in progress.track(written, first - frames.start, count):
             pass
     watches = {"decode": decoding, "restore": restoring, "encode": encoding}
-    return {name: watch.seconds for name, watch in watches.items()}, damage
+    is_complete = sink.num_written == frames.stop  # so that no later frame matters
+    seconds = {name: watch.seconds for name, watch in watches.items()}
+    return seconds, None if is_complete else damage
 
 
 def _record(

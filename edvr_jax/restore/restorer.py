@@ -168,6 +168,12 @@ class Restorer:
             )
 
     @property
+    def reach(self) -> int:
+        """Number of frames before one that matter to it: windows, and finding cuts."""
+        windows = sum(2 * tiled.network.config.num_frames for tiled in self.networks)
+        return windows + scenes.REACH + 1
+
+    @property
     def plans(self) -> list[dict[str, Any]]:
         """The plan of each network, ready for JSON; see :meth:`set_plans`."""
         plans = [tiled.plan for tiled in self.networks]

@@ -210,12 +210,6 @@ def test_images_beside_videos_are_refused(library, tiny, tmp_path):
         Restore(tmp_path / "in", tmp_path / "out", weights=(tiny,)).run()
 
 
-def test_a_clip_has_no_shards(library, tiny, tmp_path):
-    for clip in (library / "a1.mp4", library / "frames"):
-        with refused("--shard", clip):
-            Restore(clip, tmp_path / "out", weights=(tiny,), shard="1/2").run()
-
-
 def test_folders_of_frames_alone_are_a_library(library, tiny, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(library / "frames", tmp_path / "in" / name)

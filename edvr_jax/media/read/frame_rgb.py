@@ -84,6 +84,17 @@ def to_rgb(
     return np.ascontiguousarray(np.rot90(image, turns))
 
 
+def blank(
+    frame: VideoFrame, *, keep_bit_depth: bool = False, with_alpha: bool = False
+) -> np.ndarray:
+    """Return black in the size and type of :func:`to_rgb`."""
+    is_high_bit_depth = keep_bit_depth and bit_depth(frame.format) > 8
+    dtype = np.uint16 if is_high_bit_depth else np.uint8
+    size = frame.height, frame.width
+    is_turned = orientation(frame)[0] % 2
+    return np.zeros((*size[:: -1 if is_turned else 1], 4 if with_alpha else 3), dtype)
+
+
 def range_of(frame: VideoFrame) -> ColorRange:
     """Return the range of a frame; if untagged, gray is full and YUV limited."""
     name, tag = frame.format.name, frame.color_range

@@ -85,6 +85,7 @@ class Source:
         is_pipe: The clip cannot be read a second time.
         video_stream: Number of the stream in the video file.
         video_streams: Number and size of all its video streams.
+        skip: Frames before this one are yielded black, without converting them.
         monitor: What was decoded so far, and what the container announces; None for a
             folder of frames.
     """
@@ -101,6 +102,7 @@ class Source:
     is_pipe = False
     video_stream: int | None = None
     video_streams: Sequence[str] = ()
+    skip = 0
     monitor: DecodeMonitor | None = None
 
     def __init__(self, path: Path, fps: Fraction, time_base: Fraction):
@@ -163,7 +165,10 @@ class ImageFolderSource(Source):
         self.size, self.dtype = first.shape[:2], first.dtype
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for path in self._paths:
+        for index, path in enumerate(self._paths):
+            if index < self.skip:
+                yield np.zeros((*self.size, 4 if self.has_alpha else 3), self.dtype)
+                continue
             image = self._read(path)
             pixels.check_size(image.shape, self.size, path)
             pixels.check_depth(image.dtype, self.dtype, path)
@@ -290,9 +295,9 @@ class VideoSource(Source):
             self.traits |= traits.find(frame)
             self.times.append(time - offset)
             self._last_duration = int(frame.duration or 0) or usual
-            yield frame_rgb.to_rgb(
-                frame, keep_bit_depth=True, with_alpha=self.has_alpha
-            )
+            is_skipped = len(self.times) <= self.skip
+            convert = frame_rgb.blank if is_skipped else frame_rgb.to_rgb
+            yield convert(frame, keep_bit_depth=True, with_alpha=self.has_alpha)
             if len(self.times) == self._trim.max_frames:
                 return
         if self.times:

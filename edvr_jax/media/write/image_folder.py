@@ -23,7 +23,7 @@ class ImageFolder:
     Attributes:
         folder: Where the images are.
         dtype: Type of the frames.
-        num_written: Number of images in the folder.
+        num_written: Index of the next frame.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class ImageFolder:
         suffix: str,
         *,
         is_high_bit_depth: bool = False,
+        first: int = 0,
     ):
         """Count the images that an earlier job has written.
 
@@ -43,6 +44,7 @@ class ImageFolder:
             names: Names of the frames with any suffix; further frames are numbered.
             suffix: Format of the images: .png, .tif, .tiff, .webp or .jpg.
             is_high_bit_depth: Write 16 bits if the format has them.
+            first: Index of the first frame, of a share.
 
         Raises:
             InputError: if two frames would have the same name, or one is too long.
@@ -58,7 +60,7 @@ class ImageFolder:
                     f"{path}: two input frames would both become {name}; rename one"
                 )
             files.check_name(path / name, folder / name)
-        self.num_written = 0
+        self.num_written = first
         while (folder / self._name(self.num_written)).exists():
             self.num_written += 1
 

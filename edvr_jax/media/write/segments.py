@@ -38,6 +38,11 @@ SAVE_INTERVAL = 5.0  # seconds between two saves of the frames of an unfinished 
 _MAX_DELAY = 3600  # seconds from decoding a frame to showing it
 
 
+def segment_length(size: tuple[int, int]) -> int:
+    """Return the number of frames in a segment, for their height and width."""
+    return max(_MIN_FRAMES, min(MAX_FRAMES, _SEGMENT_PIXELS // (size[0] * size[1])))
+
+
 class SegmentedVideo:
     """A :class:`Sink` that writes a video stream as files of some frames each.
 
@@ -46,7 +51,13 @@ class SegmentedVideo:
     """
 
     def __init__(
-        self, folder: Path, path: Path, encoding: Encoding, *, is_resumable: bool = True
+        self,
+        folder: Path,
+        path: Path,
+        encoding: Encoding,
+        *,
+        is_resumable: bool = True,
+        first: int | None = None,
     ):
         """Find the finished segments of an earlier job, and its saved frames.
 
@@ -55,6 +66,8 @@ class SegmentedVideo:
             path: The output that messages name.
             encoding: How the frames are encoded in the output.
             is_resumable: Save the frames of an unfinished segment, too.
+            first: Index of the first frame of a share, which begins a segment; another
+                process joins the shares. None is the whole video.
         """
         self.encoding = encoding
         self._folder, self._path = folder.absolute(), path
@@ -62,8 +75,8 @@ class SegmentedVideo:
         self._segment = _make_lossless(encoding) if container.video_only else encoding
         # These formats add up the steps between decoding times to get the duration.
         self._adds_up = container.muxer in ("mp4", "mov")
-        frames = _SEGMENT_PIXELS // (encoding.size[0] * encoding.size[1])
-        self._length = max(_MIN_FRAMES, min(MAX_FRAMES, frames))
+        self._length = segment_length(encoding.size)
+        self._is_share = first is not None
         self._suffix = _choose_suffix(self._segment)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -73,7 +86,7 @@ class SegmentedVideo:
         with files.report_failure(path):
             for name in ("unfinished", "short"):
                 self._file(name).unlink(missing_ok=True)
-            self._num_segments = 0
+            self._num_segments = (first or 0) // self._length
             while self._numbered(self._num_segments).exists():
                 self._num_segments += 1
             if is_resumable:
@@ -106,8 +119,14 @@ class SegmentedVideo:
                 self._pending = _PendingFrames(self._folder, self._num_segments)
 
     def finish(self) -> None:
-        """End the last segment, which may be short; nothing can be written after it."""
-        if self._container is not None:
+        """End the last segment, which may be short; nothing can be written after it.
+
+        Of a share, its frames are saved instead, for the process that joins them.
+        """
+        if self._is_share and self._pending is not None:
+            with files.report_failure(self._path):
+                self._pending.save()
+        elif self._container is not None:
             with files.report_failure(self._path, FFmpegError):
                 self._end_segment(self._file("short"))
 
@@ -258,9 +277,12 @@ class _PendingFrames:
         """Keep a frame; all are saved when the last save is some seconds old."""
         self._unsaved.append((image, time))
         if clock.monotonic() - self._saved_at >= SAVE_INTERVAL:
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Save the frames that are not yet on disk."""
+        if not self._unsaved:
+            return
         images, times = zip(*self._unsaved, strict=True)
         path = self._folder / f"{self._prefix}-{self._num_saved:06}.npz"
         temporary = self._folder / "unfinished.npz"

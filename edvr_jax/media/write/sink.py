@@ -15,7 +15,7 @@ class Sink(Protocol):
 
     @property
     def num_written(self) -> int:
-        """Number of frames written so far, by an earlier job too."""
+        """Index of the next frame: those before it are written, or others' share."""
         ...
 
     def write(self, image: np.ndarray, *, time: int) -> None:
