@@ -156,7 +156,7 @@ class Accelerators:
         began = time.perf_counter()
         compiled = function.lower(*arguments).compile()
         seconds = time.perf_counter() - began
-        costs, text = compiled.cost_analysis() or {}, compiled.as_text()
+        costs, text = compiled.cost_analysis() or {}, _text_of(compiled)
         return {
             "case": case,
             "topology": topology,
@@ -330,6 +330,18 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _format(value: float | None, unit: float) -> str:
     return f"{value / unit:.1f}" if value else "-"
+
+
+def _text_of(compiled: jax.stages.Compiled) -> str:
+    """Return the compiled program; empty if the compiler cannot print it.
+
+    libtpu 0.0.52 fails so for v6e: "async-update instruction should have 1 operands".
+    """
+    try:
+        return compiled.as_text() or ""
+    except jax.errors.JaxRuntimeError as error:
+        sys.stderr.write(f"no cycles: {str(error).splitlines()[0][:120]}\n")
+        return ""
 
 
 def main() -> int:

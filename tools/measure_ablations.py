@@ -118,8 +118,8 @@ class MeasureAblations:
 
     clips: Path
     runs: Path
-    align_steps: int = 900
-    steps: int = 600
+    align_steps: int = 3_000
+    steps: int = 3_000
     only: tuple[str, ...] = tuple(VARIANTS)
     max_frames_per_clip: int = 100
 

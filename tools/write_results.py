@@ -19,6 +19,7 @@ from edvr_jax import files
 from tools.measure_results import CASES, RESULTS
 
 DOCS = RESULTS.parent
+ABLATIONS = RESULTS / "ablations.json"  # hours of training
 PAGES = ("results.md", "weights.md")
 
 # The table in a page that is otherwise written by hand.
@@ -55,7 +56,7 @@ def render(name: str) -> str:
         template = environment.get_template("results.md.jinja")
         return template.render(
             networks=networks,
-            ablations=_read("ablations"),
+            ablations=_read("ablations") if ABLATIONS.exists() else {},
             published=_read("published"),
         )
     zoo = environment.get_template("zoo.md.jinja").render(networks=networks)
