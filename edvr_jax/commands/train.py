@@ -13,7 +13,6 @@ import tyro
 
 from edvr_jax.config import Config, Phase
 from edvr_jax.errors import INTERRUPTED, InputError, Stopped
-from edvr_jax.train import chain, dry_run, parallel, trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +78,13 @@ class Train:
         Returns:
             Exit code, see the class; None is 0.
         """
+        from edvr_jax.train import (  # the extra "train"
+            chain,
+            dry_run,
+            parallel,
+            trainer,
+        )
+
         phases = self.read_phases() if self.chain else None
         if self.dry_run:
             for phase in phases or (Phase("run", self.settings),):
