@@ -72,6 +72,12 @@ def read_config(folder: Path) -> NetworkConfig:
         raise InputError(f"{path}: not the settings of a run ({error})") from None
 
 
+def read_dataset(folder: Path) -> str:
+    """Return the name of the published dataset of a run; "" for clips of your own."""
+    name = json.loads((folder / CONFIG).read_text())["data"]["dataset"]
+    return "" if name == "folder_of_clips" else name
+
+
 def read_parts(folder: Path) -> dict[str, Any]:
     """Return what a run uses of the user's own, as train/parts.py names it.
 
