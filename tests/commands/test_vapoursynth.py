@@ -1,4 +1,4 @@
-"""Frames from VapourSynth by a pipe: ``vspipe -c y4m script.vpy - | edvr restore -``."""
+"""Frames of VapourSynth: ``vspipe -c y4m script.vpy - | edvr restore - out.mp4``."""
 
 import io
 import shutil
