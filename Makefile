@@ -39,8 +39,8 @@ docs: $(VENV)/.installed-dev
 	@echo "site/index.html is the documentation"
 
 lock: $(VENV)/.installed-dev
-	@$(BIN)/uv pip compile pyproject.toml --extra data --extra dev --extra docs \
-	  --extra report --universal \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra docs --extra hub \
+	  --extra report --extra train --universal \
 	  --python-version 3.11 --quiet --no-annotate --upgrade \
 	  --custom-compile-command "make lock" --output-file constraints.txt
 
@@ -63,5 +63,5 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing edvr-jax and the development tools into $(VENV) (a few minutes)"
-	@$(PIP) --editable '.[data,dev,docs,report]'
+	@$(PIP) --editable '.[dev,docs,hub,report,train]'
 	@touch $@ $(VENV)/.installed

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import tyro
 
+import edvr_jax
 from edvr_jax import progress
 from edvr_jax.errors import INTERRUPTED, InputError
 
@@ -95,12 +96,16 @@ def _prepare_streams() -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if arguments == ["--version"]:
+        sys.stdout.write(f"edvr_jax {edvr_jax.__version__}\n")
+        return 0
     # Only the command in question is imported: the others' libraries take time.
     names = arguments[:1] if arguments[:1] and arguments[0] in _COMMANDS else _COMMANDS
     command = tyro.extras.subcommand_cli_from_dict(
         {name: _find_command(name, arguments) for name in names},
         prog="edvr",
-        description="EDVR: restore video, train, evaluate and convert weights.",
+        description="EDVR: restore video, train, evaluate and convert weights. "
+        "--version prints the version.",
         args=arguments,
     )
     return command.run() or 0

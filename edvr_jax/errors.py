@@ -1,7 +1,8 @@
 """Exceptions for what users can fix or have stopped, exit codes, parts of messages."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # Exit codes of every command; 75 is EX_TEMPFAIL of sysexits.h: try again later.
 PREEMPTED, INTERRUPTED = 75, 130
@@ -26,6 +27,10 @@ class OutputError(ResourceError):
     """The disk, or a limit on it, refuses what is to be written."""
 
 
+class MissingExtraError(InputError, ImportError):
+    """A library is not installed that an extra of this package brings."""
+
+
 class Stopped(Exception):
     """Work was stopped from outside, after its state had been saved.
 
@@ -40,6 +45,26 @@ class Stopped(Exception):
     ):
         super().__init__(message)
         self.code = code
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Name the extra that brings a library, if an import in this context fails.
+
+    Args:
+        extra: The extra of this package.
+        what: What needs which library, the start of the message.
+
+    Raises:
+        MissingExtraError: if a module of another package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __package__:
+            raise
+        message = f"{what}: pip install 'edvr-jax[{extra}]'"
+        raise MissingExtraError(message) from None
 
 
 def list_some(names: Iterable[object], limit: int = 6, separator: str = ", ") -> str:

@@ -30,7 +30,7 @@ from flax import linen as nn
 
 from edvr_jax import files
 from edvr_jax.config import ModelConfig, NetworkConfig, from_dict
-from edvr_jax.errors import InputError, first_line
+from edvr_jax.errors import InputError, first_line, needs_extra
 from edvr_jax.models import own
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import conv
@@ -122,13 +122,8 @@ def save_onnx(path: str | Path, config: NetworkConfig, params: Any) -> None:
     params_lib.check_shapes(
         params_lib.flatten(params), params_lib.shapes(config), source="params"
     )
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise InputError(
-            f"{path}: ONNX files need the package onnx: pip install 'edvr-jax[onnx]'"
-        ) from None
-    from edvr_jax.models import onnx_network
+    with needs_extra("onnx", f"{path}: ONNX files need the package onnx"):
+        from edvr_jax.models import onnx_network
 
     files.write(Path(path), onnx_network.build(config, params).SerializeToString())
 

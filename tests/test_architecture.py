@@ -19,7 +19,6 @@ FILES = sorted(
     for folder in ("edvr_jax", "configs", "examples", "tools", "tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
 )
-OPTIONAL = ("grain", "jinja2", "onnx", "tensorflow", "tensorflow_datasets", "torch")
 MAX_LINES = 400
 MAX_ENTRY_POINT_LINES = 80
 
@@ -57,18 +56,6 @@ def test_configs_import_the_schema_and_each_other_only():
                 is_sibling = (ROOT / "configs" / f"{name}.py").is_file()
                 is_allowed = name == "edvr_jax.config" or is_sibling
                 assert is_allowed or name in sys.stdlib_module_names, (path, name)
-
-
-def test_import_needs_no_optional_library():
-    block = "".join(f"sys.modules[{name!r}] = None; " for name in OPTIONAL)
-    names = [path.stem for path in (ROOT / "edvr_jax" / "commands").glob("*.py")]
-    modules = ", ".join(f"edvr_jax.commands.{name}" for name in names)
-    subprocess.run(
-        [sys.executable, "-c", f"import sys; {block}import edvr_jax.cli, {modules}"],
-        cwd=ROOT,
-        check=True,
-        timeout=120,
-    )
 
 
 def test_restore_does_not_wait_for_the_libraries_of_training():

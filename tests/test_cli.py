@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import edvr_jax
 from edvr_jax import cli
 
 
@@ -19,6 +20,11 @@ def test_help_names_every_command(capsys):
     assert exit_info.value.code in (0, None)
     text = capsys.readouterr().out
     assert not [name for name in cli._COMMANDS if f"• {name}" not in text]
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edvr_jax {edvr_jax.__version__}\n"
 
 
 def test_unknown_command_ends_with_2(capsys):

@@ -14,18 +14,34 @@ import edvr_jax
 from edvr_jax import cli, weights
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.restore.restorer import Restorer
-from examples import own_loop, own_parts
+from examples import own_loop, own_parts, quickstart
 from tests.messages import refused
 from tests.training import read_log
+from tests.videos import moving_bars, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("name", ["own_parts", "own_loop"])
-def test_documentation_shows_the_script(name):
-    shown = (ROOT / "docs" / "own_parts.md").read_text("utf-8")
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("own_parts", "own_parts"), ("own_loop", "own_parts"), ("quickstart",) * 2],
+)
+def test_documentation_shows_the_script(name, page):
+    shown = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     script = (ROOT / "examples" / f"{name}.py").read_text("utf-8")
     assert f"```python\n{script}```\n" in shown
+
+
+def test_quickstart(tmp_path, random_params):
+    config = edvr_jax.ModelConfig(4, 1, 1, 0, 0, with_tsa=False, scale=2)
+    file = tmp_path / "w.safetensors"
+    params = random_params(config, scale=0.05)
+    edvr_jax.save_weights(file, config, params, origin="", license="")
+    write_video(tmp_path / "in.mp4", moving_bars(3, 16, 24))
+    quickstart.main(tmp_path / "in.mp4", tmp_path / "out.mp4", weights=file)
+    clip = open_clip(tmp_path / "out.mp4")
+    assert (clip.size, len(list(clip))) == ((32, 48), 3)
+    assert clip.fps == open_clip(tmp_path / "in.mp4").fps
 
 
 def test_own_parts_from_training_to_export(clips, tmp_path, capsys):

@@ -11,6 +11,7 @@ Every case runs in a separate process, so that each peak of memory is its own.
 import atexit
 import concurrent.futures
 import dataclasses
+import importlib
 import itertools
 import math
 import multiprocessing
@@ -30,8 +31,6 @@ from edvr_jax.models import cost, create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.ops import deform_conv2d
 from edvr_jax.restore.restorer import restore_frames
-from edvr_jax.train import optim, parallel
-from edvr_jax.train.state import initial_state
 
 CaseName = Literal[
     "matmul",
@@ -116,7 +115,12 @@ def measure_all(
 
     Yields:
         The measurements, as they are ready.
+
+    Raises:
+        InputError: if a case trains or loads windows, and the extra "train" is missing.
     """
+    if any(case.startswith(("train_", "data_")) for case in cases):
+        importlib.import_module("edvr_jax.train")
     with concurrent.futures.ProcessPoolExecutor(
         max_workers=1,
         mp_context=multiprocessing.get_context("spawn"),
@@ -308,6 +312,9 @@ def _stream(config: ModelConfig) -> _Work:
 
 
 def _train_step(config: ModelConfig) -> _Work:
+    from edvr_jax.train import optim, parallel
+    from edvr_jax.train import state as state_lib
+
     height, width = _CROP_SIZE
     count = _BATCH_SIZE * jax.local_device_count()
     options = OptimConfig()
@@ -318,7 +325,7 @@ def _train_step(config: ModelConfig) -> _Work:
         config=options,
         guard=GuardConfig(),
     )
-    state = initial_state(_random_params(config), optimizer)
+    state = state_lib.initial_state(_random_params(config), optimizer)
     scale = config.output_scale
     batch = parallel.shard(
         {

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from edvr_jax import weights
+from edvr_jax import files, weights
 from edvr_jax.commands import output
 from edvr_jax.commands.paths import check_other
 from edvr_jax.config import NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.weights import runs, torch_files, torch_names
+from edvr_jax.weights import card, runs, torch_files, torch_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Convert:
     input and the network's configuration are found from the file.
 
     Attributes:
-        src: Weights to read: .pth (needs torch), .safetensors, a name that ships, or
-            the folder of a training run, also one that is still running.
+        src: Weights to read: .pth (needs torch), .safetensors, a name that ships,
+            hf://ORG/NAME, or the folder of a training run, also one that is still
+            running.
         dst: File to write: .safetensors, or .pth (needs torch) for a PyTorch layout.
         layout: Names to write: native, or those of a PyTorch project. By default
             native for .safetensors and basicsr for .pth.
@@ -36,7 +37,9 @@ class Convert:
         step: Of a run: the checkpoint of this step, not the newest one.
         best: Of a run: the checkpoint with the best validation.
         raw: Of a run: the parameters themselves, not their moving average.
-        overwrite: Replace an existing file.
+        card: Also write README.md beside the output, a model card for the Hugging Face
+            Hub. Name the output model.safetensors for it, the Hub's usual name.
+        overwrite: Replace existing files.
     """
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
@@ -47,27 +50,39 @@ class Convert:
     step: int | None = None
     best: bool = False
     raw: bool = False
+    card: bool = False
     overwrite: bool = False
 
     def run(self) -> None:
         """Read, write, print the names of both sides."""
         output.check_new(self.dst, overwrite=self.overwrite)
         check_other(Path(self.src), self.dst)
+        card_path = self.dst.parent / card.NAME
+        if self.card:
+            output.check_new(card_path, overwrite=self.overwrite)
         metadata, params = self._read()
         config = metadata.config
         is_pickled = self.dst.suffix in (".pth", ".pt")
         layout = self.layout or ("basicsr" if is_pickled else "native")
+        unknown = f"converted from {Path(self.src).name} ({metadata.layout} names)"
+        origin = self.origin or metadata.origin or unknown
+        license = self.license or metadata.license or card.NOT_STATED
         if layout == "native":
-            unknown = f"converted from {Path(self.src).name} ({metadata.layout} names)"
             weights.save_weights(
-                self.dst,
-                config,
-                params,
-                origin=self.origin or metadata.origin or unknown,
-                license=self.license or metadata.license or "not stated",
+                self.dst, config, params, origin=origin, license=license
             )
         else:
             torch_files.to_torch(config, params, self.dst, layout=layout)
+        if self.card:
+            run = weights.find_run(self.src)
+            text = card.write_card(
+                config,
+                file=self.dst.name,
+                origin=origin,
+                license=license,
+                dataset=runs.read_dataset(run[0]) if run else "",
+            )
+            files.write(card_path, text.encode())
         sys.stdout.write(_format_mapping(config, metadata.layout, layout))
         num_params = params_lib.count(config)
         sys.stdout.write(

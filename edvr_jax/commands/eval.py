@@ -27,7 +27,7 @@ class Eval:
     Attributes:
         gt: Ground truth: a folder of clips (videos or folders of frames), or one clip;
             with a protocol the folder of its dataset, see docs/data.md, or of records.
-        weights: Name of weights that ship, or a weights file.
+        weights: Name of weights that ship, a weights file, or hf://ORG/NAME.
         protocol: Published test set and everything that its tables fix; the options
             from --lq to --padding then do not apply.
         clips: Names of the clips to take (file name without suffix); none takes all.

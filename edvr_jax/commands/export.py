@@ -25,7 +25,8 @@ class Export:
     promises to run it for six months.
 
     Attributes:
-        weights: Name of weights that ship, or a .safetensors or .pth file.
+        weights: Name of weights that ship, a .safetensors or .pth file, or
+            hf://ORG/NAME.
         output: File to write.
         platforms: Platforms that an artifact is to run on.
         precision: Computation type of an artifact; ONNX files are float32.

@@ -18,8 +18,8 @@ class Info:
     """Show the configuration, size, cost, origin and license of weights.
 
     Attributes:
-        weights: Name of weights that ship, a weights file, or a training run: RUN,
-            RUN@best or RUN@STEP.
+        weights: Name of weights that ship, a weights file, hf://ORG/NAME, or a
+            training run: RUN, RUN@best or RUN@STEP.
         height: Height in pixels of the input frames that the cost is stated for.
         width: Width in pixels of these frames.
     """

@@ -61,10 +61,10 @@ class Restore:
             folders of frames, which are restored one after the other.
         output: A video file (mp4, m4v, mov, mkv, webm, gif, y4m), a folder for
             images, or - for YUV4MPEG2 to a pipe; of a library the folder for all.
-        weights: Names of weights that ship, or .safetensors or .pth files, also in a
-            PyTorch layout. Several are applied one after the other; write IN and OUT
-            before this option. By default edvr_s_x2_web for a video that looks
-            compressed, else edvr_s_x4.
+        weights: Names of weights that ship, .safetensors or .pth files, also in a
+            PyTorch layout, or hf://ORG/NAME. Several are applied one after the other;
+            write IN and OUT before this option. By default edvr_s_x2_web for a video
+            that looks compressed, else edvr_s_x4.
         stage2: Weights of a second stage, which refines the restored frames.
         artifact: A file of `edvr export` to run instead of weights.
         precision: Computation type.

@@ -13,7 +13,6 @@ import tyro
 
 from edvr_jax.config import Config, Phase
 from edvr_jax.errors import INTERRUPTED, InputError, Stopped
-from edvr_jax.train import chain, dry_run, parallel, trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Train:
         eval_data: Folder of the dataset of eval.protocol; default is DATA.
         cache: Folder for decoded frames, about 3 bytes per pixel; default is
             WORKDIR/frames. Runs may share it.
-        init: Weights to start from, instead of random ones: a name that ships, or a
-            file; SUBTREE=WEIGHTS takes one part of the network, such as predeblur or
-            stage1. Not used by a run that is continued.
+        init: Weights to start from, instead of random ones: a name that ships, a file,
+            or hf://ORG/NAME; SUBTREE=WEIGHTS takes one part of the network, such as
+            predeblur or stage1. Not used by a run that is continued.
         accept_changes: Continue a run although its settings or clips were changed.
         overwrite: Delete the run in WORKDIR, and start again. Not for a command that is
             repeated after a stop.
@@ -79,6 +78,13 @@ class Train:
         Returns:
             Exit code, see the class; None is 0.
         """
+        from edvr_jax.train import (  # the extra "train"
+            chain,
+            dry_run,
+            parallel,
+            trainer,
+        )
+
         phases = self.read_phases() if self.chain else None
         if self.dry_run:
             for phase in phases or (Phase("run", self.settings),):

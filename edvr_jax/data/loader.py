@@ -10,14 +10,13 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import cloudpickle
 import numpy as np
 
 from edvr_jax.config import Config
 from edvr_jax.data.clips import TrainClip
 from edvr_jax.data.frames import FrameCache
 from edvr_jax.data.windows import Augment, WindowCenters, WindowSampler
-from edvr_jax.errors import InputError, first_line
+from edvr_jax.errors import InputError, first_line, needs_extra
 
 Batch = dict[str, np.ndarray]  # lq [n, T, h, w, 3] and gt [n, H, W, 3], uint8
 
@@ -103,8 +102,9 @@ class TrainLoader:
 
     def _make_dataset(self, first: int) -> Any:
         """Build the Grain pipeline, from the window with number ``first``."""
-        import grain
-        from absl import flags
+        with needs_extra("train", "the loader needs grain"):
+            import grain
+            from absl import flags
 
         if not flags.FLAGS.is_parsed():  # Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
@@ -136,6 +136,8 @@ class TrainLoader:
 
 def _check_sent(augment: Augment) -> None:
     """Check that workers can get a function; Grain would fail in pages of text."""
+    with needs_extra("train", "workers need cloudpickle"):
+        import cloudpickle
     try:
         cloudpickle.dumps(augment)
     except Exception as error:  # whatever an object of the user's raises

@@ -16,7 +16,7 @@ from edvr_jax import files
 from edvr_jax import progress as progress_lib
 from edvr_jax.config import DatasetName
 from edvr_jax.data.datasets.layout import Layout
-from edvr_jax.errors import InputError, first_line
+from edvr_jax.errors import InputError, first_line, needs_extra
 from edvr_jax.media.read import clip_reader, images, pixels
 
 _INFO = "dataset_info.json"
@@ -250,10 +250,6 @@ def _damaged(folder: Path, error: Exception) -> InputError:
 
 
 def _import_tfds() -> Any:
-    try:
+    with needs_extra("data", "records need tensorflow-datasets"):
         import tensorflow_datasets as tfds
-    except ImportError:
-        raise InputError(
-            "records need tensorflow-datasets: pip install 'edvr-jax[data]'"
-        ) from None
     return tfds

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edvr_jax.errors import InputError
+from edvr_jax.errors import needs_extra
 from edvr_jax.evaluate.evaluator import ClipScores
 from edvr_jax.media.read.pixels import width_x_height
 from edvr_jax.report import pictures, plot
@@ -43,12 +43,8 @@ def check_installed() -> None:
     Raises:
         InputError: if jinja2 is missing.
     """
-    try:
+    with needs_extra("report", "a report as a web page needs jinja2"):
         import jinja2  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "a report as a web page needs jinja2: pip install 'edvr-jax[report]'"
-        ) from None
 
 
 def render(facts: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edvr_jax import files
 from edvr_jax.config import Config
-from edvr_jax.errors import InputError
+from edvr_jax.errors import needs_extra
 from edvr_jax.train import optim, parallel, steps, workdir
 from edvr_jax.train.event_file import EventFile
 from edvr_jax.train.validation import FLOW_CORRELATION, Validated
@@ -211,12 +211,8 @@ def import_wandb() -> Any:
     Raises:
         InputError: if it is not installed.
     """
-    try:
+    with needs_extra("wandb", "--wandb needs the package wandb"):
         import wandb  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError(
-            "--wandb needs the package wandb: pip install 'edvr-jax[wandb]'"
-        ) from None
     return wandb
 
 

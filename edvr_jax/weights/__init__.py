@@ -1,7 +1,8 @@
 """Weights: those that ship in this folder, and every kind of weights file.
 
 One rule decides what a name means, here and for ``--weights``: a name that ships is
-that; everything else is a path. A folder is a training run (see runs.py). A path to a
+that; hf://ORG/NAME is a file on the Hugging Face Hub (see hub.py); everything else is a
+path. A folder is a training run (see runs.py). A path to a
 .safetensors file with our metadata is the native format, any other file holds a
 PyTorch network (see convert.py).
 """
@@ -21,7 +22,7 @@ import numpy as np
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.weights import native, runs, torch_files
+from edvr_jax.weights import hub, native, runs, torch_files
 
 __all__ = [
     "Metadata",
@@ -90,9 +91,10 @@ def load_weights(
     Args:
         name_or_path: A name of :func:`available_weights`; a native .safetensors
             file; a PyTorch network (.safetensors, or .pth with the [torch] extra),
-            whose configuration is found from its shapes; or the folder of a training
-            run, ``RUN`` (the average of its newest checkpoint), ``RUN@best``,
-            ``RUN@STEP``.
+            whose configuration is found from its shapes; such a file on the Hugging
+            Face Hub, ``hf://ORG/NAME[@REVISION][/FILE]``, with the [hub] extra; or the
+            folder of a training run, ``RUN`` (the average of its newest checkpoint),
+            ``RUN@best``, ``RUN@STEP``.
         model: The module of your own that the weights belong to; None if they belong
             to the network of their configuration.
 
@@ -104,7 +106,8 @@ def load_weights(
 
     Raises:
         InputError: if nothing has that name, or the file is damaged or does not fit,
-            or belongs to a module of your own and none is given.
+            or belongs to a module of your own and none is given, or the Hub cannot be
+            reached and there is no copy in its cache.
     """
     stored = read_stored(name_or_path)
     return stored.config, stored.fit(model, source=os.fspath(name_or_path))
@@ -168,7 +171,8 @@ def find_run(name_or_path: str | os.PathLike[str]) -> tuple[Path, str | None] | 
             a folder has the same name; ``./NAME`` is the folder.
     """
     name = os.fspath(name_or_path)
-    return None if name in available_weights() else runs.split(name)
+    is_file = name in available_weights() or hub.is_hub(name)
+    return None if is_file else runs.split(name)
 
 
 @contextlib.contextmanager
@@ -178,6 +182,9 @@ def _find(name_or_path: str | os.PathLike[str]) -> Iterator[Path]:
         file = resources.files(__name__) / f"{name}{_SUFFIX}"
         with resources.as_file(file) as path:
             yield path
+        return
+    if hub.is_hub(name):
+        yield hub.download(name)
         return
     if not Path(name).exists():
         names = ", ".join(available_weights()) or "none"

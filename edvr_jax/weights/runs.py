@@ -16,7 +16,7 @@ import numpy as np
 
 from edvr_jax import config as config_lib
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError, first_line
+from edvr_jax.errors import InputError, first_line, needs_extra
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import native
 
@@ -70,6 +70,12 @@ def read_config(folder: Path) -> NetworkConfig:
         return config_lib.from_dict(cls, fields)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not the settings of a run ({error})") from None
+
+
+def read_dataset(folder: Path) -> str:
+    """Return the name of the published dataset of a run; "" for clips of your own."""
+    name = json.loads((folder / CONFIG).read_text())["data"]["dataset"]
+    return "" if name == "folder_of_clips" else name
 
 
 def read_parts(folder: Path) -> dict[str, Any]:
@@ -225,7 +231,7 @@ def read_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
         folder: Folder of the checkpoints.
         step: Step of the checkpoint.
     """
-    import orbax.checkpoint as ocp  # takes a second
+    ocp = _import_orbax()
 
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     stored: Any = reader.metadata((folder / str(step) / "state").absolute())
@@ -233,9 +239,16 @@ def read_shapes(folder: Path, step: int) -> dict[str, tuple[int, ...]]:
     return {key: tuple(x.shape) for key, x in found.items()}
 
 
+def _import_orbax() -> Any:
+    """Import it when it is needed: that takes a second."""
+    with needs_extra("train", "checkpoints need orbax-checkpoint"):
+        import orbax.checkpoint as ocp
+    return ocp
+
+
 def _restore(path: Path, tree: str) -> dict[str, np.ndarray]:
     """Read one tree of a checkpoint, under flat names."""
-    import orbax.checkpoint as ocp  # takes a second
+    ocp = _import_orbax()
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from edvr_jax import files
 from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
-from edvr_jax.errors import InputError, first_line, list_some
+from edvr_jax.errors import InputError, first_line, list_some, needs_extra
 from edvr_jax.models import params as params_lib
 from edvr_jax.weights import torch_names
 from edvr_jax.weights.torch_names import LAYOUTS, Layout
@@ -376,11 +376,6 @@ def _to_numpy(value: Any, torch: Any) -> Any:
 
 
 def _import_torch(path: Path) -> Any:
-    try:
+    with needs_extra("torch", f"{path}: .pth files, unlike .safetensors, need torch"):
         import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError(
-            f"{path}: PyTorch files need torch: pip install 'edvr-jax[torch]', or use "
-            "a .safetensors file"
-        ) from None
     return torch
