@@ -73,7 +73,7 @@ CASES = {
 
 # Clip, case, frame, rows and columns of the ground truth.
 PICTURES = {
-    "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(200, 320), slice(90, 250)),
+    "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(0, 120), slice(100, 260)),
     "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
 }
 TITLES = {
@@ -215,7 +215,7 @@ def _draw(name: str, images: Mapping[str, Sequence[np.ndarray]]) -> None:
         TITLES[key]: images[key][index][tuple(crop)]
         for key in ("lanczos", "still", "model", "truth")
     }
-    save_comparison(IMAGES / f"results_{name}.png", panels)
+    save_comparison(IMAGES / f"results_{name}.jpg", panels)
 
 
 if __name__ == "__main__":
