@@ -16,12 +16,8 @@ if PLATFORM == "cpu":
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
         " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-        # pytest-xdist has a process on each core: one thread compiles faster.
-        " --xla_cpu_parallel_codegen_split_count=1"
-        # Half the time of compilation; see the fixture `optimized`.
-        " --xla_cpu_use_fusion_emitters=false"
     )
-# Compile with few optimizations, in half the time; see there too.
+# Compile with few optimizations, in half the time; see the fixture `optimized`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # By the environment, so that commands and subprocesses share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
@@ -31,7 +27,6 @@ import cv2  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from jax._src import compiler  # noqa: E402
 
 from edvr_jax.config import (  # noqa: E402
     Config,
@@ -44,8 +39,6 @@ from edvr_jax.models import params as params_lib  # noqa: E402
 from edvr_jax.train import parallel  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-_OPTIONS_OF_USERS = {"xla_cpu_use_fusion_emitters": True} if PLATFORM == "cpu" else {}
 
 
 @pytest.fixture(scope="session")
@@ -170,22 +163,8 @@ def shared_steps():
 def optimized():
     """Compile as users do, for all tests of a module that check reference numbers."""
     default = jax.config.read("jax_disable_most_optimizations")
-    get_options = compiler.get_compile_options
-
-    def get_options_of_users(*args, **options):
-        overrides = options.get("env_options_overrides") or {}
-        options["env_options_overrides"] = overrides | _OPTIONS_OF_USERS
-        return get_options(*args, **options)
-
     with pytest.MonkeyPatch.context() as patch:
-        # For subprocesses.
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-        flags = os.environ.get("XLA_FLAGS", "").replace(
-            "emitters=false", "emitters=true"
-        )
-        patch.setenv("XLA_FLAGS", flags)
-        # XLA reads its flags once.
-        patch.setattr(compiler, "get_compile_options", get_options_of_users)
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", False)
         jax.clear_caches()
         yield
