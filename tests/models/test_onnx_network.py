@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edvr_jax
-from edvr_jax import cli, export
+from edvr_jax import cli, export, models
 from edvr_jax.config import CascadeConfig
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
@@ -120,6 +120,9 @@ def test_parameters_of_another_network_are_refused(network, tmp_path):
 
 def test_missing_package_is_named(network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in ("onnx_network", "onnx_ops"):  # imported by other tests
+        monkeypatch.delitem(sys.modules, f"edvr_jax.models.{name}", raising=False)
+        monkeypatch.delattr(models, name, raising=False)
     with refused("net.onnx", "edvr-jax[onnx]"):
         export.save_onnx(tmp_path / "net.onnx", *network("tsa"))
     assert not list(tmp_path.iterdir())
