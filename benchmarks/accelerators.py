@@ -340,7 +340,8 @@ def _text_of(compiled: jax.stages.Compiled) -> str:
     try:
         return compiled.as_text() or ""
     except jax.errors.JaxRuntimeError as error:
-        sys.stderr.write(f"no cycles: {str(error).splitlines()[0][:120]}\n")
+        reason = str(error).splitlines()[0][:120]
+        sys.stderr.write(f"no cycles, no collectives: {reason}\n")
         return ""
 
 

@@ -1,8 +1,9 @@
 """Every command of the documentation that one machine can run, in its page's order.
 
-Left out are installations, other machines' launchers (tests/train/test_processes.py and
-tests/commands run what they launch), and published datasets of many gigabytes, whose
-layouts tests/data/datasets has. Trainings are cut to two steps of a small network.
+Left out are installations, the Hub (tests/weights/test_hub.py has a server), other
+machines' launchers (tests/train/test_processes.py and tests/commands run what they
+launch), and published datasets of many gigabytes (tests/data/datasets has the layouts).
+Trainings are cut to two steps of a small network.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import edvr_s_x4
 from edvr_jax import weights
 from edvr_jax.config import ModelConfig
 from edvr_jax.weights import torch_files
@@ -30,14 +32,10 @@ PAGES = [
     *("README.md", "docs/quickstart.md", "docs/restore.md", "docs/training.md"),
     *("docs/data.md", "docs/weights.md", "docs/migration.md", "docs/own_parts.md"),
 ]
-VALIDATION = (
-    *("cars_close_768p", "hawk_rain_540p", "bees_dandelion_720p"),
-    *("laptop_desk_1080p", "woman_thumbs_up_720p", "dashcam_highway_540p"),
-    *("holiday", "garden"),
-)
+CLIPS = (*edvr_s_x4.get_config().data.val_clips, "holiday", "garden", "val", "a")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 LEFT_OUT = re.compile(
-    r"^(pip|make)\b|REDS|vimeo_septuplet|Vid4|RECORDS"
+    r"^(pip|make|vspipe|hf)\b|hf://|RUN@|REDS|vimeo_septuplet|Vid4|RECORDS"
     + ("" if HAS_TORCH else "|(?i:edvr_m)")
     + ("" if shutil.which("ffmpeg") else "|^ffmpeg")
 )
@@ -85,7 +83,7 @@ def folder(tmp_path, random_params):
     large = [np.tile(frame, (5, 4, 1)) for frame in frames]
     for name in (
         "SHARP/clip",
-        *(f"CLIPS/{name}" for name in (*VALIDATION, "val", "a")),
+        *(f"CLIPS/{name}" for name in CLIPS),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_folder(tmp_path / name, large)

@@ -9,9 +9,9 @@ JSON files. Seconds per frame are measured too: let nothing else run.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,16 +19,14 @@ from typing import Any
 
 import numpy as np
 import tyro
-from flax import linen as nn
 from PIL import Image
 
 from configs import edvr_s_x4
 from edvr_jax import files, progress, weights
 from edvr_jax.config import DegradeConfig, NetworkConfig
-from edvr_jax.data.degrade import degrade_clip
+from edvr_jax.data.degrade import cut_truth, degrade_clip
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.evaluate import evaluator
-from edvr_jax.evaluate.protocols import Protocol
 from edvr_jax.media.read.clip_pairs import clip_name, select_clips
 from edvr_jax.media.read.clip_reader import open_clip
 from edvr_jax.models import params as params_lib
@@ -153,31 +151,25 @@ def read(
     More frames than those are compressed, since the last ones of a video are better.
     """
     paths = [calendar] if case.is_calendar else select_clips(clips, VALIDATION)
-    protocol = Protocol(
-        gt_downscale=1 if case.is_calendar else 2, frames_per_clip=NUM_CALENDAR
-    )
+    gt_downscale = 1 if case.is_calendar else 2
     for path in paths:
-        both = evaluator.pair_frames(
-            open_clip(path), None, scale=scale, protocol=protocol
+        sharp = (
+            cut_truth(frame, gt_downscale=gt_downscale, scale=scale)
+            for frame in itertools.islice(open_clip(path), NUM_CALENDAR)
         )
-        sharp = (truth for truth, _ in both)
         pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=0))
         pairs = pairs[: NUM_CALENDAR if case.is_calendar else NUM_FRAMES]
         yield clip_name(path), [x for x, _ in pairs], [x for _, x in pairs]
 
 
 def restore(
-    config: NetworkConfig,
-    params: Any,
-    frames: Sequence[np.ndarray],
-    *,
-    model: nn.Module | None = None,
+    config: NetworkConfig, params: Any, frames: Sequence[np.ndarray]
 ) -> dict[str, list[np.ndarray]]:
     """Enlarge frames by each method; "still" is the network without neighbors."""
     scale = config.output_scale
 
     def by_network(window: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        return restore_frames(config, params, window, model=model, dtype="uint8")
+        return restore_frames(config, params, window, dtype="uint8")
 
     return {
         "bicubic": [imresize_uint8(x, scale) for x in frames],
@@ -191,14 +183,15 @@ def score(
     truth: Sequence[np.ndarray], images: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[str, dict[str, float]]:
     """Return the mean scores of each method over the frames."""
-    means = {}
-    for method, found in images.items():
-        each = [evaluator.score(*pair, 0) for pair in zip(truth, found, strict=True)]
-        means[method] = {
-            key: round(statistics.fmean(scores[key] for scores in each), 4)
-            for key in each[0]
-        }
-    return means
+    frames = {
+        method: [evaluator.score(*pair, 0) for pair in zip(truth, found, strict=True)]
+        for method, found in images.items()
+    }
+    clip = evaluator.ClipScores("clip", frames)
+    return {
+        method: {key: round(value, 4) for key, value in clip.mean(method).items()}
+        for method in images
+    }
 
 
 def _lanczos(frame: np.ndarray, scale: int) -> np.ndarray:

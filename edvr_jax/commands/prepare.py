@@ -17,7 +17,6 @@ from edvr_jax.commands import output
 from edvr_jax.commands.paths import check_apart
 from edvr_jax.config import DegradeConfig
 from edvr_jax.data import degrade
-from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import INTERRUPTED, InputError, OutputError
 from edvr_jax.media.read import clip_pairs, clip_reader
 from edvr_jax.media.write.writer import open_writer
@@ -169,9 +168,9 @@ class Prepare:
     def _sharp_frames(self, clip: clip_reader.ClipReader) -> Iterator[np.ndarray]:
         """Read a clip, shrunk, its sides cut to multiples of the scale."""
         for frame in clip:
-            frame = imresize_uint8(frame, 1 / self.gt_downscale)
-            height, width = (size - size % self.scale for size in frame.shape[:2])
-            yield frame[:height, :width]
+            yield degrade.cut_truth(
+                frame, gt_downscale=self.gt_downscale, scale=self.scale
+            )
 
 
 def _read_settings(path: Path) -> Any:

@@ -149,6 +149,19 @@ def expose(
     return motion_blur.blur_along_flow(frames, shutter=config.shutter, camera=camera)
 
 
+def cut_truth(frame: np.ndarray, *, gt_downscale: int, scale: int) -> np.ndarray:
+    """Shrink ground truth, and cut its right and lower side to a multiple of ``scale``.
+
+    Args:
+        frame: [H, W, 3] uint8.
+        gt_downscale: Downscale it by this (MATLAB bicubic).
+        scale: Size of the ground truth over that of the degraded frames.
+    """
+    frame = imresize_uint8(frame, 1 / gt_downscale)
+    height, width = (size - size % scale for size in frame.shape[:2])
+    return frame[:height, :width]
+
+
 def shrink(frames: np.ndarray, config: DegradeConfig, *, scale: int) -> np.ndarray:
     """Downscale frames as the track does.
 

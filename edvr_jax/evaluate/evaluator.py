@@ -21,6 +21,7 @@ import numpy as np
 from flax import linen as nn
 
 from edvr_jax.config import NetworkConfig
+from edvr_jax.data.degrade import cut_truth
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.errors import InputError, list_some
 from edvr_jax.evaluate import metrics as metrics_lib
@@ -233,9 +234,8 @@ def pair_frames(
         lq = itertools.islice(lq, protocol.frames_per_clip)
         joined = clip_pairs.join_frames(gt, lq, name=name)
     for index, (frame, degraded) in enumerate(joined):
-        truth = imresize_uint8(frame, 1 / protocol.gt_downscale)
-        height, width = (size - size % scale for size in truth.shape[:2])
-        truth = truth[:height, :width]
+        truth = cut_truth(frame, gt_downscale=protocol.gt_downscale, scale=scale)
+        height, width = truth.shape[:2]
         if degraded is None:
             degraded = protocol.degrade(truth, scale)
         given_height, given_width = degraded.shape[:2]

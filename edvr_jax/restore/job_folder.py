@@ -234,13 +234,17 @@ def decide(
     return "continue" if resume else "job exists"
 
 
-def describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
-    """List the differences of two trees of settings, one for each leaf."""
+def describe_changes(old: Any, new: Mapping[str, Any]) -> list[str]:
+    """List the differences of stored settings and others, one for each leaf."""
+    return _describe_changes(old, json.loads(json.dumps(new)))
+
+
+def _describe_changes(old: Any, new: Any, name: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             line
             for key in {**old, **new}
-            for line in describe_changes(
+            for line in _describe_changes(
                 old.get(key), new.get(key), f"{name} {key}".strip()
             )
         ]

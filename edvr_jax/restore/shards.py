@@ -7,7 +7,6 @@ shares is to move their segments into the whole job, which then has nothing to r
 
 import dataclasses
 import glob
-import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +97,7 @@ def begin(
     plans: Plans = ()
     for other, folder in _find(mine.output):
         found, known = folder.read()
-        changes = describe_changes(found, json.loads(json.dumps(settings)))
+        changes = describe_changes(found, settings)
         if not changes:
             plans = plans or known
         elif (overwrite and not resume) or not folder.is_resumable:
@@ -142,8 +141,7 @@ def find_complete(
             )
         before, plans = found[shard].read()
         settings = {**settings, "device": before["device"]}
-        expected = json.loads(json.dumps({**settings, "shards": count}))
-        if changes := describe_changes(before, expected):
+        if changes := describe_changes(before, {**settings, "shards": count}):
             raise InputError(
                 f"{output}: share {shard} was restored with other settings "
                 f"({'; '.join(changes)}); pass the same"
