@@ -48,6 +48,10 @@ class CornerGather:
         """Return the bordered x as a table, [rows, C/G]."""
         return bilinear.pad(x).reshape(-1, self.shape[3] // self.groups)
 
+    def turn(self, samples):
+        """Return samples [parts, P, K*G] as they are."""
+        return samples
+
     def make_image(self, table):
         """Undo ``make_table``."""
         n, height, _, channels = self.shape

@@ -236,7 +236,9 @@ def _convolve(x, offset, mask, kernel, *, options):
         return _contract(columns, kernel, options.groups)
 
     split = _RowSplit(x, offset, options, gather)
-    out = lax.map(convolve_rows, jax.tree.map(split, samples))
+    out = lax.map(
+        convolve_rows, jax.tree.map(lambda s: gather.turn(split(s)), samples)
+    )
     return split.join(out).astype(x.dtype)
 
 
@@ -268,9 +270,12 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
         varying.zeros(shape, accumulation_dtype, like=cotangent)
         for shape in (table.shape, kernel.shape)
     )
-    rows = jax.tree.map(split, (samples, cotangent.astype(accumulation_dtype)))
+    rows = (
+        jax.tree.map(lambda s: gather.turn(split(s)), samples),
+        split(cotangent.astype(accumulation_dtype)),
+    )
     (grad_table, grad_kernel), grads = lax.scan(add_rows, zeros, rows)
-    *grad_position, grad_mask = map(split.join, grads)
+    *grad_position, grad_mask = (split.join(gather.turn(grad)) for grad in grads)
     grad_y, grad_x_position, grad_mask = (
         bilinear.by_group(grad, groups=offset.shape[3])
         for grad in (

@@ -71,6 +71,10 @@ class PatchGather:
         table = jnp.moveaxis(jnp.stack(corners, 4), 3, 0)
         return table.reshape(-1, len(_CORNERS) * corners[0].shape[-1])
 
+    def turn(self, samples):
+        """[parts, P, K*G] -> [parts, K*G, P], or back."""
+        return with_layout_constraint(jnp.swapaxes(samples, 1, 2), Layout((0, 1, 2)))
+
     def make_image(self, table):
         """Undo ``make_table``; where patches overlap, their sum."""
         n, height, width = self._bordered
@@ -87,7 +91,7 @@ class PatchGather:
 
     def read(self, table, samples):
         """Read the four corners, each [C/G, K*G, P]."""
-        row = samples.row.T
+        row = samples.row
         patches = table.at[row.reshape(-1)].get(
             mode="promise_in_bounds", wrap_negative_indices=False
         )
@@ -98,7 +102,7 @@ class PatchGather:
         """Return the columns, modulated, in the type of the corners."""
         dtype = np.promote_types(corners[0].dtype, samples.mask.dtype)
         weighted = [
-            corner.astype(dtype) * (weight * samples.mask).T[None]
+            corner.astype(dtype) * (weight * samples.mask)[None]
             for corner, weight in zip(corners, samples.weights(), strict=True)
         ]
         return functools.reduce(jnp.add, weighted).astype(corners[0].dtype).T
@@ -107,15 +111,15 @@ class PatchGather:
         """Multiply the gradient to the columns with each corner, over channels.
 
         Returns:
-            Four arrays [P, K*G].
+            Four arrays [K*G, P].
         """
         grad = grad_columns.T
-        return [(grad * corner.astype(grad.dtype)).sum(0).T for corner in corners]
+        return [(grad * corner.astype(grad.dtype)).sum(0) for corner in corners]
 
     def add(self, grad_table, grad_columns, samples):
         """Add the gradient to the columns where they were read from."""
-        grad, row = grad_columns.T, samples.row.T
-        patches = [grad * (w * samples.mask).T[None] for w in samples.weights()]
+        grad, row = grad_columns.T, samples.row
+        patches = [grad * (w * samples.mask)[None] for w in samples.weights()]
         patches = jnp.concatenate(patches).reshape(-1, row.size)
         patches = with_layout_constraint(patches, _POSITIONS_LAST).T
         return grad_table.at[row.reshape(-1)].add(
