@@ -16,6 +16,8 @@ if PLATFORM == "cpu":
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
         " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+        # Half the time of compilation; test_docs_commands.py goes without.
+        " --xla_cpu_use_fusion_emitters=false"
     )
 # Compile with few optimizations, in half the time; see the fixture `optimized`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -161,7 +163,7 @@ def shared_steps():
 
 @pytest.fixture(scope="module")
 def optimized():
-    """Compile as users do, for all tests of a module that check reference numbers."""
+    """Compile with all optimizations, for tests that check reference numbers."""
     default = jax.config.read("jax_disable_most_optimizations")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # for subprocesses

@@ -103,7 +103,14 @@ def folder(tmp_path, random_params):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page, folder):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    # Compiled as users do, unlike the other tests.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "XLA_FLAGS": "",
+    }
     for line in commands(page):
         _remove(folder.glob("out*"))
         if "prepare" in line:

@@ -102,16 +102,22 @@ def _conv_fwd(x, kernel, strides):
 
 def _conv_bwd(strides, residuals, cotangent):
     x, kernel, cotangent = varying.align(*residuals, cotangent)
-    by_columns, native = (
-        functools.partial(gradient, size=kernel.shape[0], strides=strides)
-        for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
-    )
+    by_columns, native = _kernel_gradients(kernel.shape[0], strides)
     grad_kernel = lax.platform_dependent(x, cotangent, cpu=by_columns, default=native)
     gradients = _image_gradient(x.shape, kernel, strides, cotangent), grad_kernel
     return tuple(map(varying.sum_like, gradients, residuals))
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+@functools.cache
+def _kernel_gradients(size, strides):
+    """For CPU and for others; JAX traces the same object once for the same shapes."""
+    return tuple(
+        functools.partial(gradient, size=size, strides=strides)
+        for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
+    )
 
 
 def _image_gradient(shape, kernel, strides, cotangent):

@@ -190,9 +190,9 @@ def _on_platform(function, *operands, options):
     if options.sampling is not None and options.columns_bytes is not None:
         return function(*operands, options=options)
     branches = {
-        platform: functools.partial(
+        platform: _bind(
             function,
-            options=options._replace(
+            options._replace(
                 sampling=options.sampling or sampling,
                 columns_bytes=options.columns_bytes or num_bytes,
             ),
@@ -200,6 +200,12 @@ def _on_platform(function, *operands, options):
         for platform, (sampling, num_bytes) in _CHOICES.items()
     }
     return lax.platform_dependent(*operands, **branches)
+
+
+@functools.cache
+def _bind(function, options):
+    """Bind the options; JAX traces the same object once for the same shapes."""
+    return functools.partial(function, options=options)
 
 
 def _forward(x, offset, mask, kernel, options):

@@ -88,9 +88,8 @@ def test_bfloat16_computes_positions_masks_and_sums_in_float32(tiny, tiny_config
     _, params, frames = tiny
     half = create_model(dataclasses.replace(tiny_config, dtype="bfloat16"))
     program = str(jax.make_jaxpr(half.apply)({"params": params}, frames))
-    # Four deformable convolutions for three platforms, two coordinates each.
-    assert len(re.findall(r":f32\[\S+\] = floor", program)) == 24
-    assert not re.findall(r":bf16\[\S+\] = (floor|reduce_sum)", program)
+    assert set(re.findall(r":(\w+)\[\S+\] = floor", program)) == {"f32"}
+    assert not re.findall(r":bf16\[\S+\] = reduce_sum", program)
     # Their masks and the temporal attention; the spatial one stays in bfloat16.
     assert len(re.findall(r":f32\[\S+\] = logistic", program)) == 5
     assert re.findall(r":bf16\[\S+\] = conv_general_dilated", program)
@@ -117,10 +116,12 @@ def test_wrong_frames_are_refused(tiny):
         {"num_frames": 1, "with_alignment": False, "with_tsa": False},
     ],
 )
-def test_an_empty_batch_has_an_empty_result_and_zero_gradients(tiny_config, change):
-    model = create_model(dataclasses.replace(tiny_config, **change))
+def test_an_empty_batch_has_an_empty_result_and_zero_gradients(
+    tiny_config, random_params, change
+):
+    config = dataclasses.replace(tiny_config, **change)
+    model, params = create_model(config), random_params(config)
     frames = jnp.zeros((0, model.num_frames, 16, 16, 3))
-    params = model.init(jax.random.key(0), jnp.zeros((1, *frames.shape[1:])))["params"]
 
     def total(params):
         restored = model.apply({"params": params}, frames)

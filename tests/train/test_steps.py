@@ -14,8 +14,6 @@ from edvr_jax.train import optim, steps
 from edvr_jax.train.state import initial_state
 from edvr_jax.weights import torch_files, torch_names
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 
 @pytest.fixture(scope="module")
 def run(fixtures, first_moments):
