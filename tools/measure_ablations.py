@@ -40,6 +40,7 @@ SHARED = (
     *("upconv1", "upconv2", "conv_hr", "conv_last"),
 )
 
+# Smaller than those of the network that ships, for speed; the alignment has those.
 GT_CROP = 96
 SCORES = ("psnr_y", "psnr_y_still", "psnr_y_bicubic", "flow_correlation")
 
@@ -119,7 +120,7 @@ class MeasureAblations:
     clips: Path
     runs: Path
     align_steps: int = 3_000
-    steps: int = 3_000
+    steps: int = 2_000
     only: tuple[str, ...] = tuple(VARIANTS)
     max_frames_per_clip: int = 100
 
@@ -163,6 +164,7 @@ class MeasureAblations:
             config,
             model=network,
             optim=optim,
+            data=dataclasses.replace(config.data, gt_crop=GT_CROP),
             init=InitConfig(fresh=("fusion",) if variant.alignment else ()),
             total_steps=self.steps,
         )
@@ -172,9 +174,7 @@ class MeasureAblations:
         self, name: str, phase: str, config: Config, start: tuple[str, ...]
     ) -> Path:
         data = dataclasses.replace(
-            config.data,
-            gt_crop=GT_CROP,
-            max_frames_per_clip=self.max_frames_per_clip,
+            config.data, max_frames_per_clip=self.max_frames_per_clip
         )
         evaluation = EvalConfig(every_steps=config.total_steps, frames_per_clip=10)
         workdir = self.runs / name / phase

@@ -49,7 +49,7 @@ class CornerGather:
         return bilinear.pad(x).reshape(-1, self.shape[3] // self.groups)
 
     def turn(self, samples):
-        """Return samples [parts, P, K*G] as they are."""
+        """Return samples [parts, P, K*G] as they are: so they are read."""
         return samples
 
     def make_image(self, table):

@@ -242,9 +242,7 @@ def _convolve(x, offset, mask, kernel, *, options):
         return _contract(columns, kernel, options.groups)
 
     split = _RowSplit(x, offset, options, gather)
-    out = lax.map(
-        convolve_rows, jax.tree.map(lambda s: gather.turn(split(s)), samples)
-    )
+    out = lax.map(convolve_rows, split.samples(samples))
     return split.join(out).astype(x.dtype)
 
 
@@ -276,10 +274,7 @@ def _gradients(x, offset, mask, kernel, cotangent, *, options):
         varying.zeros(shape, accumulation_dtype, like=cotangent)
         for shape in (table.shape, kernel.shape)
     )
-    rows = (
-        jax.tree.map(lambda s: gather.turn(split(s)), samples),
-        split(cotangent.astype(accumulation_dtype)),
-    )
+    rows = split.samples(samples), split(cotangent.astype(accumulation_dtype))
     (grad_table, grad_kernel), grads = lax.scan(add_rows, zeros, rows)
     *grad_position, grad_mask = (split.join(gather.turn(grad)) for grad in grads)
     grad_y, grad_x_position, grad_mask = (
@@ -305,7 +300,7 @@ class _RowSplit:
     """
 
     def __init__(self, x, offset, options, gather):
-        self.shape = offset.shape[:3]
+        self.shape, self.gather = offset.shape[:3], gather
         n, height, width = self.shape
         if bilinear.is_known(n, height, width):
             num_samples = math.prod(options.grid.taps) * offset.shape[3]
@@ -326,6 +321,10 @@ class _RowSplit:
         rows = array.reshape(n * height, *rest)
         rows = jnp.pad(rows, ((0, self.fill), *[(0, 0)] * len(rest)))
         return rows.reshape(self.parts, self.pixels, *rest[1:])
+
+    def samples(self, samples):
+        """Split samples, and turn them as they are read."""
+        return jax.tree.map(lambda array: self.gather.turn(self(array)), samples)
 
     def join(self, parts):
         """Undo the split."""

@@ -3,7 +3,7 @@
 A TPU stores the last two axes of an array in tiles of 8 x 128. The 8 channels of a
 group as last axis fill a sixteenth of a tile, and that is how a gather returns them.
 Here a gathered row holds the four corners of a sample, and everything is turned once:
-from then on output positions are the last axis, channels the one before
+from then on output positions are the last axis, channels or taps the one before
 (docs/performance.md).
 """
 
@@ -72,7 +72,10 @@ class PatchGather:
         return table.reshape(-1, len(_CORNERS) * corners[0].shape[-1])
 
     def turn(self, samples):
-        """[parts, P, K*G] -> [parts, K*G, P], or back."""
+        """[parts, P, K*G] -> [parts, K*G, P], as they are read, or back.
+
+        Each part is one piece of the memory: XLA would lay the parts across tiles.
+        """
         return with_layout_constraint(jnp.swapaxes(samples, 1, 2), Layout((0, 1, 2)))
 
     def make_image(self, table):
