@@ -124,7 +124,6 @@ class PatchGather:
         grad, row = grad_columns.T, samples.row
         patches = [grad * (w * samples.mask)[None] for w in samples.weights()]
         patches = jnp.concatenate(patches).reshape(-1, row.size)
-        patches = with_layout_constraint(patches.T, _POSITIONS_LAST)
         return grad_table.at[row.reshape(-1)].add(
-            patches, mode="promise_in_bounds", wrap_negative_indices=False
+            patches.T, mode="promise_in_bounds", wrap_negative_indices=False
         )
