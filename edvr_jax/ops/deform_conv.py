@@ -305,14 +305,14 @@ class _RowSplit:
         if bilinear.is_known(n, height, width):
             num_samples = math.prod(options.grid.taps) * offset.shape[3]
             column = num_samples * gather.padded_channels * x.dtype.itemsize
-            rows = options.columns_bytes // max(1, width * column)
-            rows = max(1, min(rows, n * height))
+            most = options.columns_bytes // max(1, width * column)
+            parts = -(-n * height // max(1, min(most, n * height)))
+            rows = gather.whole_rows(-(-n * height // parts), width)
         else:
             # Of a size left open by jax.export: one row, or all of them.
             is_small = options.columns_bytes < _LARGE
             rows = 1 if is_small else n * height
         self.parts = -(-n * height // rows)
-        rows = -(-n * height // self.parts)
         self.fill = self.parts * rows - n * height
         self.pixels = rows * width
 

@@ -51,6 +51,11 @@ class PatchGather:
         """Length of a gathered row in memory."""
         return max(_LANES, len(_CORNERS) * self.shape[3] // self.groups)
 
+    def whole_rows(self, rows, width):
+        """Return a number of output rows whose pixels fill tiles, if one is near."""
+        step = _LANES // math.gcd(width, _LANES)
+        return rows if rows < 8 * step else -(-rows // step) * step
+
     @property
     def _bordered(self):
         n, height, _, _ = self.shape
