@@ -44,7 +44,8 @@ def both(arguments, sampling, **options):
     return jax.tree.leaves(compute(*arguments))
 
 
-# Also: one group, as many groups as channels, a single row, parts of one row.
+# Also: one group, as many groups as channels, a single row, parts of one row, and parts
+# of 18 rows instead of 17, which are whole tiles.
 @pytest.mark.parametrize(
     ("change", "options"),
     [
@@ -52,6 +53,10 @@ def both(arguments, sampling, **options):
         ({}, {"columns_bytes": 1}),
         ({"deformable_groups": 1, "size": (1, 5)}, {}),
         ({"deformable_groups": 8, "size": (5, 2)}, {}),
+        (
+            {"deformable_groups": 1, "size": (50, 64), "channels": 2, "n": 1},
+            {"columns_bytes": 12_000_000},
+        ),
     ],
 )
 def test_patches_equal_corners(x64, change, options):
