@@ -1,9 +1,14 @@
-"""Checks of arguments that the operations share."""
+"""What the operations share about arguments: checks, and binding static ones."""
 
+import functools
 import operator
 from typing import Any
 
 import jax
+
+# A partial that is the same object for the same arguments: JAX traces it once for each
+# shape.
+bind = functools.cache(functools.partial)
 
 
 def whole_number(name: str, value: Any, *, least: int = 1) -> int:

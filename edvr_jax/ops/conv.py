@@ -6,7 +6,6 @@ by matrix products of strips of the images instead; and the gradient to the imag
 written as the convolution that it is, also for loops (docs/performance.md).
 """
 
-import functools
 import os
 from typing import cast
 
@@ -17,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from edvr_jax.ops import varying
-from edvr_jax.ops.arguments import is_empty, whole_number
+from edvr_jax.ops.arguments import bind, is_empty, whole_number
 
 # Bytes of shifted copies side by side that are made at a time on CPU.
 _COLUMNS_BYTES = 2**22
@@ -102,22 +101,16 @@ def _conv_fwd(x, kernel, strides):
 
 def _conv_bwd(strides, residuals, cotangent):
     x, kernel, cotangent = varying.align(*residuals, cotangent)
-    by_columns, native = _kernel_gradients(kernel.shape[0], strides)
+    by_columns, native = (
+        bind(gradient, size=kernel.shape[0], strides=strides)
+        for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
+    )
     grad_kernel = lax.platform_dependent(x, cotangent, cpu=by_columns, default=native)
     gradients = _image_gradient(x.shape, kernel, strides, cotangent), grad_kernel
     return tuple(map(varying.sum_like, gradients, residuals))
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
-
-
-@functools.cache
-def _kernel_gradients(size, strides):
-    """For CPU and for others; JAX traces the same object once for the same shapes."""
-    return tuple(
-        functools.partial(gradient, size=size, strides=strides)
-        for gradient in (_kernel_gradient_by_columns, _native_kernel_gradient)
-    )
 
 
 def _image_gradient(shape, kernel, strides, cotangent):

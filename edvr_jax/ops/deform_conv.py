@@ -11,7 +11,6 @@ made again for the gradients, so they are never in memory as a whole; measuremen
 are in docs/performance.md.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
@@ -23,7 +22,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from edvr_jax.ops import bilinear, varying
-from edvr_jax.ops.arguments import is_empty, whole_number
+from edvr_jax.ops.arguments import bind, is_empty, whole_number
 from edvr_jax.ops.corner_gather import CornerGather
 from edvr_jax.ops.patch_gather import PatchGather
 
@@ -190,9 +189,9 @@ def _on_platform(function, *operands, options):
     if options.sampling is not None and options.columns_bytes is not None:
         return function(*operands, options=options)
     branches = {
-        platform: _bind(
+        platform: bind(
             function,
-            options._replace(
+            options=options._replace(
                 sampling=options.sampling or sampling,
                 columns_bytes=options.columns_bytes or num_bytes,
             ),
@@ -200,12 +199,6 @@ def _on_platform(function, *operands, options):
         for platform, (sampling, num_bytes) in _CHOICES.items()
     }
     return lax.platform_dependent(*operands, **branches)
-
-
-@functools.cache
-def _bind(function, options):
-    """Bind the options; JAX traces the same object once for the same shapes."""
-    return functools.partial(function, options=options)
 
 
 def _forward(x, offset, mask, kernel, options):

@@ -79,7 +79,7 @@ class PatchGather:
     def turn(self, samples):
         """[parts, P, K*G] -> [parts, K*G, P], as they are read, or back.
 
-        Each part is one piece of the memory: XLA would lay the parts across tiles.
+        The layout keeps each part contiguous: XLA would store parts across tiles.
         """
         return with_layout_constraint(jnp.swapaxes(samples, 1, 2), Layout((0, 1, 2)))
 
