@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from edvr_jax.config import FidelityConfig, OptimConfig
 from edvr_jax.data.flow import texture, window_flow
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import alignment, steps
-from tests.training import read_log, replace, run
+from tests.training import on_one_device, read_log, replace, run
 
 ALONE = FidelityConfig(weight=1.0, alone=True)
 
@@ -37,20 +38,14 @@ def batch(photograph):
     return {"lq": np.array(windows), "flow": np.array(flows)}
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"))
-def on_one_device(params, batch, step, *, model, config):
-    mapped = jax.vmap(
-        functools.partial(steps.global_gradients, model=model, config=config),
-        in_axes=(None, 0, None),
-        out_axes=None,
-        axis_name=steps.BATCH_AXIS,
-    )
-    return mapped(params, batch, step)
+@functools.cache
+def compiled(model, config):
+    function = functools.partial(steps.global_gradients, model=model, config=config)
+    return on_one_device(function, P())
 
 
 def gradients(model, params, batch, config, step=0):
-    whole = jax.tree.map(lambda x: jnp.asarray(x)[None], batch)
-    return on_one_device(params, whole, step, model=model, config=config)
+    return compiled(model, config)(params, batch, step)
 
 
 def test_targets_of_the_levels_by_hand():

@@ -12,6 +12,7 @@ from edvr_jax.config import GuardConfig, OptimConfig
 from edvr_jax.models import create_model, layers
 from edvr_jax.train import optim, steps
 from edvr_jax.train.state import initial_state
+from tests.training import on_one_device
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,8 @@ def step(config):
         config=options,
         guard=GuardConfig(max_offset_mean=5.0),
     )
-    mapped = jax.jit(
-        jax.vmap(update, in_axes=(None, 0), out_axes=None, axis_name=steps.BATCH_AXIS)
-    )
-    return lambda state, lq, gt: mapped(state, {"lq": lq[None], "gt": gt[None]})
+    mapped = on_one_device(update)
+    return lambda state, lq, gt: mapped(state, {"lq": lq, "gt": gt})
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +116,7 @@ def test_frozen_parameters_get_no_gradient(config, state):
     one = functools.partial(
         steps.global_gradients, model=create_model(config), config=options
     )
-    mapped = jax.vmap(one, in_axes=(None, 0), axis_name=steps.BATCH_AXIS)
-    _, grads, _ = jax.jit(mapped)(state.params, {"lq": LQ[None], "gt": GT[None]})
+    _, grads, _ = on_one_device(one)(state.params, {"lq": LQ, "gt": GT})
     for name, tree in grads.items():
         is_zero = all((x == 0).all() for x in jax.tree.leaves(tree))
         assert is_zero == (name in options.frozen), name

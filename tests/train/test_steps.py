@@ -13,6 +13,7 @@ from edvr_jax.models import params as params_lib
 from edvr_jax.train import optim, steps
 from edvr_jax.train.state import initial_state
 from edvr_jax.weights import torch_files, torch_names
+from tests.training import on_one_device
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +37,18 @@ def run(fixtures, first_moments):
     params = jax.tree.map(jnp.asarray, params)
     state = initial_state(params, optimizer)
 
-    @jax.jit
-    def step(state, batch):
-        """The step on one device: a batch of axis size 1, dropped again."""
-        update = functools.partial(
+    step = on_one_device(
+        functools.partial(
             steps.train_step,
             model=model,
             optimizer=optimizer,
             config=options,
             guard=GuardConfig(),
         )
-        mapped = jax.vmap(update, in_axes=(None, 0), axis_name=steps.BATCH_AXIS)
-        return jax.tree.map(lambda x: x[0], mapped(state, batch))
-
+    )
     losses, first_gradients = [], None
     for i in range(5):
-        state, metrics = step(state, {"lq": lq[i][None], "gt": gt[i][None]})
+        state, metrics = step(state, {"lq": lq[i], "gt": gt[i]})
         losses.append(float(metrics["loss"]))
         if i == 0:  # Adam's first moment starts as (1 - b1) times the gradient
             first_gradients = {
