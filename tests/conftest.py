@@ -107,6 +107,18 @@ def experiment(tiny_config) -> Config:
 
 
 @pytest.fixture(scope="session")
+def unaligned(experiment) -> Config:
+    """The experiment without alignment, which takes most of the time to compile."""
+    return dataclasses.replace(
+        experiment,
+        model=dataclasses.replace(
+            experiment.model, num_frames=1, with_alignment=False, with_tsa=False
+        ),
+        optim=dataclasses.replace(experiment.optim, tsa_warmup_steps=0),
+    )
+
+
+@pytest.fixture(scope="session")
 def clips(fixtures, tmp_path_factory) -> Path:
     """Clips that pan over a real frame; ``val`` shows the other frame."""
     folder = tmp_path_factory.mktemp("clips")

@@ -30,7 +30,7 @@ atexit.register(lambda: print(peak()))
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "video.mp4"
-    frames = videos.moving_bars(NUM_FRAMES, 80, 96)
+    frames = videos.moving_bars(NUM_FRAMES, 48, 64)
     frames[30:] = 255 - frames[30:]  # a cut
     videos.write_video(path, frames)
     return path

@@ -19,12 +19,8 @@ pytestmark = pytest.mark.usefixtures("shared_steps")
 
 
 @pytest.fixture(scope="module")
-def config(experiment):
-    """Without alignment, which takes most of the time of compilation."""
-    model = dataclasses.replace(
-        experiment.model, num_frames=1, with_alignment=False, with_tsa=False
-    )
-    return replace(experiment, optim__tsa_warmup_steps=0, model=model)
+def config(unaligned):
+    return unaligned
 
 
 @pytest.fixture(scope="module")
