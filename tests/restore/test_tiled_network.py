@@ -41,11 +41,11 @@ def two_devices():
 
 @pytest.fixture(scope="module")
 def expected(network):
-    return list(restore_frames(*network, make_frames(5)))
+    return list(restore_frames(*network, make_frames(4)))
 
 
 def test_tiles_on_several_devices_leave_no_seams(network, expected):
-    restored = restore_frames(*network, make_frames(5), tile=80, overlap=OVERLAP)
+    restored = restore_frames(*network, make_frames(4), tile=80, overlap=OVERLAP)
     # Measured 4e-7: another order of sums.
     np.testing.assert_allclose(list(restored), expected, atol=1e-5)
 
@@ -66,7 +66,7 @@ def test_observer_follows_the_tiles(network):
 
 def test_too_narrow_margins_are_seen(network, expected):
     # Else the test above could not see a wrong tile.
-    restored = restore_frames(*network, make_frames(5), tile=40, overlap=0)
+    restored = restore_frames(*network, make_frames(4), tile=40, overlap=0)
     assert np.abs(np.stack(list(restored)) - expected).max() > 1e-3
 
 
@@ -112,7 +112,7 @@ def test_out_of_memory_takes_smaller_tiles_and_loses_no_frame(
     restorer = Restorer(memory.networks, tiled(200))
     plans = []
     observer = Observer(on_smaller_plan=lambda: plans.extend(restorer.plans))
-    restored = list(restorer(make_frames(5), observer=observer))
+    restored = list(restorer(make_frames(4), observer=observer))
     np.testing.assert_allclose(restored, expected, atol=1e-5)
     assert memory.num_failures > 0
     for message, facts in zip(
@@ -154,7 +154,7 @@ def test_batches_and_features_that_are_not_kept(network, expected, changes, only
     tiled_network.plan = dataclasses.replace(
         tiles.make_plan(network[0], (90, 109), tile=None, overlap=0), **changes
     )
-    restored = list(restorer(make_frames(5), only=only))
+    restored = list(restorer(make_frames(4), only=only))
     wanted = [image for i, image in enumerate(expected) if only is None or i in only]
     np.testing.assert_allclose(restored, wanted, atol=1e-5)
 
@@ -199,13 +199,13 @@ def test_one_restorer_serves_clips_of_several_sizes(network, expected):
     small = make_frames(3, 20, 24)
     (one, _, _) = restorer(small)
     assert one.shape == (40, 48, 3)
-    np.testing.assert_array_equal(list(restorer(make_frames(5))), expected)
+    np.testing.assert_array_equal(list(restorer(make_frames(4))), expected)
     np.testing.assert_array_equal(next(iter(restorer(small))), one)
 
 
 def test_cancelled_restorer_ends_before_the_next_tile(network):
     restorer, observer = Restorer(create_networks(*network), tiled(80)), Observer()
-    frames = restorer(make_frames(5), observer=observer)
+    frames = restorer(make_frames(4), observer=observer)
     next(frames)
     observer.cancelled.set()
     with pytest.raises(Cancelled):
@@ -222,7 +222,7 @@ def test_tiles_in_flight_as_on_an_accelerator(network, expected, changes, is_lat
     tiled_network.num_ahead = 4
     plan = tiled_network.plan_for((90, 109))
     tiled_network.plan = dataclasses.replace(plan, **changes)
-    restored = list(restorer(make_frames(5)))
+    restored = list(restorer(make_frames(4)))
     np.testing.assert_allclose(restored, expected, atol=1e-5)
     assert memory.num_failures > 0
     assert len(tiled_network.plan.tiles) > 1
