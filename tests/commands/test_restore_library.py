@@ -356,7 +356,7 @@ def test_two_shards_at_once_one_killed_and_resumed(library, tiny, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(library, folder)
     (folder / "a1.mp4").unlink()
-    write_clip(folder / "a1.mp4", 60)
+    write_clip(folder / "a1.mp4", 40)
     options = (folder, out, "--resume", "--weights", tiny, "--shard")
     first, second = start(*options, "1/2"), start(*options, "2/2")
     wait_for_progress(first, out / "a1.mp4")
@@ -376,4 +376,4 @@ def test_two_shards_at_once_one_killed_and_resumed(library, tiny, tmp_path):
     assert any("continuing after" in line for line in lines)
     check_message(lines[-1], "not restored", folder / "broken.mp4")
     assert names(out) == sorted(GOOD.values())
-    assert len(list(open_clip(out / "a1.mp4"))) == 60
+    assert len(list(open_clip(out / "a1.mp4"))) == 40

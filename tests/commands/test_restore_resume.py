@@ -19,7 +19,7 @@ from edvr_jax.media.write import segments
 segments.MAX_FRAMES = 8
 segments.SAVE_INTERVAL = 0.1
 """
-NUM_FRAMES = 60
+NUM_FRAMES = 40
 REPORT_PEAK = """
 import atexit, resource
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -31,7 +31,7 @@ atexit.register(lambda: print(peak()))
 def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "video.mp4"
     frames = videos.moving_bars(NUM_FRAMES, 48, 64)
-    frames[30:] = 255 - frames[30:]  # a cut
+    frames[20:] = 255 - frames[20:]  # a cut
     videos.write_video(path, frames)
     return path
 

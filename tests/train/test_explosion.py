@@ -20,6 +20,7 @@ def exploding(experiment):
         optim__tsa_warmup_steps=0,
         model__with_tsa=False,
         guard=GuardConfig(max_offset_mean=2.0, patience=2, lr_factor=1e-4),
+        eval__every_steps=8,
         total_steps=8,
     )
 
