@@ -144,6 +144,8 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
+        if not parallel.is_job():  # else each process writes a part of every array
+            state = jax.tree.map(lambda x: x.addressable_data(0), state)
         with self._report_failure():
             self._manager.save(
                 step,
