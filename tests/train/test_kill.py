@@ -43,8 +43,8 @@ def undisturbed(config, clips, tmp_path_factory):
 
 def test_loss_falls(undisturbed):
     values = list(losses(undisturbed[0]).values())
-    # Measured 0.71, CPU; one seed, so it does not vary. Step 1 sees easy windows.
-    assert sum(values[-4:]) / 4 < 0.8 * sum(values[1:7]) / 6
+    # Measured 0.58, CPU; one seed, so it does not vary. Step 1 sees easy windows.
+    assert sum(values[-4:]) / 4 < 0.7 * sum(values[1:7]) / 6
     last = read_log(undisturbed[0])[-1]
     assert last["psnr_y"] > last["psnr_y_bicubic"] - 1
 
