@@ -188,5 +188,5 @@ def test_memory_does_not_grow_with_the_clip(tiny, tmp_path, monkeypatch):
             with videos.start_edvr(*options, prelude=prelude, stdout=-1) as process:
                 lines = process.communicate(timeout=500)[0].splitlines()
             found.append(int(lines[-1]))
-    # Measured 419 and 416 MB; two runs differ by 3 %.
-    assert min(peaks[300]) < 1.05 * min(peaks[30]), peaks
+    # Measured 408 and 413 MB; one run of 30 frames in three took 382.
+    assert np.median(peaks[300]) < 1.05 * np.median(peaks[30]), peaks
