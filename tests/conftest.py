@@ -18,6 +18,7 @@ if PLATFORM == "cpu":
         " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
         # Half the time of compilation; test_docs_commands.py goes without.
         " --xla_cpu_use_fusion_emitters=false"
+        # The workers of pytest share the cores already.
         " --xla_cpu_parallel_codegen_split_count=1"
     )
 # Compile with few optimizations, in half the time; see the fixture `optimized`.

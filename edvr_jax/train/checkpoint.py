@@ -144,7 +144,9 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
-        if not parallel.is_job():  # else each process writes a part of every array
+        if not parallel.is_job():
+            # From one device: orbax would save a slice of each array from every device,
+            # which helps only where several processes write.
             state = jax.tree.map(lambda x: x.addressable_data(0), state)
         with self._report_failure():
             self._manager.save(

@@ -26,12 +26,13 @@ pytestmark = [
 ]
 
 
+OFTEN = {"checkpoint_every_steps": 3, "eval__every_steps": 6}
+
+
 @pytest.fixture(scope="module")
 def config(unaligned):
-    """Long enough to be killed often; a checkpoint every three steps."""
-    return replace(
-        unaligned, total_steps=12, checkpoint_every_steps=3, eval__every_steps=6
-    )
+    """Long enough to be killed often."""
+    return replace(unaligned, total_steps=12, **OFTEN)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,7 @@ def test_killed_run_ends_with_the_same_bits(config, clips, undisturbed, tmp_path
 
 @pytest.mark.slow
 def test_run_killed_twelve_times_ends_with_the_same_bits(experiment, clips, tmp_path):
-    config = replace(
-        experiment, total_steps=90, checkpoint_every_steps=3, eval__every_steps=6
-    )
+    config = replace(experiment, total_steps=90, **OFTEN)
     whole = tmp_path / "whole"
     state, _ = run(config, clips, whole)
     kill_many_times(config, clips, tmp_path / "run", num_kills=12)
