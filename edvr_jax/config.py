@@ -651,15 +651,15 @@ class InitConfig(_Settings):
         fresh: Prefixes of parameters that start as new and need not be in the
             weights, such as "fusion" for the first training with TSA; what the
             weights have under these prefixes is left out.
-        zero: Prefixes of parameters that start at zero if no weights have them.
-            "conv_last" makes a network that keeps the size begin as the identity,
-            which saves short trainings many steps.
+        identity: Parameters that no weights have start such that the network lets the
+            center frame through, see edvr_jax/train/identity.py. Saves short
+            trainings of networks that keep the size many steps.
         grow_depth: Fill residual blocks that the weights do not have with copies of
             those that they have, in turn.
     """
 
     fresh: tuple[str, ...] = ()
-    zero: tuple[str, ...] = ()
+    identity: bool = False
     grow_depth: bool = False
 
 

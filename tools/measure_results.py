@@ -38,10 +38,10 @@ RESULTS = ROOT / "docs" / "results"
 IMAGES = ROOT / "docs" / "images"
 
 VALIDATION = edvr_s_x4.get_config().data.val_clips
-NUM_FRAMES = 10
 NUM_CALENDAR = 15
 
 SR = DegradeConfig()
+SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 2.0)]
 CODED = [DegradeConfig(track="sr_comp", crf=crf) for crf in (23, 28, 33)]
 
 
@@ -54,30 +54,53 @@ class Case:
         degrade: How the input is made from the ground truth.
         is_calendar: Vid4's calendar, 15 frames that are not shrunk, instead of the
             validation clips.
+        num_frames: Frames of a clip that are compared.
+        ensemble: Restore by a self-ensemble, too, in eight times the time.
     """
 
     name: str
     degrade: DegradeConfig
     is_calendar: bool = False
+    num_frames: int = 10
+    ensemble: bool = False
 
 
+DEBLUR = tuple(
+    Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5) for degrade in SHAKEN
+)
 CASES = {
-    "edvr_s_x4": (Case("clean", SR), Case("calendar", SR, is_calendar=True)),
+    "edvr_s_x4": (
+        Case("clean", SR),
+        Case("calendar", SR, is_calendar=True, num_frames=NUM_CALENDAR),
+    ),
     "edvr_s_x2_web": (
         *(Case(f"crf {degrade.crf}", degrade) for degrade in CODED),
         Case("clean", SR),
     ),
+    "edvr_s_deblur": DEBLUR,
+    "edvr_s_deblur_stage2": (
+        dataclasses.replace(DEBLUR[0], ensemble=True),
+        *DEBLUR[1:],
+    ),
 }
+# Networks that restore what another one gives.
+STAGE1 = {"edvr_s_deblur_stage2": "edvr_s_deblur"}
 
 # Clip, case, frame, rows and columns of the ground truth.
 PICTURES = {
     "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(0, 120), slice(100, 260)),
     "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
+    **{
+        name: ("cars_close_768p", "shake 4", 2, slice(80, 200), slice(100, 260))
+        for name in ("edvr_s_deblur", "edvr_s_deblur_stage2")
+    },
 }
 TITLES = {
     "lanczos": "Lanczos",
+    "input": "input",
     "still": "EDVR-S, no neighbors",
     "model": "EDVR-S",
+    "ensemble": "EDVR-S, ensemble",
     "truth": "ground truth",
 }
 
@@ -105,6 +128,10 @@ class MeasureResults:
 
     def _measure(self, name: str) -> dict[str, Any]:
         config, params = weights.load_weights(name)
+        own = params_lib.count(config)
+        if name in STAGE1:
+            stages = weights.load_weights(STAGE1[name]), (config, params)
+            config, params = weights.combine_stages(*stages)
         path = ROOT / "edvr_jax" / "weights" / f"{name}.safetensors"
         cases: dict[str, Any] = {}
         for case in CASES[name]:
@@ -115,7 +142,7 @@ class MeasureResults:
             )
             cases[case.name] = {}
             for clip, truth, degraded in pairs:
-                images = restore(config, params, degraded)
+                images = restore(config, params, degraded, ensemble=case.ensemble)
                 scores = score(truth, images)
                 cases[case.name][clip] = {"frames": len(truth), **scores}
                 if PICTURES[name][:2] == (clip, case.name):
@@ -124,7 +151,7 @@ class MeasureResults:
             "network": name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "bytes": path.stat().st_size,
-            "parameters": params_lib.count(config),
+            "parameters": own,
             "scale": config.output_scale,
             "seconds_per_frame": _seconds_per_frame(config, params),
             "cores": os.cpu_count(),
@@ -152,31 +179,42 @@ def read(
     """
     paths = [calendar] if case.is_calendar else select_clips(clips, VALIDATION)
     gt_downscale = 1 if case.is_calendar else 2
-    for path in paths:
+    for index, path in enumerate(paths):
         sharp = (
             cut_truth(frame, gt_downscale=gt_downscale, scale=scale)
             for frame in itertools.islice(open_clip(path), NUM_CALENDAR)
         )
-        pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=0))
-        pairs = pairs[: NUM_CALENDAR if case.is_calendar else NUM_FRAMES]
+        pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=index))
+        pairs = pairs[: case.num_frames]
         yield clip_name(path), [x for x, _ in pairs], [x for _, x in pairs]
 
 
 def restore(
-    config: NetworkConfig, params: Any, frames: Sequence[np.ndarray]
+    config: NetworkConfig,
+    params: Any,
+    frames: Sequence[np.ndarray],
+    *,
+    ensemble: bool = False,
 ) -> dict[str, list[np.ndarray]]:
-    """Enlarge frames by each method; "still" is the network without neighbors."""
+    """Restore frames by each method; "still" is the network without neighbors."""
     scale = config.output_scale
+    images = {"input": list(frames)}
+    if scale > 1:
+        images = {
+            "bicubic": [imresize_uint8(x, scale) for x in frames],
+            "lanczos": [_lanczos(x, scale) for x in frames],
+        }
 
-    def by_network(window: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        return restore_frames(config, params, window, dtype="uint8")
+    def by_network(
+        window: Sequence[np.ndarray], *, ensemble: bool = False
+    ) -> Iterator[np.ndarray]:
+        return restore_frames(config, params, window, ensemble=ensemble, dtype="uint8")
 
-    return {
-        "bicubic": [imresize_uint8(x, scale) for x in frames],
-        "lanczos": [_lanczos(x, scale) for x in frames],
-        "still": [next(by_network([x])) for x in frames],
-        "model": list(by_network(frames)),
-    }
+    images["still"] = [next(by_network([x])) for x in frames]
+    images["model"] = list(by_network(frames))
+    if ensemble:
+        images["ensemble"] = list(by_network(frames, ensemble=True))
+    return images
 
 
 def score(
@@ -205,8 +243,9 @@ def _draw(name: str, images: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Write crops of one frame side by side, each under its name."""
     _, _, index, *crop = PICTURES[name]
     panels = {
-        TITLES[key]: images[key][index][tuple(crop)]
-        for key in ("lanczos", "still", "model", "truth")
+        title: images[key][index][tuple(crop)]
+        for key, title in TITLES.items()
+        if key in images
     }
     save_comparison(IMAGES / f"results_{name}.jpg", panels)
 

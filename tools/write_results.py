@@ -28,9 +28,18 @@ _ZOO = re.compile(r"(<!-- zoo -->\n).*?(<!-- end of zoo -->)", re.DOTALL)
 TASKS = {
     "edvr_s_x4": "x4 super-resolution of clean video",
     "edvr_s_x2_web": "x2 super-resolution of compressed video",
+    "edvr_s_deblur": "removing motion blur",
+    "edvr_s_deblur_stage2": "removing motion blur, after edvr_s_deblur",
 }
 # The case by which a network is judged in the overview.
-MAIN_CASE = {"edvr_s_x4": "clean", "edvr_s_x2_web": "crf 28"}
+MAIN_CASE = {
+    "edvr_s_x4": "clean",
+    "edvr_s_x2_web": "crf 28",
+    "edvr_s_deblur": "shake 4",
+    "edvr_s_deblur_stage2": "shake 4",
+}
+# Methods that need no network; the last one that was measured is the baseline.
+PLAIN = {"bicubic": "bicubic", "lanczos": "Lanczos", "input": "unrestored"}
 
 
 def main() -> None:
@@ -74,7 +83,15 @@ def _network(name: str) -> dict[str, Any]:
             "mean": {method: _mean(clips, method) for method in methods},
         }
     main = network["cases"][MAIN_CASE[name]]["mean"]
-    return {**network, "task": TASKS[name], "main": main, "case": MAIN_CASE[name]}
+    titles = PLAIN | {"still": "no neighbors", "model": name, "ensemble": "ensemble"}
+    return {
+        **network,
+        "task": TASKS[name],
+        "main": main,
+        "case": MAIN_CASE[name],
+        "titles": {key: title for key, title in titles.items() if key in main},
+        "baseline": next(key for key in reversed(PLAIN) if key in main),
+    }
 
 
 def _mean(clips: dict[str, Any], method: str) -> dict[str, float]:

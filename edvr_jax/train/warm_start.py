@@ -18,7 +18,7 @@ from edvr_jax import weights
 from edvr_jax.config import Config, InitConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import params as params_lib
-from edvr_jax.train import optim, parallel
+from edvr_jax.train import identity, optim, parallel
 from edvr_jax.train.reporter import Log
 from edvr_jax.train.state import TrainState, create_train_state, initial_state
 
@@ -56,15 +56,11 @@ def start_state(
     check_prefixes(flat, config)
     if not sources:
         _check_without_weights(config, log)
-        if not config.init.zero:
+        if not config.init.identity:
             return state
-    zeroed = {
-        key: jnp.zeros_like(value)
-        if any(_is_under(key, prefix) for prefix in config.init.zero)
-        else value
-        for key, value in flat.items()
-    }
-    params, report = init_from_weights(params_lib.unflatten(zeroed), config, sources)
+    if config.init.identity:
+        flat = {k: identity.start(k, x, config.model) for k, x in flat.items()}
+    params, report = init_from_weights(params_lib.unflatten(flat), config, sources)
     for line in report:
         log(line)
     optimizer = optim.create_optimizer(config.optim)
@@ -129,13 +125,11 @@ def check_prefixes(paths: Collection[str], config: Config) -> None:
     """Check that every prefix that a configuration names matches a parameter.
 
     Raises:
-        InputError: if one of ``optim.frozen``, ``init.fresh`` or ``init.zero`` does
-            not.
+        InputError: if one of ``optim.frozen`` or ``init.fresh`` does not.
     """
     for field, prefixes in (
         ("optim.frozen", config.optim.frozen),
         ("init.fresh", config.init.fresh),
-        ("init.zero", config.init.zero),
     ):
         for prefix in prefixes:
             if not any(_is_under(path, prefix) for path in paths):

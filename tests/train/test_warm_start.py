@@ -11,8 +11,7 @@ from edvr_jax.config import CascadeConfig, Config, InitConfig, ModelConfig
 from edvr_jax.errors import InputError
 from edvr_jax.models import create_model
 from edvr_jax.models import params as params_lib
-from edvr_jax.train import warm_start
-from tests.messages import refused
+from edvr_jax.train import identity, warm_start
 
 
 @pytest.fixture(scope="module")
@@ -154,21 +153,37 @@ def test_networks_become_stages(tiny_config, model, weights):
         start(cascade, f"stage1={second}")
 
 
-def test_zero_prefixes_begin_a_deblurring_network_as_the_identity(tiny_config):
-    network = dataclasses.replace(
-        tiny_config, scale=1, hr_in=True, with_predeblur=True, with_tsa=False
-    )
-    config = _deblur(network, {"zero": ("conv_last",)})
+def test_a_network_begins_as_the_identity(tiny_config):
+    network = dataclasses.replace(tiny_config, scale=1, with_predeblur=True)
+    config = _deblur(network, {"identity": True})
     state = warm_start.start_state(config, (), log=lambda line: None)
+    model = create_model(network)
     frames = np.random.default_rng(0).random((1, 3, 16, 16, 3), np.float32)
-    restore = jax.jit(create_model(network).apply)
+    features = np.abs(np.random.default_rng(1).normal(size=(3, 16, 16, 8)))
+
+    @jax.jit
+    def run(params):
+        pyramid = tuple(features[:, ::step, ::step] for step in (1, 2, 4))
+        center = tuple(level[1:2] for level in pyramid)
+        own = {name: {"params": params[name]} for name in ("pcd_align", "fusion")}
+        aligned = model.pcd_align.apply(own["pcd_align"], pyramid, center)
+        fused = model.fusion.apply(own["fusion"], aligned[None])
+        return model.apply({"params": params}, frames), aligned, fused
+
     for params in (state.params, state.ema_params):
-        restored = restore({"params": params}, frames)
-        np.testing.assert_array_equal(restored, frames[:, network.center])
-    assert state.params["conv_hr"]["kernel"].any()
+        restored, aligned, fused = run(params)
+        np.testing.assert_array_equal(restored, frames[:, 1])
+        np.testing.assert_allclose(aligned, features, rtol=1e-6)
+        np.testing.assert_allclose(fused, features[1:2], rtol=1e-6)
+    spread = {k: np.std(state.params[k]["kernel"]) for k in ("conv_hr", "conv_1x1")}
+    for name, fan_in in (("conv_hr", 9 * 8), ("conv_1x1", 8)):
+        assert spread[name] == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
 
 
-def test_zero_prefixes_must_match(tiny_config):
-    config = Config(model=tiny_config, init=InitConfig(zero=("conv_lost",)))
-    with refused("init.zero", "conv_lost"):
-        warm_start.start_state(config, (), log=lambda line: None)
+def test_each_stage_begins_as_the_identity_of_its_own_center(tiny_config, model):
+    stage2 = dataclasses.replace(model, scale=1, num_frames=5)
+    cascade = CascadeConfig(stage1=tiny_config, stage2=stage2)
+    kernel = np.zeros((1, 1, 5 * 8, 8), np.float32)
+    started = identity.start("stage2/fusion/kernel", kernel, cascade)
+    np.testing.assert_array_equal(started[0, 0, 16:24], np.eye(8))
+    assert np.sum(started) == 8
