@@ -4,8 +4,9 @@
         --workdir RUN --chain
 
 CLIPS as for ``edvr_s_x4.py``. The chain is that of ``edvr_s_deblur.py``, then the
-training of the second stage, which has no PreDeblur. The first stage is frozen; it runs
-in every step on the nine frames that a window of five of its outputs needs.
+training of the second stage, which starts from the first one's weights and, other than
+the paper's, has PreDeblur, too. The first stage is frozen; it runs in every step on the
+five frames that a window of three of its outputs needs.
 
 Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4.
 """
@@ -24,7 +25,7 @@ from edvr_jax.config import (
     Phase,
 )
 
-PERIOD_STEPS = (6_000,)
+PERIOD_STEPS = (400,)
 
 
 def get_config() -> Config:
@@ -35,22 +36,23 @@ def get_config() -> Config:
         config,
         model=CascadeConfig(
             stage1=config.model,
-            stage2=dataclasses.replace(config.model, with_predeblur=False),
+            stage2=config.model,
         ),
         data=dataclasses.replace(config.data, dataset="folder_of_clips"),
         optim=OptimConfig(
             peak_lr=4e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0,),
+            ema_decay=0.99,
             frozen=("stage1",),
             fidelity=FidelityConfig(),
         ),
-        init=InitConfig(),
+        init=InitConfig(fresh=("stage2/conv_last",), identity=True),
         total_steps=sum(PERIOD_STEPS),
     )
 
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases of the first stage, then the second one."""
-    stage2 = Phase("stage2", get_config(), init=("stage1=all",))
+    stage2 = Phase("stage2", get_config(), init=("stage1=all", "stage2=all"))
     return (*edvr_s_deblur.get_chain(), stage2)

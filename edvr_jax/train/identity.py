@@ -14,6 +14,13 @@ import jax.numpy as jnp
 
 from edvr_jax.config import CascadeConfig, NetworkConfig
 
+# Added to features before leaky ReLUs, so that few are negative there, and taken off
+# after them.
+_LIFT = {
+    "cas_dcnpack": 1.0,
+    "fusion": -1.0,  # without TSA
+    "spatial_attn_add2": -1.0,
+}
 # The residual, the similarity of frames, and the spatial attention.
 _ZERO = re.compile("conv_last|temporal_attn1|spatial_attn5|spatial_attn_add2")
 # Convolutions that let features through: deformable ones, and where features join.
@@ -39,7 +46,9 @@ def start(path: str, value: jax.Array, config: NetworkConfig) -> jax.Array:
     is_zero, is_deformable, joins, is_other = (
         pattern.fullmatch(name) for pattern in (_ZERO, _DEFORMABLE, _JOINING, _OTHERS)
     )
-    if is_zero or (kind == "bias" and (is_deformable or joins or is_other)):
+    if kind == "bias" and (is_zero or is_deformable or joins or is_other):
+        return jnp.full_like(value, _LIFT.get(name, 0.0))
+    if is_zero:
         return jnp.zeros_like(value)
     if is_deformable or joins:
         # Masks, and the similarity of frames in TSA, start at one half.
