@@ -1,4 +1,4 @@
-"""EDVR-S, deblurring: PreDeblur, alignment and fusion of three frames, narrow.
+"""EDVR-S, deblurring: PreDeblur, alignment and fusion; three frames, 16 features.
 
     python train.py --config configs/edvr_s_deblur.py --data CLIPS --workdir RUN --chain
 
@@ -7,9 +7,7 @@ optical flow (``degrade.shutter``), since clips of 25 or 30 frames per second wo
 leave ghosts if they were averaged; the camera moves by up to 8 pixels per frame and
 exposes for half of the time.
 
-Features have the frame's size. With ``hr_in`` they have a quarter of it, and each of
-the 16 pixels of a block is learned on its own: that takes more windows than two CPU
-cores see in hours.
+Features have the frame's size; docs/weights.md tells of a trial with ``hr_in``.
 
 The chain is that of the recipe, on small sizes: PreDeblur alone, the alignment alone
 (as for ``edvr_s_x4.py``), all without TSA, all with TSA. Scores: docs/weights.md.
@@ -32,8 +30,12 @@ from edvr_jax.config import (
 
 # What the reconstruction sees; the pyramid's lower levels serve alignment.
 FEATURES = ("predeblur", "conv_1x1", "feature_extraction_0", "feature_extraction_1")
-# What comes behind the fusion.
-BEHIND = (*(f"reconstruction_{index}" for index in range(5)), "conv_hr", "conv_last")
+# Layers after the fusion.
+RECONSTRUCTION = (
+    *(f"reconstruction_{index}" for index in range(5)),
+    "conv_hr",
+    "conv_last",
+)
 
 PRETRAIN_STEPS = 5_000
 ALIGN_STEPS = 3_600
@@ -115,7 +117,7 @@ def _align() -> Config:
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases."""
-    trained = tuple(f"{name}=pretrain" for name in (*FEATURES, *BEHIND))
+    trained = tuple(f"{name}=pretrain" for name in (*FEATURES, *RECONSTRUCTION))
     return (
         Phase("pretrain", _pretrain()),
         Phase("align", _align(), init=trained),

@@ -4,9 +4,9 @@
         --workdir RUN --chain
 
 CLIPS as for ``edvr_s_x4.py``. The chain is that of ``edvr_s_deblur.py``, then the
-training of the second stage, which starts from the first one's weights and, other than
-the paper's, has PreDeblur, too. The first stage is frozen; it runs in every step on the
-five frames that a window of three of its outputs needs.
+training of the second stage: the same network. It starts from the weights of the first
+one, except for its last convolution, which starts at zero. The first stage is frozen;
+it runs in every step on the five frames that a window of three of its outputs needs.
 
 Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4.
 """
@@ -18,7 +18,6 @@ import edvr_s_deblur
 from edvr_jax.config import (
     CascadeConfig,
     Config,
-    FidelityConfig,
     InitConfig,
     ModelConfig,
     OptimConfig,
@@ -45,7 +44,6 @@ def get_config() -> Config:
             restart_weights=(1.0,),
             ema_decay=0.99,
             frozen=("stage1",),
-            fidelity=FidelityConfig(),
         ),
         init=InitConfig(fresh=("stage2/conv_last",), identity=True),
         total_steps=sum(PERIOD_STEPS),

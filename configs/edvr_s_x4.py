@@ -1,4 +1,4 @@
-"""EDVR-S, x4 super-resolution: the small network that ships with the package.
+"""EDVR-S, x4 super-resolution: a small network that ships with the package.
 
     python train.py --config configs/edvr_s_x4.py --data CLIPS --workdir RUN --chain
 

@@ -651,9 +651,10 @@ class InitConfig(_Settings):
         fresh: Prefixes of parameters that start as new and need not be in the
             weights, such as "fusion" for the first training with TSA; what the
             weights have under these prefixes is left out.
-        identity: Parameters that no weights have start such that the network lets the
-            center frame through, see edvr_jax/train/identity.py. Saves short
-            trainings of networks that keep the size many steps.
+        identity: Parameters that the weights do not have start so that they pass the
+            center frame on, see edvr_jax/train/identity.py. A new fusion fits a new
+            alignment, or one that was itself started like that. Short trainings of
+            networks that keep the size need fewer steps.
         grow_depth: Fill residual blocks that the weights do not have with copies of
             those that they have, in turn.
     """

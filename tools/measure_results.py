@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ VALIDATION = edvr_s_x4.get_config().data.val_clips
 NUM_CALENDAR = 15
 
 SR = DegradeConfig()
-SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 2.0)]
+SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 2.0, 8.0)]
 CODED = [DegradeConfig(track="sr_comp", crf=crf) for crf in (23, 28, 33)]
 
 
@@ -55,7 +56,7 @@ class Case:
         is_calendar: Vid4's calendar, 15 frames that are not shrunk, instead of the
             validation clips.
         num_frames: Frames of a clip that are compared.
-        ensemble: Restore by a self-ensemble, too, in eight times the time.
+        ensemble: Also restore by the self-ensemble, in four times the time.
     """
 
     name: str
@@ -83,7 +84,7 @@ CASES = {
         *DEBLUR[1:],
     ),
 }
-# Networks that restore what another one gives.
+# Second stages, each with its first stage.
 STAGE1 = {"edvr_s_deblur_stage2": "edvr_s_deblur"}
 
 # Clip, case, frame, rows and columns of the ground truth.
@@ -128,7 +129,7 @@ class MeasureResults:
 
     def _measure(self, name: str) -> dict[str, Any]:
         config, params = weights.load_weights(name)
-        own = params_lib.count(config)
+        num_params = params_lib.count(config)
         if name in STAGE1:
             stages = weights.load_weights(STAGE1[name]), (config, params)
             config, params = weights.combine_stages(*stages)
@@ -151,7 +152,7 @@ class MeasureResults:
             "network": name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "bytes": path.stat().st_size,
-            "parameters": own,
+            "parameters": num_params,
             "scale": config.output_scale,
             "seconds_per_frame": _seconds_per_frame(config, params),
             "cores": os.cpu_count(),
@@ -179,12 +180,13 @@ def read(
     """
     paths = [calendar] if case.is_calendar else select_clips(clips, VALIDATION)
     gt_downscale = 1 if case.is_calendar else 2
-    for index, path in enumerate(paths):
+    for path in paths:
         sharp = (
             cut_truth(frame, gt_downscale=gt_downscale, scale=scale)
             for frame in itertools.islice(open_clip(path), NUM_CALENDAR)
         )
-        pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=index))
+        seed = zlib.crc32(clip_name(path).encode())  # as edvr prepare
+        pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=seed))
         pairs = pairs[: case.num_frames]
         yield clip_name(path), [x for x, _ in pairs], [x for _, x in pairs]
 

@@ -38,8 +38,8 @@ MAIN_CASE = {
     "edvr_s_deblur": "shake 4",
     "edvr_s_deblur_stage2": "shake 4",
 }
-# Methods that need no network; the last one that was measured is the baseline.
-PLAIN = {"bicubic": "bicubic", "lanczos": "Lanczos", "input": "unrestored"}
+# Methods without a network; the last one measured is the baseline.
+PLAIN = {"bicubic": "bicubic", "lanczos": "Lanczos", "input": "input"}
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Parameters with which a network of EDVR starts as the identity, or close to it.
+"""Initial parameters with which EDVR starts as the identity, or close to it.
 
-PyTorch's defaults add noise to the center frame at first, and signals fade from layer
-to layer. These parameters add nothing, keep the variance of signals (He et al.,
-arXiv:1502.01852), and let the features of the center frame through alignment and
-fusion, so that parts that are added to a trained network change little at first.
+PyTorch's defaults add noise to the center frame at first, and activations fade from
+layer to layer. These add nothing, keep the variance of activations (He et al.,
+arXiv:1502.01852), and pass the features of the center frame through alignment and
+fusion: with both of them new, a trained network changes little at first.
 """
 
 import math
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from edvr_jax.config import CascadeConfig, NetworkConfig
 
-# Added to features before leaky ReLUs, so that few are negative there, and taken off
-# after them.
+# Bias that keeps features positive in the leaky ReLUs of alignment and fusion; the last
+# layer of the fusion subtracts it.
 _LIFT = {
     "cas_dcnpack": 1.0,
     "fusion": -1.0,  # without TSA
@@ -23,7 +23,7 @@ _LIFT = {
 }
 # The residual, the similarity of frames, and the spatial attention.
 _ZERO = re.compile("conv_last|temporal_attn1|spatial_attn5|spatial_attn_add2")
-# Convolutions that let features through: deformable ones, and where features join.
+# Convolutions that pass features on: deformable ones, and where features join.
 _DEFORMABLE = re.compile("dcn_pack_l[123]|cas_dcnpack")
 _JOINING = re.compile("feat_conv_l[12]|fusion|feat_fusion")
 _OTHERS = re.compile(
@@ -37,8 +37,7 @@ def start(path: str, value: jax.Array, config: NetworkConfig) -> jax.Array:
 
     Args:
         path: Its path, such as ``fusion/feat_fusion/kernel``.
-        value: Its first value by default. Parameters of residual blocks and of modules
-            that are not EDVR's keep it.
+        value: Its default. Residual blocks and ``conv_offset``, which is zero, keep it.
         config: The network.
     """
     module, _, kind = path.rpartition("/")
@@ -68,7 +67,7 @@ def _copy(kernel: jax.Array, *, block: int) -> jax.Array:
 
 
 def _center(path: str, config: NetworkConfig) -> int:
-    """Return the index of the center frame in the network that a parameter is of."""
+    """Return the index of the center frame of the network a parameter belongs to."""
     if isinstance(config, CascadeConfig):
         config = config.stage1 if path.startswith("stage1/") else config.stage2
     return config.center

@@ -17,6 +17,7 @@ import numpy as np
 from edvr_jax import weights
 from edvr_jax.config import Config, InitConfig
 from edvr_jax.errors import InputError
+from edvr_jax.models import own
 from edvr_jax.models import params as params_lib
 from edvr_jax.train import identity, optim, parallel
 from edvr_jax.train.reporter import Log
@@ -59,6 +60,10 @@ def start_state(
         if not config.init.identity:
             return state
     if config.init.identity:
+        if own.is_own(config.model, model):
+            raise InputError(
+                "init.identity knows EDVR's parts only, not your own module"
+            )
         flat = {k: identity.start(k, x, config.model) for k, x in flat.items()}
     params, report = init_from_weights(params_lib.unflatten(flat), config, sources)
     for line in report:

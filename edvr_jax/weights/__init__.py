@@ -36,7 +36,8 @@ __all__ = [
 
 _SUFFIX = ".safetensors"
 
-Shipped = Literal["edvr_s_x2_web", "edvr_s_x4"]  # the names of networks that ship
+# The names of networks that ship.
+Shipped = Literal["edvr_s_deblur", "edvr_s_deblur_stage2", "edvr_s_x2_web", "edvr_s_x4"]
 
 
 @dataclasses.dataclass(frozen=True)

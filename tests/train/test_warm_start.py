@@ -9,9 +9,10 @@ import pytest
 from edvr_jax import save_weights
 from edvr_jax.config import CascadeConfig, Config, InitConfig, ModelConfig
 from edvr_jax.errors import InputError
-from edvr_jax.models import create_model
+from edvr_jax.models import ConcatFusion, create_model
 from edvr_jax.models import params as params_lib
-from edvr_jax.train import identity, warm_start
+from edvr_jax.train import warm_start
+from tests.messages import refused
 
 
 @pytest.fixture(scope="module")
@@ -154,36 +155,56 @@ def test_networks_become_stages(tiny_config, model, weights):
 
 
 def test_a_network_begins_as_the_identity(tiny_config):
-    network = dataclasses.replace(tiny_config, scale=1, with_predeblur=True)
+    network = dataclasses.replace(
+        tiny_config, scale=1, with_predeblur=True, center_frame_index=0
+    )
     config = _deblur(network, {"identity": True})
     state = warm_start.start_state(config, (), log=lambda line: None)
     model = create_model(network)
     frames = np.random.default_rng(0).random((1, 3, 16, 16, 3), np.float32)
-    features = np.abs(np.random.default_rng(1).normal(size=(3, 16, 16, 8)))
+    features = np.random.default_rng(1).uniform(-0.9, 2, (3, 16, 16, 8))
 
     @jax.jit
     def run(params):
         pyramid = tuple(features[:, ::step, ::step] for step in (1, 2, 4))
-        center = tuple(level[1:2] for level in pyramid)
-        own = {name: {"params": params[name]} for name in ("pcd_align", "fusion")}
-        aligned = model.pcd_align.apply(own["pcd_align"], pyramid, center)
-        fused = model.fusion.apply(own["fusion"], aligned[None])
+        center = tuple(level[:1] for level in pyramid)
+        parts = {name: {"params": params[name]} for name in ("pcd_align", "fusion")}
+        aligned = model.pcd_align.apply(parts["pcd_align"], pyramid, center)
+        fused = model.fusion.apply(parts["fusion"], aligned[None])
         return model.apply({"params": params}, frames), aligned, fused
 
     for params in (state.params, state.ema_params):
         restored, aligned, fused = run(params)
-        np.testing.assert_array_equal(restored, frames[:, 1])
-        np.testing.assert_allclose(aligned, features, rtol=1e-6)
-        np.testing.assert_allclose(fused, features[1:2], rtol=1e-6)
+        np.testing.assert_array_equal(restored, frames[:, 0])
+        # The alignment adds 1, and the fusion subtracts it.
+        np.testing.assert_allclose(aligned, features + 1, atol=1e-5)
+        np.testing.assert_allclose(fused, features[:1], atol=1e-5)
     spread = {k: np.std(state.params[k]["kernel"]) for k in ("conv_hr", "conv_1x1")}
     for name, fan_in in (("conv_hr", 9 * 8), ("conv_1x1", 8)):
         assert spread[name] == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
 
 
-def test_each_stage_begins_as_the_identity_of_its_own_center(tiny_config, model):
+def test_a_stage_begins_as_the_identity_behind_trained_weights(
+    tiny_config, model, weights
+):
     stage2 = dataclasses.replace(model, scale=1, num_frames=5)
     cascade = CascadeConfig(stage1=tiny_config, stage2=stage2)
-    kernel = np.zeros((1, 1, 5 * 8, 8), np.float32)
-    started = identity.start("stage2/fusion/kernel", kernel, cascade)
-    np.testing.assert_array_equal(started[0, 0, 16:24], np.eye(8))
-    assert np.sum(started) == 8
+    path, flat = weights(tiny_config)
+    config = _deblur(cascade, {"identity": True})
+    state = warm_start.start_state(config, [f"stage1={path}"], log=lambda line: None)
+    started = params_lib.flatten(state.params)
+    for key, value in flat.items():
+        np.testing.assert_array_equal(started[f"stage1/{key}"], value)
+    assert not started["stage2/conv_last/kernel"].any()
+
+    aligned = np.random.default_rng(1).uniform(0.1, 3, (1, 5, 4, 4, 8))
+    fusion = {"params": state.params["stage2"]["fusion"]}
+    fused = ConcatFusion(8).apply(fusion, aligned.astype(np.float32))
+    np.testing.assert_allclose(fused, aligned[:, 2] - 1, atol=1e-6)
+
+
+def test_identity_refuses_an_own_module(tiny_config):
+    config = Config(model=tiny_config, init=InitConfig(identity=True))
+    own = create_model(tiny_config, fusion=ConcatFusion(8))
+    with refused("init.identity", "your own module"):
+        warm_start.start_state(config, (), model=own, log=lambda line: None)
