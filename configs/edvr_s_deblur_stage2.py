@@ -4,9 +4,9 @@
         --workdir RUN --chain
 
 CLIPS as for ``edvr_s_x4.py``. The chain is that of ``edvr_s_deblur.py``, then the
-training of the second stage: the same network. It starts from the weights of the first
-one, except for its last convolution, which starts at zero. The first stage is frozen;
-it runs in every step on the five frames that a window of three of its outputs needs.
+training of the second stage: the same network, which starts from the weights of the
+first one. The first stage is frozen; it runs in every step on the five frames that a
+window of three of its outputs needs.
 
 Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4.
 """
@@ -24,7 +24,7 @@ from edvr_jax.config import (
     Phase,
 )
 
-PERIOD_STEPS = (400,)
+PERIOD_STEPS = (6_000,)
 
 
 def get_config() -> Config:
@@ -42,10 +42,9 @@ def get_config() -> Config:
             peak_lr=4e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0,),
-            ema_decay=0.99,
             frozen=("stage1",),
         ),
-        init=InitConfig(fresh=("stage2/conv_last",), identity=True),
+        init=InitConfig(),
         total_steps=sum(PERIOD_STEPS),
     )
 

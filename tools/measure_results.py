@@ -42,7 +42,7 @@ VALIDATION = edvr_s_x4.get_config().data.val_clips
 NUM_CALENDAR = 15
 
 SR = DegradeConfig()
-SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 2.0, 8.0)]
+SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 8.0)]
 CODED = [DegradeConfig(track="sr_comp", crf=crf) for crf in (23, 28, 33)]
 
 
@@ -66,9 +66,6 @@ class Case:
     ensemble: bool = False
 
 
-DEBLUR = tuple(
-    Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5) for degrade in SHAKEN
-)
 CASES = {
     "edvr_s_x4": (
         Case("clean", SR),
@@ -78,23 +75,17 @@ CASES = {
         *(Case(f"crf {degrade.crf}", degrade) for degrade in CODED),
         Case("clean", SR),
     ),
-    "edvr_s_deblur": DEBLUR,
-    "edvr_s_deblur_stage2": (
-        dataclasses.replace(DEBLUR[0], ensemble=True),
-        *DEBLUR[1:],
+    "edvr_s_deblur": tuple(
+        Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5, ensemble=True)
+        for degrade in SHAKEN
     ),
 }
-# Second stages, each with its first stage.
-STAGE1 = {"edvr_s_deblur_stage2": "edvr_s_deblur"}
 
 # Clip, case, frame, rows and columns of the ground truth.
 PICTURES = {
     "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(0, 120), slice(100, 260)),
     "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
-    **{
-        name: ("cars_close_768p", "shake 4", 2, slice(80, 200), slice(100, 260))
-        for name in ("edvr_s_deblur", "edvr_s_deblur_stage2")
-    },
+    "edvr_s_deblur": ("hawk_rain_540p", "shake 4", 2, slice(20, 140), slice(140, 300)),
 }
 TITLES = {
     "lanczos": "Lanczos",
@@ -129,10 +120,6 @@ class MeasureResults:
 
     def _measure(self, name: str) -> dict[str, Any]:
         config, params = weights.load_weights(name)
-        num_params = params_lib.count(config)
-        if name in STAGE1:
-            stages = weights.load_weights(STAGE1[name]), (config, params)
-            config, params = weights.combine_stages(*stages)
         path = ROOT / "edvr_jax" / "weights" / f"{name}.safetensors"
         cases: dict[str, Any] = {}
         for case in CASES[name]:
@@ -152,7 +139,7 @@ class MeasureResults:
             "network": name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "bytes": path.stat().st_size,
-            "parameters": num_params,
+            "parameters": params_lib.count(config),
             "scale": config.output_scale,
             "seconds_per_frame": _seconds_per_frame(config, params),
             "cores": os.cpu_count(),
