@@ -1,5 +1,6 @@
 """``edvr restore`` on videos as people have them: everything but the pixels stays."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -301,7 +303,7 @@ def test_corrupt_middle_loses_no_frame_silently(tmp_path, same, capsys):
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(400)
     source.write_bytes(data)
-    count = len(videos.describe(source)["times"])
+    count = _count_decodable(source)
     assert 0 < count < 30
     assert run(source, tmp_path / "out.mp4", same) is None
     assert len(videos.describe(tmp_path / "out.mp4")["times"]) == count
@@ -309,6 +311,17 @@ def test_corrupt_middle_loses_no_frame_silently(tmp_path, same, capsys):
         rf"note: {source} announces 1\.20 s of video, but it ends .* \({count} came\)"
     )
     assert re.search(note, capsys.readouterr().err)
+
+
+def _count_decodable(path):
+    """Count the frames that FFmpeg decodes, past packets that it refuses."""
+    count = 0
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.error.InvalidDataError):
+                count += len(packet.decode())
+    return count
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
