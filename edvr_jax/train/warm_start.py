@@ -50,7 +50,8 @@ def start_state(
 
     Raises:
         InputError: if the weights do not fit, a prefix of ``optim.frozen`` or ``init``
-            matches no parameter, or random parameters would be frozen.
+            matches no parameter, random parameters would be frozen, or
+            ``init.identity`` meets a module of your own.
     """
     state = create_train_state(config, model)
     flat = params_lib.flatten(state.params)
