@@ -7,7 +7,7 @@ optical flow (``degrade.shutter``), since clips of 25 or 30 frames per second wo
 leave ghosts if they were averaged; the camera moves by up to 8 pixels per frame and
 exposes for half of the time.
 
-Features have the frame's size; docs/weights.md tells of a trial with ``hr_in``.
+Features have the frame's size; docs/weights.md reports a trial with ``hr_in``.
 
 The chain is that of the recipe, on small sizes: PreDeblur alone, the alignment alone
 (as for ``edvr_s_x4.py``), all without TSA, all with TSA. Scores: docs/weights.md.
@@ -61,7 +61,6 @@ def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
         ),
         data=dataclasses.replace(
             config.data,
-            dataset="folder_of_clips",
             degrade=DegradeConfig(track="deblur", shutter=0.5),
             gt_crop=96,
             camera_motion=0.95,
@@ -110,7 +109,6 @@ def _align() -> Config:
         optim=dataclasses.replace(
             align.optim, frozen=FEATURES, period_steps=(ALIGN_STEPS,)
         ),
-        init=InitConfig(fresh=("fusion",), identity=True),
         total_steps=ALIGN_STEPS,
     )
 

@@ -33,11 +33,7 @@ def get_config() -> Config:
     assert isinstance(config.model, ModelConfig)
     return dataclasses.replace(
         config,
-        model=CascadeConfig(
-            stage1=config.model,
-            stage2=config.model,
-        ),
-        data=dataclasses.replace(config.data, dataset="folder_of_clips"),
+        model=CascadeConfig(stage1=config.model, stage2=config.model),
         optim=OptimConfig(
             peak_lr=4e-4,
             period_steps=PERIOD_STEPS,

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from PIL import Image
 from configs import edvr_s_x4
 from edvr_jax import files, progress, weights
 from edvr_jax.config import DegradeConfig, NetworkConfig
-from edvr_jax.data.degrade import cut_truth, degrade_clip
+from edvr_jax.data.degrade import clip_seed, cut_truth, degrade_clip
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.evaluate import evaluator
 from edvr_jax.media.read.clip_pairs import clip_name, select_clips
@@ -172,7 +171,7 @@ def read(
             cut_truth(frame, gt_downscale=gt_downscale, scale=scale)
             for frame in itertools.islice(open_clip(path), NUM_CALENDAR)
         )
-        seed = zlib.crc32(clip_name(path).encode())  # as edvr prepare
+        seed = clip_seed(clip_name(path))
         pairs = list(degrade_clip(sharp, case.degrade, scale=scale, seed=seed))
         pairs = pairs[: case.num_frames]
         yield clip_name(path), [x for x, _ in pairs], [x for _, x in pairs]

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,7 +137,7 @@ class Prepare:
                 self._sharp_frames(clip),
                 self.degrade,
                 scale=self.scale,
-                seed=self.seed + zlib.crc32(clip_pairs.clip_name(path).encode()),
+                seed=degrade.clip_seed(clip_pairs.clip_name(path), self.seed),
             )
             couples = progress.track(couples, name=clip_pairs.clip_name(path))
             for couple in couples:

@@ -18,6 +18,7 @@ against ``duf_downsample`` of BasicSR (``basicsr/data/data_util.py``).
 """
 
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator
 
 import cv2
@@ -85,6 +86,11 @@ def degrade_window(
     if config.track in COMPRESSED:
         small = np.stack(list(compress(small, crf=config.crf)))
     return web.add_noise(small, config.noise_sigma, rng)
+
+
+def clip_seed(name: str, seed: int = 0) -> int:
+    """Return the seed of a clip, whatever other clips are degraded with it."""
+    return seed + zlib.crc32(name.encode())
 
 
 def degrade_clip(
