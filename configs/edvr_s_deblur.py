@@ -61,6 +61,7 @@ def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
         ),
         data=dataclasses.replace(
             config.data,
+            dataset="folder_of_clips",
             degrade=DegradeConfig(track="deblur", shutter=0.5),
             gt_crop=96,
             camera_motion=0.95,
