@@ -47,7 +47,7 @@ def get_config() -> Config:
 
 
 def _whole(*, with_tsa: bool, period_steps: tuple[int, ...]) -> Config:
-    config = edvr_s_x4.get_config()
+    config = edvr_s_x4.get_whole_config()
     return dataclasses.replace(
         config,
         model=dataclasses.replace(

@@ -35,7 +35,7 @@ SHARED = (
 
 def get_config() -> Config:
     """Return the experiment."""
-    config = edvr_s_x4.get_config()
+    config = edvr_s_x4.get_whole_config()
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, scale=2),

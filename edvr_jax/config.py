@@ -422,6 +422,8 @@ class DataConfig(_Settings):
             suffix, or folder name); every other clip of the training list trains.
         gt_downscale: Ground truth is the clip downscaled by this (MATLAB
             bicubic); 2 hides the compression of web video.
+        more_downscales: Training clips are there again downscaled by each of these,
+            but not those that become smaller than the crop.
         max_frames_per_clip: Read at most this many frames of each clip.
         split_scenes: Look for cuts; no window reaches over one.
         intervals: Distances in frames between neighbors of a window; drawn at
@@ -449,6 +451,7 @@ class DataConfig(_Settings):
     degrade: DegradeConfig = DegradeConfig()
     val_clips: tuple[str, ...] = ()
     gt_downscale: int = 1
+    more_downscales: tuple[int, ...] = ()
     max_frames_per_clip: int = 100_000
     split_scenes: bool = False
     intervals: tuple[int, ...] = (1,)
@@ -476,10 +479,15 @@ class DataConfig(_Settings):
                 raise InputError(f"{name} is a probability, got {getattr(self, name)}")
         if not self.intervals or min(self.intervals) < 1:
             raise InputError(f"intervals must be positive, got {self.intervals}")
-        if self.lq == "given" and self.gt_downscale > 1:
+        if min(self.more_downscales, default=1) < 1:
             raise InputError(
-                "gt_downscale does not go with lq=given: the degraded frames belong "
-                "to the full size; use edvr prepare --gt-downscale"
+                f"more_downscales must be positive, got {self.more_downscales}"
+            )
+        if self.lq == "given" and (self.gt_downscale > 1 or self.more_downscales):
+            raise InputError(
+                "gt_downscale and more_downscales do not go with lq=given: the "
+                "degraded frames belong to the full size; use edvr prepare "
+                "--gt-downscale"
             )
 
     @property

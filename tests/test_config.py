@@ -129,6 +129,8 @@ def test_values_of_another_type_are_named_in_python_too(cls, change, expected):
         ),
         (DataConfig, {"intervals": ()}, "intervals"),
         (DataConfig, {"lq": "given", "gt_downscale": 2}, "gt_downscale"),
+        (DataConfig, {"lq": "given", "more_downscales": (3,)}, "more_downscales"),
+        (DataConfig, {"more_downscales": (3, 0)}, "more_downscales"),
         (Config, {"model": ModelConfig(scale=1)}, "track sr does not go with scale 1"),
         (Config, {"data": DataConfig(gt_crop=40)}, "multiple of 16"),
         (Config, {"total_steps": 0}, "total_steps"),

@@ -30,6 +30,8 @@ class Convert:
         dst: File to write: .safetensors, or .pth (needs torch) for a PyTorch layout.
         layout: Names to write: native, or those of a PyTorch project. By default
             native for .safetensors and basicsr for .pth.
+        dtype: Type to store in a native file; float16 halves it, and rounds the
+            parameters to 11 bits.
         origin: Who trained the weights, on what; kept in a native file. By default
             what the input says.
         license: Terms of the weights; kept in a native file. By default what the
@@ -45,6 +47,7 @@ class Convert:
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     layout: Literal["native", "basicsr", "official", "mmagic"] | None = None
+    dtype: Literal["float32", "float16"] = "float32"
     origin: str | None = None
     license: str | None = None
     step: int | None = None
@@ -65,11 +68,18 @@ class Convert:
         is_pickled = self.dst.suffix in (".pth", ".pt")
         layout = self.layout or ("basicsr" if is_pickled else "native")
         unknown = f"converted from {Path(self.src).name} ({metadata.layout} names)"
+        if layout != "native" and self.dtype != "float32":
+            raise InputError("--dtype is for the native layout")
         origin = self.origin or metadata.origin or unknown
         license = self.license or metadata.license or card.NOT_STATED
         if layout == "native":
             weights.save_weights(
-                self.dst, config, params, origin=origin, license=license
+                self.dst,
+                config,
+                params,
+                origin=origin,
+                license=license,
+                dtype=self.dtype,
             )
         else:
             torch_files.to_torch(config, params, self.dst, layout=layout)

@@ -81,7 +81,13 @@ def open_clips(
     train_clips = [opened[name] for name in train if name in opened]
     if not train_clips:
         raise InputError(f"{root}: no clip is left to train on")
-    return train_clips, [opened[name] for name in data.val_clips if name in opened]
+    val_clips = [opened[name] for name in data.val_clips if name in opened]
+    smaller = [
+        clip
+        for factor in data.more_downscales
+        for clip in _open_smaller(train_clips, layout, store, config, factor)
+    ]
+    return train_clips + smaller, val_clips
 
 
 def _find_layout(root: Path, name: Any, *, is_partial: bool) -> Layout[Any]:
@@ -121,6 +127,25 @@ def _open(
         lq, _ = store.open(f"{name}-{lq_stream}", degraded[name])
     scenes = tuple(itertools.pairwise([0, *cuts, len(gt)]))
     return TrainClip(name, gt, lq, scenes)
+
+
+def _open_smaller(
+    clips: list[TrainClip],
+    layout: Layout[Any],
+    store: FrameStore,
+    config: Config,
+    factor: int,
+) -> list[TrainClip]:
+    """Open clips again, downscaled by ``factor``; leave out those that are too small."""
+    data = dataclasses.replace(config.data, gt_downscale=factor)
+    store = dataclasses.replace(store, config=data)
+    opened = []
+    names = [clip.name for clip in clips]
+    for name in progress.track(names, unit="clip", name=f"shrinking by {factor}"):
+        clip = _open(name, layout, None, store, config)
+        if min(clip.gt.size) >= data.gt_crop:
+            opened.append(dataclasses.replace(clip, name=f"{name} by {factor}"))
+    return opened
 
 
 def _check(clip: TrainClip, config: Config, *, is_val: bool) -> None:

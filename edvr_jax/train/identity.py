@@ -12,10 +12,10 @@ import re
 import jax
 import jax.numpy as jnp
 
-from edvr_jax.config import CascadeConfig, ModelConfig, NetworkConfig
+from edvr_jax.config import CascadeConfig, NetworkConfig
 
 # Bias that keeps features positive in the leaky ReLUs of alignment and fusion; the last
-# layer of the fusion subtracts it. Without alignment there is none.
+# layer of the fusion subtracts it.
 _LIFT = {
     "cas_dcnpack": 1.0,
     "fusion": -1.0,  # without TSA
@@ -45,16 +45,14 @@ def start(path: str, value: jax.Array, config: NetworkConfig) -> jax.Array:
     is_zero, is_deformable, joins, is_other = (
         pattern.fullmatch(name) for pattern in (_ZERO, _DEFORMABLE, _JOINING, _OTHERS)
     )
-    network = _network(path, config)
     if kind == "bias" and (is_zero or is_deformable or joins or is_other):
-        lift = _LIFT.get(name, 0.0) if network.with_alignment else 0.0
-        return jnp.full_like(value, lift)
+        return jnp.full_like(value, _LIFT.get(name, 0.0))
     if is_zero:
         return jnp.zeros_like(value)
     if is_deformable or joins:
         # Masks, and the similarity of frames in TSA, start at one half.
         gain = 2 if is_deformable or name == "feat_fusion" else 1
-        block = network.center if "fusion" in name else 0
+        block = _center(path, config) if "fusion" in name else 0
         return gain * _copy(value, block=block)
     # PyTorch's default is uniform within 1/sqrt(fan_in).
     return math.sqrt(6) * value if is_other else value
@@ -68,8 +66,8 @@ def _copy(kernel: jax.Array, *, block: int) -> jax.Array:
     return zeros.at[height // 2, width // 2, rows].set(jnp.eye(channels))
 
 
-def _network(path: str, config: NetworkConfig) -> ModelConfig:
-    """Return the network that a parameter belongs to."""
+def _center(path: str, config: NetworkConfig) -> int:
+    """Return the index of the center frame of the network a parameter belongs to."""
     if isinstance(config, CascadeConfig):
-        return config.stage1 if path.startswith("stage1/") else config.stage2
-    return config
+        config = config.stage1 if path.startswith("stage1/") else config.stage2
+    return config.center

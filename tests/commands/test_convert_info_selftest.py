@@ -73,6 +73,19 @@ def test_convert_keeps_and_takes_origin_and_license(fixtures, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_convert_to_half_precision(fixtures, tmp_path, capsys):
+    source = fixtures / "models/official_sr.safetensors"
+    files = [tmp_path / f"{dtype}.safetensors" for dtype in ("float32", "float16")]
+    for path in files:
+        convert_command.Convert(str(source), path, dtype=path.stem).run()
+    full, half = (safetensors.numpy.load_file(path) for path in files)
+    assert full.keys() == half.keys()
+    for key, value in full.items():
+        np.testing.assert_array_equal(value.astype(np.float16), half[key])
+        assert half[key].dtype == np.float16
+    assert capsys.readouterr().err == ""
+
+
 def test_convert_refuses(tmp_path, fixtures):
     cascade = save(tmp_path / "c.safetensors", CascadeConfig(FIRST, SECOND))
     with pytest.raises(InputError, match="stage by stage"):
@@ -80,6 +93,9 @@ def test_convert_refuses(tmp_path, fixtures):
     source = str(fixtures / "models/official_stage2_hr_in.safetensors")
     with pytest.raises(InputError, match="mmagic's EDVR has neither"):
         convert_command.Convert(source, tmp_path / "a.safetensors", "mmagic").run()
+    with pytest.raises(InputError, match="--dtype is for the native layout"):
+        target = tmp_path / "a.safetensors"
+        convert_command.Convert(source, target, "basicsr", dtype="float16").run()
     with pytest.raises(InputError, match="folder does not exist"):
         convert_command.Convert(source, tmp_path / "no/a.safetensors").run()
     assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]

@@ -92,6 +92,18 @@ def test_records_give_the_same_clips(root):
     assert len(shrunk[1].gt) == 5  # clip b, not the records of c that follow
 
 
+def test_clips_are_there_again_at_smaller_sizes(root):
+    """Clip b does not exist when shrunk by 2: it becomes smaller than the crop."""
+    shutil.rmtree(root / "b")
+    write_clip(root / "b", FRAMES[:, :24, :24])
+    train, val = run(root, val_clips=("c",), more_downscales=(2, 3), gt_crop=16)
+    assert (names(train), names(val)) == (["a", "b", "a by 2"], ["c"])
+    for index in (0, 5):
+        shrunk = imresize_uint8(FRAMES[index], 1 / 2)
+        np.testing.assert_array_equal(train[2].gt[index], shrunk)
+        np.testing.assert_array_equal(train[0].gt[index], FRAMES[index])
+
+
 def test_given_degraded_clips(tmp_path):
     for name in ("a", "b"):
         write_clip(tmp_path / "gt" / name, FRAMES)
