@@ -3,11 +3,12 @@
     python train.py --config configs/edvr_s_deblur_stage2.py --data CLIPS \
         --workdir RUN --chain
 
-CLIPS as for ``edvr_s_x4.py``. The first stage is ``edvr_s_deblur`` as it ships; it is
-frozen and runs in every step. The second one is its part for single frames (PreDeblur
-and the reconstruction, no alignment), which starts from the same weights: the neighbors
-bring the first stage nothing, and without them twice as many windows are seen in the
-same time. Scores: docs/weights.md.
+CLIPS as for ``edvr_s_x4.py``. The chain is that of ``edvr_s_deblur.py``, then the
+training of the second stage; the first one is frozen and runs in every step. The second
+stage is the part of the first one that sees single frames (PreDeblur and the
+reconstruction, no alignment), and starts from its weights: neighbors bring the first
+stage next to nothing, and without them five times as many windows are seen in the same
+time. Scores: docs/weights.md.
 
 Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4, for the
 two stages.
@@ -54,7 +55,7 @@ def get_config() -> Config:
 
 
 def get_chain() -> tuple[Phase, ...]:
-    """Return the only phase, and what it starts from."""
+    """Return the phases of the first stage, then the second one."""
     parts = (*edvr_s_deblur.FEATURES, *edvr_s_deblur.RECONSTRUCTION)
-    init = ("stage1=edvr_s_deblur", *(f"stage2/{part}=edvr_s_deblur" for part in parts))
-    return (Phase("stage2", get_config(), init=init),)
+    init = ("stage1=all", *(f"stage2/{part}=all" for part in parts))
+    return (*edvr_s_deblur.get_chain(), Phase("stage2", get_config(), init=init))

@@ -50,9 +50,7 @@ def get_config() -> Config:
         model=dataclasses.replace(
             config.model, num_reconstruct_blocks=DEEP_BLOCKS.stop
         ),
-        data=dataclasses.replace(
-            config.data, more_downscales=(3,), camera_motion=0.8
-        ),
+        data=dataclasses.replace(config.data, more_downscales=(3,), camera_motion=0.8),
         optim=OptimConfig(
             peak_lr=4e-4,
             period_steps=(DEEP_STEPS,),

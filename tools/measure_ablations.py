@@ -141,7 +141,7 @@ class MeasureAblations:
     def _train(self, name: str) -> Path:
         """Train both phases, or continue them; return the average of the parameters."""
         variant = VARIANTS[name]
-        config = edvr_s_x4.get_config()
+        config = edvr_s_x4.get_whole_config()
         network = dataclasses.replace(config.model, **variant.changes)
         start = tuple(f"{part}=edvr_s_x4" for part in SHARED)
         if variant.has_fidelity:

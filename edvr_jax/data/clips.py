@@ -136,7 +136,7 @@ def _open_smaller(
     config: Config,
     factor: int,
 ) -> list[TrainClip]:
-    """Open clips again, downscaled by ``factor``; leave out those that are too small."""
+    """Open clips again, downscaled by ``factor``, without those that are too small."""
     data = dataclasses.replace(config.data, gt_downscale=factor)
     store = dataclasses.replace(store, config=data)
     opened = []

@@ -93,8 +93,8 @@ def test_convert_refuses(tmp_path, fixtures):
     source = str(fixtures / "models/official_stage2_hr_in.safetensors")
     with pytest.raises(InputError, match="mmagic's EDVR has neither"):
         convert_command.Convert(source, tmp_path / "a.safetensors", "mmagic").run()
+    target = tmp_path / "a.safetensors"
     with pytest.raises(InputError, match="--dtype is for the native layout"):
-        target = tmp_path / "a.safetensors"
         convert_command.Convert(source, target, "basicsr", dtype="float16").run()
     with pytest.raises(InputError, match="folder does not exist"):
         convert_command.Convert(source, tmp_path / "no/a.safetensors").run()
