@@ -4,14 +4,11 @@
         --workdir RUN --chain
 
 CLIPS as for ``edvr_s_x4.py``. The chain is that of ``edvr_s_deblur.py``, then the
-training of the second stage; the first one is frozen and runs in every step. The second
-stage is the part of the first one that sees single frames (PreDeblur and the
-reconstruction, no alignment), and starts from its weights: neighbors bring the first
-stage next to nothing, and without them five times as many windows are seen in the same
-time. Scores: docs/weights.md.
+training of the second stage: the same network, which starts from the weights of the
+first one. The first stage is frozen; it runs in every step on the five frames that a
+window of three of its outputs needs.
 
-Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4, for the
-two stages.
+Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4.
 """
 
 import dataclasses
@@ -27,35 +24,29 @@ from edvr_jax.config import (
     Phase,
 )
 
-PERIOD_STEPS = (4_000,)
+PERIOD_STEPS = (6_000,)
 
 
 def get_config() -> Config:
     """Return the experiment."""
     config = edvr_s_deblur.get_config()
     assert isinstance(config.model, ModelConfig)
-    stage2 = dataclasses.replace(
-        config.model, num_frames=1, with_alignment=False, with_tsa=False
-    )
     return dataclasses.replace(
         config,
-        model=CascadeConfig(stage1=config.model, stage2=stage2),
+        model=CascadeConfig(stage1=config.model, stage2=config.model),
         data=dataclasses.replace(config.data, dataset="folder_of_clips"),
         optim=OptimConfig(
-            peak_lr=1e-3,
+            peak_lr=4e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0,),
-            ema_decay=0.998,
             frozen=("stage1",),
         ),
-        init=InitConfig(identity=True),
-        eval=dataclasses.replace(config.eval, every_steps=500),
+        init=InitConfig(),
         total_steps=sum(PERIOD_STEPS),
     )
 
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases of the first stage, then the second one."""
-    parts = (*edvr_s_deblur.FEATURES, *edvr_s_deblur.RECONSTRUCTION)
-    init = ("stage1=all", *(f"stage2/{part}=all" for part in parts))
-    return (*edvr_s_deblur.get_chain(), Phase("stage2", get_config(), init=init))
+    stage2 = Phase("stage2", get_config(), init=("stage1=all", "stage2=all"))
+    return (*edvr_s_deblur.get_chain(), stage2)

@@ -35,6 +35,14 @@ from edvr_jax.config import (
 # The features that reconstruction sees; the pyramid's lower levels serve alignment.
 FEATURES = ("conv_first", *(f"feature_extraction_{index}" for index in range(3)))
 
+# The whole network before its last phase.
+PARTS = (
+    *FEATURES,
+    *("conv_l2_1", "conv_l2_2", "conv_l3_1", "conv_l3_2", "pcd_align", "fusion"),
+    *(f"reconstruction_{index}" for index in range(5)),
+    *("upconv1", "upconv2", "conv_hr", "conv_last"),
+)
+
 PERIOD_STEPS = (8_000, 16_000, 32_000)
 ALIGN_STEPS = 6_000
 DEEP_STEPS = 6_000
@@ -43,7 +51,11 @@ DEEP_BLOCKS = range(5, 15)  # those that the last phase adds
 
 def get_config() -> Config:
     """Return the experiment that makes the reconstruction deeper."""
-    config = get_whole_config()
+    return deepen(get_whole_config(), num_steps=DEEP_STEPS)
+
+
+def deepen(config: Config, *, num_steps: int) -> Config:
+    """Return the last phase of a network: as before, with more blocks."""
     assert isinstance(config.model, ModelConfig)
     return dataclasses.replace(
         config,
@@ -53,14 +65,14 @@ def get_config() -> Config:
         data=dataclasses.replace(config.data, more_downscales=(3,), camera_motion=0.8),
         optim=OptimConfig(
             peak_lr=4e-4,
-            period_steps=(DEEP_STEPS,),
+            period_steps=(num_steps,),
             restart_weights=(1.0,),
             charbonnier_eps=1e-3,
         ),
         init=InitConfig(
             fresh=tuple(f"reconstruction_{index}" for index in DEEP_BLOCKS)
         ),
-        total_steps=DEEP_STEPS,
+        total_steps=num_steps,
     )
 
 
@@ -129,9 +141,10 @@ def get_align_config() -> Config:
 
 
 def get_chain() -> tuple[Phase, ...]:
-    """Return the phases; the first one starts from the weights that shipped before."""
+    """Return the phases; the first one starts from parts of the weights that ship."""
+    init = tuple(f"{part}=edvr_s_x4" for part in PARTS)
     return (
-        Phase("align", get_align_config(), init=("edvr_s_x4",)),
+        Phase("align", get_align_config(), init=init),
         Phase("all", get_whole_config(), init=("align",)),
         Phase("deep", get_config(), init=("all",)),
     )

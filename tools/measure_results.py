@@ -23,7 +23,7 @@ from PIL import Image
 
 from configs import edvr_s_x4
 from edvr_jax import files, progress, weights
-from edvr_jax.config import CascadeConfig, DegradeConfig, NetworkConfig
+from edvr_jax.config import DegradeConfig, NetworkConfig
 from edvr_jax.data.degrade import clip_seed, cut_truth, degrade_clip
 from edvr_jax.data.imresize import imresize_uint8
 from edvr_jax.evaluate import evaluator
@@ -41,6 +41,7 @@ VALIDATION = edvr_s_x4.get_config().data.val_clips
 NUM_CALENDAR = 15
 
 SR = DegradeConfig()
+SHAKEN = [DegradeConfig(track="deblur", shutter=0.5, shake=s) for s in (4.0, 8.0)]
 CODED = [DegradeConfig(track="sr_comp", crf=crf) for crf in (23, 28, 33)]
 
 
@@ -64,15 +65,6 @@ class Case:
     ensemble: bool = False
 
 
-SHAKEN = tuple(
-    Case(
-        f"shake {shake}",
-        DegradeConfig(track="deblur", shutter=0.5, shake=shake),
-        num_frames=5,
-        ensemble=True,
-    )
-    for shake in (4, 8)
-)
 CASES = {
     "edvr_s_x4": (
         Case("clean", SR),
@@ -82,8 +74,10 @@ CASES = {
         *(Case(f"crf {degrade.crf}", degrade) for degrade in CODED),
         Case("clean", SR),
     ),
-    "edvr_s_deblur": SHAKEN,
-    "edvr_s_deblur_stage2": SHAKEN,
+    "edvr_s_deblur": tuple(
+        Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5, ensemble=True)
+        for degrade in SHAKEN
+    ),
 }
 
 # Clip, case, frame, rows and columns of the ground truth.
@@ -91,15 +85,10 @@ PICTURES = {
     "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(0, 120), slice(100, 260)),
     "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
     "edvr_s_deblur": ("hawk_rain_540p", "shake 4", 2, slice(20, 140), slice(140, 300)),
-    "edvr_s_deblur_stage2": (
-        *("woman_thumbs_up_720p", "shake 4", 2),
-        *(slice(20, 140), slice(140, 300)),
-    ),
 }
 TITLES = {
     "lanczos": "Lanczos",
     "input": "input",
-    "stage1": "first stage",
     "still": "EDVR-S, no neighbors",
     "model": "EDVR-S",
     "ensemble": "EDVR-S, ensemble",
@@ -195,10 +184,7 @@ def restore(
     *,
     ensemble: bool = False,
 ) -> dict[str, list[np.ndarray]]:
-    """Restore frames by each method.
-
-    "still" is the network without neighbors, "stage1" the first stage alone.
-    """
+    """Restore frames by each method; "still" is the network without neighbors."""
     scale = config.output_scale
     images = {"input": list(frames)}
     if scale > 1:
@@ -212,9 +198,6 @@ def restore(
     ) -> Iterator[np.ndarray]:
         return restore_frames(config, params, window, ensemble=ensemble, dtype="uint8")
 
-    if isinstance(config, CascadeConfig):
-        stage1 = restore_frames(config.stage1, params["stage1"], frames, dtype="uint8")
-        images["stage1"] = list(stage1)
     images["still"] = [next(by_network([x])) for x in frames]
     images["model"] = list(by_network(frames))
     if ensemble:

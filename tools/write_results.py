@@ -29,14 +29,12 @@ TASKS = {
     "edvr_s_x4": "x4 super-resolution of clean video",
     "edvr_s_x2_web": "x2 super-resolution of compressed video",
     "edvr_s_deblur": "removing motion blur",
-    "edvr_s_deblur_stage2": "removing motion blur in two stages",
 }
 # The case by which a network is judged in the overview.
 MAIN_CASE = {
     "edvr_s_x4": "clean",
     "edvr_s_x2_web": "crf 28",
     "edvr_s_deblur": "shake 4",
-    "edvr_s_deblur_stage2": "shake 4",
 }
 # Methods without a network; the last one measured is the baseline.
 PLAIN = {"bicubic": "bicubic", "lanczos": "Lanczos", "input": "input"}
@@ -83,12 +81,7 @@ def _network(name: str) -> dict[str, Any]:
             "mean": {method: _mean(clips, method) for method in methods},
         }
     main = network["cases"][MAIN_CASE[name]]["mean"]
-    titles = PLAIN | {
-        "stage1": "first stage",
-        "still": "no neighbors",
-        "model": name,
-        "ensemble": "ensemble",
-    }
+    titles = PLAIN | {"still": "no neighbors", "model": name, "ensemble": "ensemble"}
     return {
         **network,
         "task": TASKS[name],

@@ -83,9 +83,8 @@ def init_from_weights(
         config: The experiment; ``config.init`` names what may differ.
         sources: ``WEIGHTS`` for the whole network, or ``SUBTREE=WEIGHTS`` for the
             parameters under a prefix: those that the weights have under the same
-            prefix, else another network, or a part of it, that becomes a stage
-            (``stage1=...``, ``stage2/predeblur=...``). WEIGHTS is a name that ships,
-            or a file.
+            prefix, else the whole of another network (``stage1=...``). WEIGHTS is a
+            name that ships, or a file.
 
     Returns:
         The parameters, and lines for the user that name their origin.
@@ -175,10 +174,9 @@ def _read(source: str, subtree: str, entry: str) -> Flat:
     same = {key: value for key, value in found.items() if _is_under(key, subtree)}
     if same:
         return same
-    stage, _, part = subtree.partition("/")
-    if stage not in ("stage1", "stage2") or not any(_is_under(k, part) for k in found):
+    if not subtree.startswith("stage"):
         raise InputError(f"--init {entry}: the weights have nothing under {subtree}")
-    return {f"{stage}/{k}": value for k, value in found.items() if _is_under(k, part)}
+    return {f"{subtree}/{key}": value for key, value in found.items()}
 
 
 def _fit(

@@ -13,7 +13,7 @@ from tests.training import ROOT
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_family_is_trained_within_a_budget_and_left_alone_when_done(clips, tmp_path):
-    """The shipped network's chain on small crops: two phases, then nothing to do."""
+    """The shipped network's chain on small crops: three phases, then nothing to do."""
     settings = (
         "--data.val-clips val --data.gt-crop 32 --data.gt-downscale 1 "
         "--eval.frames-per-clip 1"
@@ -29,10 +29,10 @@ def test_family_is_trained_within_a_budget_and_left_alone_when_done(clips, tmp_p
         capture_output=True,
         text=True,
     )
-    assert "phase 2 of 2: all" in budget.stdout
+    assert "phase 3 of 3: deep" in budget.stdout
     config, _ = load_weights(tmp_path / "edvr_s_x4.safetensors")
     assert config.scale == 4
-    for phase in ("align", "all"):
+    for phase in ("align", "all", "deep"):
         written = json.loads(
             (tmp_path / "edvr_s_x4" / phase / "config.json").read_text()
         )
