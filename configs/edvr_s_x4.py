@@ -63,7 +63,8 @@ def deepen(config: Config, *, num_steps: int) -> Config:
             config.model, num_reconstruct_blocks=DEEP_BLOCKS.stop
         ),
         data=dataclasses.replace(config.data, more_downscales=(3,), camera_motion=0.8),
-        optim=OptimConfig(
+        optim=dataclasses.replace(
+            config.optim,
             peak_lr=4e-4,
             period_steps=(num_steps,),
             restart_weights=(1.0,),
