@@ -66,8 +66,8 @@ def get_whole_config() -> Config:
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases, and what they start from."""
-    init = tuple(f"{name}=edvr_s_x4" for name in SHARED)
+    init = edvr_s_x4.take("edvr_s_x4", SHARED)
     return (
         Phase("all", get_whole_config(), init=init),
-        Phase("deep", get_config(), init=("all",)),
+        Phase("deep", get_config(), init=edvr_s_x4.take("all", (*SHARED, "upconv1"))),
     )

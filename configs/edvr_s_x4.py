@@ -20,6 +20,7 @@ with another error (``FidelityConfig``); everything else is ours, for two CPU co
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from edvr_jax.config import (
     Config,
@@ -46,7 +47,6 @@ PARTS = (
 PERIOD_STEPS = (8_000, 16_000, 32_000)
 ALIGN_STEPS = 6_000
 DEEP_STEPS = 6_000
-DEEP_BLOCKS = range(5, 15)  # those that the last phase adds
 
 
 def get_config() -> Config:
@@ -59,9 +59,7 @@ def deepen(config: Config, *, num_steps: int) -> Config:
     assert isinstance(config.model, ModelConfig)
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(
-            config.model, num_reconstruct_blocks=DEEP_BLOCKS.stop
-        ),
+        model=dataclasses.replace(config.model, num_reconstruct_blocks=15),
         data=dataclasses.replace(config.data, more_downscales=(3,), camera_motion=0.8),
         optim=dataclasses.replace(
             config.optim,
@@ -70,9 +68,7 @@ def deepen(config: Config, *, num_steps: int) -> Config:
             restart_weights=(1.0,),
             charbonnier_eps=1e-3,
         ),
-        init=InitConfig(
-            fresh=tuple(f"reconstruction_{index}" for index in DEEP_BLOCKS)
-        ),
+        init=InitConfig(),
         total_steps=num_steps,
     )
 
@@ -143,9 +139,13 @@ def get_align_config() -> Config:
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases; the first one starts from parts of the weights that ship."""
-    init = tuple(f"{part}=edvr_s_x4" for part in PARTS)
     return (
-        Phase("align", get_align_config(), init=init),
+        Phase("align", get_align_config(), init=take("edvr_s_x4")),
         Phase("all", get_whole_config(), init=("align",)),
-        Phase("deep", get_config(), init=("all",)),
+        Phase("deep", get_config(), init=take("all")),
     )
+
+
+def take(weights: str, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+    """Return the options of ``--init`` that take parts of a network."""
+    return tuple(f"{part}={weights}" for part in parts)
