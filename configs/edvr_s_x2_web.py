@@ -34,7 +34,7 @@ SHARED = tuple(part for part in edvr_s_x4.PARTS if not part.startswith("upconv")
 
 def get_config() -> Config:
     """Return the experiment that makes the reconstruction deeper."""
-    config = edvr_s_x4.deepen(get_whole_config(), num_steps=DEEP_STEPS)
+    config = edvr_s_x4.deepen(get_whole_config(), (DEEP_STEPS,))
     degrade = DegradeConfig(track="web", web=WebConfig(crf=(18.0, 38.0)))
     return dataclasses.replace(
         config, data=dataclasses.replace(config.data, degrade=degrade)

@@ -46,15 +46,15 @@ PARTS = (
 
 PERIOD_STEPS = (8_000, 16_000, 32_000)
 ALIGN_STEPS = 6_000
-DEEP_STEPS = 6_000
+DEEP_STEPS = (6_000, 5_000)
 
 
 def get_config() -> Config:
     """Return the experiment that makes the reconstruction deeper."""
-    return deepen(get_whole_config(), num_steps=DEEP_STEPS)
+    return deepen(get_whole_config(), DEEP_STEPS)
 
 
-def deepen(config: Config, *, num_steps: int) -> Config:
+def deepen(config: Config, period_steps: tuple[int, ...]) -> Config:
     """Return the last phase of a network: as before, with more blocks."""
     assert isinstance(config.model, ModelConfig)
     return dataclasses.replace(
@@ -64,12 +64,12 @@ def deepen(config: Config, *, num_steps: int) -> Config:
         optim=dataclasses.replace(
             config.optim,
             peak_lr=4e-4,
-            period_steps=(num_steps,),
-            restart_weights=(1.0,),
+            period_steps=period_steps,
+            restart_weights=(1.0, 0.6)[: len(period_steps)],
             charbonnier_eps=1e-3,
         ),
         init=InitConfig(),
-        total_steps=num_steps,
+        total_steps=sum(period_steps),
     )
 
 
