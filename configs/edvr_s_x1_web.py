@@ -15,7 +15,7 @@ import edvr_s_deblur
 
 from edvr_jax.config import Config, DegradeConfig, InitConfig, Phase, WebConfig
 
-STEPS = 2_500
+STEPS = 6_000
 
 
 def get_config() -> Config:

@@ -46,7 +46,7 @@ PARTS = (
 
 PERIOD_STEPS = (8_000, 16_000, 32_000)
 ALIGN_STEPS = 6_000
-DEEP_STEPS = (6_000, 5_000)
+DEEP_STEPS = (6_000, 5_000, 2_500)
 
 
 def get_config() -> Config:
@@ -65,7 +65,7 @@ def deepen(config: Config, period_steps: tuple[int, ...]) -> Config:
             config.optim,
             peak_lr=4e-4,
             period_steps=period_steps,
-            restart_weights=(1.0, 0.6)[: len(period_steps)],
+            restart_weights=(1.0, 0.6, 0.4)[: len(period_steps)],
             charbonnier_eps=1e-3,
         ),
         init=InitConfig(),
