@@ -20,7 +20,6 @@ with another error (``FidelityConfig``); everything else is ours, for two CPU co
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 from edvr_jax.config import (
     Config,
@@ -146,6 +145,6 @@ def get_chain() -> tuple[Phase, ...]:
     )
 
 
-def take(weights: str, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+def take(weights: str, parts: tuple[str, ...] = PARTS) -> tuple[str, ...]:
     """Return the options of ``--init`` that take parts of a network."""
     return tuple(f"{part}={weights}" for part in parts)
