@@ -69,7 +69,10 @@ class Convert:
         layout = self.layout or ("basicsr" if is_pickled else "native")
         unknown = f"converted from {Path(self.src).name} ({metadata.layout} names)"
         if layout != "native" and self.dtype != "float32":
-            raise InputError("--dtype is for the native layout")
+            raise InputError(
+                f"--dtype {self.dtype} is for the native layout; leave it out for the "
+                f"layout {layout}, which is stored as float32"
+            )
         origin = self.origin or metadata.origin or unknown
         license = self.license or metadata.license or card.NOT_STATED
         if layout == "native":

@@ -94,7 +94,7 @@ def test_convert_refuses(tmp_path, fixtures):
     with pytest.raises(InputError, match="mmagic's EDVR has neither"):
         convert_command.Convert(source, tmp_path / "a.safetensors", "mmagic").run()
     target = tmp_path / "a.safetensors"
-    with pytest.raises(InputError, match="--dtype is for the native layout"):
+    with pytest.raises(InputError, match="float16 is for the native layout"):
         convert_command.Convert(source, target, "basicsr", dtype="float16").run()
     with pytest.raises(InputError, match="folder does not exist"):
         convert_command.Convert(source, tmp_path / "no/a.safetensors").run()
