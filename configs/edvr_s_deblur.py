@@ -30,12 +30,6 @@ from edvr_jax.config import (
 
 # What the reconstruction sees; the pyramid's lower levels serve alignment.
 FEATURES = ("predeblur", "conv_1x1", "feature_extraction_0", "feature_extraction_1")
-# Layers after the fusion.
-RECONSTRUCTION = (
-    *(f"reconstruction_{index}" for index in range(5)),
-    "conv_hr",
-    "conv_last",
-)
 
 PRETRAIN_STEPS = 5_000
 ALIGN_STEPS = 3_600
@@ -116,7 +110,7 @@ def _align() -> Config:
 
 def get_chain() -> tuple[Phase, ...]:
     """Return the phases."""
-    trained = tuple(f"{name}=pretrain" for name in (*FEATURES, *RECONSTRUCTION))
+    trained = edvr_s_x4.take("pretrain", (*FEATURES, *edvr_s_x4.RECONSTRUCTION))
     return (
         Phase("pretrain", _pretrain()),
         Phase("align", _align(), init=trained),

@@ -35,12 +35,17 @@ from edvr_jax.config import (
 # The features that reconstruction sees; the pyramid's lower levels serve alignment.
 FEATURES = ("conv_first", *(f"feature_extraction_{index}" for index in range(3)))
 
+# Layers after the fusion but the upsampling, before the last phase.
+RECONSTRUCTION = (
+    *(f"reconstruction_{index}" for index in range(5)),
+    *("conv_hr", "conv_last"),
+)
 # The whole network before its last phase.
 PARTS = (
     *FEATURES,
     *("conv_l2_1", "conv_l2_2", "conv_l3_1", "conv_l3_2", "pcd_align", "fusion"),
-    *(f"reconstruction_{index}" for index in range(5)),
-    *("upconv1", "upconv2", "conv_hr", "conv_last"),
+    *RECONSTRUCTION,
+    *("upconv1", "upconv2"),
 )
 
 PERIOD_STEPS = (8_000, 16_000, 32_000)

@@ -36,8 +36,8 @@ from tools.measure_results import RESULTS
 # What the variants have in common; the rest of the network starts fresh.
 SHARED = (
     *edvr_s_x4.FEATURES,
-    *(f"reconstruction_{index}" for index in range(5)),
-    *("upconv1", "upconv2", "conv_hr", "conv_last"),
+    *edvr_s_x4.RECONSTRUCTION,
+    *("upconv1", "upconv2"),
 )
 
 # Smaller than those of the network that ships, for speed; the alignment has those.
@@ -143,7 +143,7 @@ class MeasureAblations:
         variant = VARIANTS[name]
         config = edvr_s_x4.get_whole_config()
         network = dataclasses.replace(config.model, **variant.changes)
-        start = tuple(f"{part}=edvr_s_x4" for part in SHARED)
+        start = edvr_s_x4.take("edvr_s_x4", SHARED)
         if variant.has_fidelity:
             align = edvr_s_x4.get_align_config()
             optim = dataclasses.replace(align.optim, period_steps=(self.align_steps,))
