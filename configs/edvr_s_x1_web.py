@@ -4,7 +4,8 @@
 
 CLIPS as for ``edvr_s_x4.py``. The network is that of ``edvr_s_deblur.py``, and starts
 from its weights. Windows are compressed by H.264, H.265 or VP9 at random quality, some
-after a little noise (``data/web.py``); nothing is blurred. Not trained yet.
+after a little noise (``data/web.py``); nothing is blurred. A short trial:
+docs/weights.md.
 
 Sources: those of ``edvr_s_deblur.py``; the ranges of the degradation are ours.
 """

@@ -4,9 +4,8 @@
 
 CLIPS as for ``edvr_s_x4.py``. The degraded windows are blurred, resampled, noisy and
 compressed at random (``data/web.py``). The network starts from the parts of
-``edvr_s_x4`` that fit a scale of 2: all but the upsampling. A second phase makes the
-reconstruction deeper, as for ``edvr_s_x4``, on stronger compression. Scores:
-docs/weights.md.
+``edvr_s_x4`` that fit a scale of 2: all but the upsampling. Scores: docs/weights.md,
+which also reports a trial with a deeper reconstruction.
 
 Sources: those of ``edvr_s_x4.py``; the ranges of the degradation are ours.
 """
@@ -22,27 +21,16 @@ from edvr_jax.config import (
     InitConfig,
     OptimConfig,
     Phase,
-    WebConfig,
 )
 
 PERIOD_STEPS = (12_000, 24_000)
-DEEP_STEPS = 6_000
 
 # What the networks of scale 2 and 4 have in common.
 SHARED = tuple(part for part in edvr_s_x4.PARTS if not part.startswith("upconv"))
 
 
 def get_config() -> Config:
-    """Return the experiment that makes the reconstruction deeper."""
-    config = edvr_s_x4.deepen(get_whole_config(), (DEEP_STEPS,))
-    degrade = DegradeConfig(track="web", web=WebConfig(crf=(18.0, 38.0)))
-    return dataclasses.replace(
-        config, data=dataclasses.replace(config.data, degrade=degrade)
-    )
-
-
-def get_whole_config() -> Config:
-    """Return the experiment that trains the whole network."""
+    """Return the experiment."""
     config = edvr_s_x4.get_whole_config()
     return dataclasses.replace(
         config,
@@ -65,9 +53,5 @@ def get_whole_config() -> Config:
 
 
 def get_chain() -> tuple[Phase, ...]:
-    """Return the phases, and what they start from."""
-    init = edvr_s_x4.take("edvr_s_x4", SHARED)
-    return (
-        Phase("all", get_whole_config(), init=init),
-        Phase("deep", get_config(), init=edvr_s_x4.take("all", (*SHARED, "upconv1"))),
-    )
+    """Return the only phase, and what it starts from."""
+    return (Phase("all", get_config(), init=edvr_s_x4.take("edvr_s_x4", SHARED)),)
