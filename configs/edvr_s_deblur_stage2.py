@@ -43,7 +43,7 @@ def get_config() -> Config:
         model=CascadeConfig(stage1=config.model, stage2=stage2),
         data=dataclasses.replace(config.data, dataset="folder_of_clips"),
         optim=OptimConfig(
-            peak_lr=5e-4,
+            peak_lr=1e-4,
             period_steps=PERIOD_STEPS,
             restart_weights=(1.0,),
             ema_decay=0.99,
