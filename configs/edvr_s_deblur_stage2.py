@@ -16,7 +16,6 @@ Sources: those of ``edvr_s_deblur.py``; EDVR (arXiv:1905.02716), section 3.4.
 import dataclasses
 
 import edvr_s_deblur
-import edvr_s_x4
 
 from edvr_jax.config import (
     CascadeConfig,
@@ -58,20 +57,13 @@ def get_config() -> Config:
 
 def _align() -> Config:
     """Sharp frames that a camera moves, offsets alone."""
-    config = get_config()
-    align = edvr_s_x4.get_align_config()
-    assert isinstance(config.model, CascadeConfig)
+    config = edvr_s_deblur.get_align_config()
+    sharp = DegradeConfig(track="web", web=WebConfig(clean=1.0))
     return dataclasses.replace(
         config,
-        model=config.model.stage2,
-        data=dataclasses.replace(
-            config.data,
-            degrade=DegradeConfig(track="web", web=WebConfig(clean=1.0)),
-            synthetic_motion=1.0,
-            crop_candidates=3,
-            gt_crop=64,
-        ),
-        optim=dataclasses.replace(align.optim, frozen=(), period_steps=(ALIGN_STEPS,)),
+        model=dataclasses.replace(config.model, with_predeblur=False),
+        data=dataclasses.replace(config.data, degrade=sharp),
+        optim=dataclasses.replace(config.optim, frozen=(), period_steps=(ALIGN_STEPS,)),
         init=InitConfig(identity=True),
         total_steps=ALIGN_STEPS,
     )

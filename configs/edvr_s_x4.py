@@ -55,11 +55,7 @@ DEEP_STEPS = (6_000, 5_000, 2_500)
 
 def get_config() -> Config:
     """Return the experiment that makes the reconstruction deeper."""
-    return deepen(get_whole_config(), DEEP_STEPS)
-
-
-def deepen(config: Config, period_steps: tuple[int, ...]) -> Config:
-    """Return the last phase of a network: as before, with more blocks."""
+    config = get_whole_config()
     assert isinstance(config.model, ModelConfig)
     return dataclasses.replace(
         config,
@@ -68,12 +64,12 @@ def deepen(config: Config, period_steps: tuple[int, ...]) -> Config:
         optim=dataclasses.replace(
             config.optim,
             peak_lr=4e-4,
-            period_steps=period_steps,
-            restart_weights=(1.0, 0.6, 0.4)[: len(period_steps)],
+            period_steps=DEEP_STEPS,
+            restart_weights=(1.0, 0.6, 0.4),
             charbonnier_eps=1e-3,
         ),
         init=InitConfig(),
-        total_steps=sum(period_steps),
+        total_steps=sum(DEEP_STEPS),
     )
 
 
