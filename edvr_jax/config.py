@@ -567,6 +567,8 @@ class OptimConfig(_Settings):
             not. The loss is a sum over pixels, so norms are large: look at
             ``grad_norm`` in the log first.
         ema_decay: Decay of the parameters' moving average, per step.
+        loss: charbonnier: a sum over pixels; rmse: the root of each window's mean
+            squared error, so that windows count by their PSNR, not by their error.
         charbonnier_eps: Epsilon of sqrt(d^2 + eps), added to the squared
             difference of [0, 1] images.
         micro_batch_size: At most so many windows per device have their gradients
@@ -574,7 +576,7 @@ class OptimConfig(_Settings):
             on CPU, where more gain nothing, and all windows elsewhere.
         remat: Keep only the results of convolutions for the gradients, and compute
             the rest again: less memory, a little slower. XLA undoes it on CPU.
-        fidelity: Offset-fidelity loss, added to Charbonnier's.
+        fidelity: Offset-fidelity loss, added to it.
     """
 
     peak_lr: float = 4e-4
@@ -588,6 +590,7 @@ class OptimConfig(_Settings):
     frozen: tuple[str, ...] = ()
     max_grad_norm: float | None = None
     ema_decay: float = 0.999
+    loss: Literal["charbonnier", "rmse"] = "charbonnier"
     charbonnier_eps: float = 1e-12
     micro_batch_size: int | None = None
     remat: bool = False

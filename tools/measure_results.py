@@ -65,6 +65,11 @@ class Case:
     ensemble: bool = False
 
 
+DEBLUR = tuple(
+    Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5, ensemble=True)
+    for degrade in SHAKEN
+)
+
 CASES = {
     "edvr_s_x4": (
         Case("clean", SR),
@@ -74,17 +79,17 @@ CASES = {
         *(Case(f"crf {degrade.crf}", degrade) for degrade in CODED),
         Case("clean", SR),
     ),
-    "edvr_s_deblur": tuple(
-        Case(f"shake {degrade.shake:.0f}", degrade, num_frames=5, ensemble=True)
-        for degrade in SHAKEN
-    ),
+    "edvr_s_deblur": DEBLUR,
+    "edvr_s_deblur_stage2": DEBLUR,
 }
 
 # Clip, case, frame, rows and columns of the ground truth.
+SHAKEN_HAWK = ("hawk_rain_540p", "shake 4", 2, slice(20, 140), slice(140, 300))
 PICTURES = {
     "edvr_s_x4": ("cars_close_768p", "clean", 4, slice(0, 120), slice(100, 260)),
     "edvr_s_x2_web": ("hawk_rain_540p", "crf 28", 4, slice(60, 180), slice(200, 360)),
-    "edvr_s_deblur": ("hawk_rain_540p", "shake 4", 2, slice(20, 140), slice(140, 300)),
+    "edvr_s_deblur": SHAKEN_HAWK,
+    "edvr_s_deblur_stage2": SHAKEN_HAWK,
 }
 TITLES = {
     "lanczos": "Lanczos",

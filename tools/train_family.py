@@ -5,7 +5,8 @@
 Each network is an experiment of ``configs/``, trained phase by phase in RUNS/NAME. What
 is there is continued and what is done is left alone, so the same command survives any
 number of interruptions. Other work on the machine has precedence. The weights of a
-network that is done are copied to RUNS/NAME.safetensors.
+network that is done are copied to RUNS/NAME.safetensors. The second stage of deblurring
+trains on what the first one gives, RUNS/pairs.
 
 With ``--budget-minutes`` all networks share that time: every phase of a network has as
 many steps, by the rates that a short trial of its chain measures. On an accelerator it
@@ -28,8 +29,8 @@ import jax
 import tyro
 
 ROOT = Path(__file__).resolve().parent.parent
-# The chain of the last one has edvr_s_deblur as its phase "all".
-NETWORKS = ("edvr_s_x4", "edvr_s_x2_web", "edvr_s_deblur_stage2")
+STAGE1, STAGE2 = "edvr_s_deblur", "edvr_s_deblur_stage2"
+NETWORKS = ("edvr_s_x4", "edvr_s_x2_web", STAGE1, STAGE2)
 TRIAL_STEPS = 60
 ON_ACCELERATOR = (
     *("--model.dtype", "bfloat16"),
@@ -66,14 +67,33 @@ class TrainFamily:
         )
         for name in self.only:
             chosen = options
+            if name == STAGE2 and (code := self._make_pairs()):
+                return code
             if self.budget_minutes is not None:
                 seconds = 60 * self.budget_minutes / len(self.only)
                 chosen += self._schedule(name, options, seconds)
-            code = self._train(name, self.runs / name, ("--chain", *chosen))
+            code = self._train(name, self.runs / name, chosen)
             if code:
                 return code
             self._publish(name)
         return 0
+
+    def _make_pairs(self) -> int:
+        """Deblur the clips by the first stage, for the second one.
+
+        Returns:
+            The exit code.
+        """
+        first = self.runs / f"{STAGE1}.safetensors"
+        if not first.exists():
+            raise SystemExit(f"error: there is no {first}: train {STAGE1} first")
+        command = (
+            *(sys.executable, "-m", "tools.make_stage2_pairs"),
+            *("--clips", str(self.data.absolute())),
+            *("--pairs", str((self.runs / "pairs").absolute())),
+            *("--weights", str(first.absolute())),
+        )
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
 
     def _train(self, name: str, workdir: Path, options: Sequence[str]) -> int:
         """Run train.py in the background; it gets the signals that this process gets.
@@ -81,6 +101,9 @@ class TrainFamily:
         Returns:
             Its exit code.
         """
+        data, chain = self.data, ("--chain",)
+        if name == STAGE2:
+            data, chain = self.runs / "pairs", ()
         environment = dict(os.environ)
         if jax.default_backend() == "cpu":
             count = f"--xla_force_host_platform_device_count={os.cpu_count()}"
@@ -90,8 +113,8 @@ class TrainFamily:
             [
                 *(sys.executable, str(ROOT / "train.py")),
                 *("--config", str(ROOT / "configs" / f"{name}.py")),
-                *("--data", str(self.data), "--workdir", str(workdir)),
-                *("--cache", str(self.runs / "frames"), *options),
+                *("--data", str(data), "--workdir", str(workdir)),
+                *("--cache", str(self.runs / "frames"), *chain, *options),
             ],
             env=environment,
             start_new_session=True,  # a group of the scheduler, and no Ctrl-C twice
@@ -109,9 +132,9 @@ class TrainFamily:
         shutil.rmtree(trial, ignore_errors=True)
         began = time.monotonic()
         short = ("--total-steps", str(TRIAL_STEPS), "--log-every-steps", "20")
-        if self._train(name, trial, ("--chain", *short, *options)):
+        if self._train(name, trial, (*short, *options)):
             raise SystemExit(f"error: the trial of {name} failed, see above")
-        step_seconds = sum(map(_seconds_per_step, trial.glob("*/log.jsonl")))
+        step_seconds = sum(map(_seconds_per_step, trial.glob("**/log.jsonl")))
         seconds -= time.monotonic() - began
         num_steps = max(TRIAL_STEPS, int(seconds / step_seconds))
         return (
@@ -121,7 +144,7 @@ class TrainFamily:
 
     def _publish(self, name: str) -> None:
         """Copy the weights of the last phase beside the runs."""
-        phases = (self.runs / name).glob("*/ema.safetensors")
+        phases = (self.runs / name).glob("**/ema.safetensors")
         newest = max(phases, key=lambda path: path.stat().st_mtime)
         shutil.copy(newest, self.runs / f"{name}.safetensors")
 

@@ -29,12 +29,14 @@ TASKS = {
     "edvr_s_x4": "x4 super-resolution of clean video",
     "edvr_s_x2_web": "x2 super-resolution of compressed video",
     "edvr_s_deblur": "removing motion blur",
+    "edvr_s_deblur_stage2": "removing motion blur, in two stages",
 }
 # The case by which a network is judged in the overview.
 MAIN_CASE = {
     "edvr_s_x4": "clean",
     "edvr_s_x2_web": "crf 28",
     "edvr_s_deblur": "shake 4",
+    "edvr_s_deblur_stage2": "shake 4",
 }
 # Methods without a network; the last one measured is the baseline.
 PLAIN = {"bicubic": "bicubic", "lanczos": "Lanczos", "input": "input"}

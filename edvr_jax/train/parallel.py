@@ -93,7 +93,7 @@ class ParallelTrainStep:
         optimizer: Optimizer that made ``state.opt_state``.
         config: Loss and averaging; ``micro_batch_size`` None becomes 1 on CPU.
         guard: When the update is skipped.
-        loss: Loss of a window in place of Charbonnier's; None is that.
+        loss: Loss of a window in place of the configuration's; None is that.
     """
 
     def __init__(

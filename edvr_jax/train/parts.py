@@ -34,7 +34,7 @@ class Parts:
 
     Attributes:
         model: Module in place of ``create_model(config.model)``.
-        loss: Loss of a window in place of Charbonnier's.
+        loss: Loss of a window in place of the configuration's.
         metrics: Metrics beside PSNR and SSIM, by name.
         augment: Changes each training sample.
     """

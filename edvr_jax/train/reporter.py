@@ -70,7 +70,8 @@ class Reporter:
         has_own_loss: bool = False,
     ):
         self._config, self._folder, self.log = config, folder, log
-        is_per_window = has_own_loss or config.optim.fidelity.alone
+        optim = config.optim
+        is_per_window = has_own_loss or optim.loss == "rmse" or optim.fidelity.alone
         self._num_values = 1 if is_per_window else config.data.gt_crop**2 * 3
         self._step, self._time = first_step, time.monotonic()
         self._pending: list[Mapping[str, jax.Array]] = []

@@ -48,7 +48,7 @@ def global_gradients(
         model: Network.
         config: Losses, ``micro_batch_size`` (None is all n), ``remat`` and
             ``frozen``, whose gradients are zero and cost nothing.
-        loss: Loss of a window in place of Charbonnier's, see
+        loss: Loss of a window in place of that of the options, see
             :func:`edvr_jax.train.losses.sum_over_windows`.
 
     Returns:
@@ -58,6 +58,8 @@ def global_gradients(
         ``flow_mean/...``, see :func:`edvr_jax.train.alignment.fidelity`; all the same
         on every device.
     """
+    if loss is None and config.loss == "rmse":
+        loss = losses.root_mean_square
     guided, is_alone = config.fidelity.weight > 0, config.fidelity.alone
     mutable = [layers.OFFSETS, layers.MEAN_OFFSETS] if guided else [layers.OFFSETS]
     method = "align" if is_alone else None

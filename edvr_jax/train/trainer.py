@@ -71,7 +71,7 @@ def train(  # noqa: PLR0913 - the paths and choices of a run, by keyword
         wandb: Also log to this project of Weights & Biases; None does not.
         model: Module of your own in place of ``create_model(config.model)``: from
             windows [N, T, H, W, C] to restored frames [N, s*H, s*W, C].
-        loss: Loss of your own in place of Charbonnier's: ``loss(output, target)`` of
+        loss: Loss of your own in place of ``optim.loss``: ``loss(output, target)`` of
             one window, each [1, H, W, C] in [0, 1], to a scalar. The step sums it
             over the windows of the batch, and the log has the mean.
         metrics: Metrics of your own in every validation, by name: functions of a

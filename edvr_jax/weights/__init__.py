@@ -37,7 +37,7 @@ __all__ = [
 _SUFFIX = ".safetensors"
 
 # The names of networks that ship.
-Shipped = Literal["edvr_s_deblur", "edvr_s_x2_web", "edvr_s_x4"]
+Shipped = Literal["edvr_s_deblur", "edvr_s_deblur_stage2", "edvr_s_x2_web", "edvr_s_x4"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from edvr_jax.train.losses import charbonnier, offset_fidelity
+from edvr_jax.train.losses import charbonnier, offset_fidelity, root_mean_square
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -18,6 +18,14 @@ def test_equal_images_have_the_epsilon_and_no_gradient():
     np.testing.assert_allclose(charbonnier(image, image, eps=1e-12), 6e-6, rtol=1e-6)
     gradient = jax.grad(charbonnier)(image, image)
     np.testing.assert_array_equal(gradient, np.zeros((2, 3)))
+
+
+def test_root_mean_square_by_hand():
+    pred = jnp.zeros((1, 2, 1, 1)).at[0, 0].set(0.004)
+    loss = root_mean_square(pred, jnp.zeros_like(pred))
+    np.testing.assert_allclose(loss, np.sqrt(0.004**2 / 2 + 1e-6), rtol=1e-6)
+    gradient = jax.grad(root_mean_square)(pred, pred)
+    np.testing.assert_array_equal(gradient, np.zeros(pred.shape))
 
 
 def test_shapes_must_agree():

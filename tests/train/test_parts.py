@@ -73,7 +73,15 @@ def test_loss_by_hand():
     assert float(total(weight=jnp.array([1.0, 0.0]))) == 1
 
 
-def test_charbonnier_as_ones_own_loss_gives_its_gradients(tiny_config, random_params):
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        (OptimConfig(), losses.charbonnier),
+        (OptimConfig(loss="rmse"), losses.root_mean_square),
+    ],
+    ids=["charbonnier", "rmse"],
+)
+def test_losses_as_ones_own_give_their_gradients(tiny_config, options, same):
     """Six windows on four devices, some of which count nothing; also in parts."""
     rng = np.random.default_rng(0)
     batch = {
@@ -84,7 +92,7 @@ def test_charbonnier_as_ones_own_loss_gives_its_gradients(tiny_config, random_pa
         key: rng.normal(0, 0.1, shape).astype(np.float32)
         for key, shape in params_lib.shapes(tiny_config, Plain()).items()
     }
-    params, options = params_lib.unflatten(params), OptimConfig()
+    params = params_lib.unflatten(params)
     optimizer = optim.create_optimizer(options)
 
     def moments(**own):
@@ -100,7 +108,7 @@ def test_charbonnier_as_ones_own_loss_gives_its_gradients(tiny_config, random_pa
         return float(metrics["loss"]), state.params
 
     loss, expected = moments()
-    found, actual = moments(loss=losses.charbonnier)
+    found, actual = moments(loss=same)
     assert found == pytest.approx(loss, rel=1e-6)
     # Where a gradient is nearly zero, its sign may differ, and Adam's step with it.
     rate = 1.001 * 2 * options.peak_lr
@@ -116,7 +124,7 @@ def test_charbonnier_as_ones_own_loss_gives_its_gradients(tiny_config, random_pa
         )
         return on_one_device(function)(params, batch)[1]
 
-    both = [gradient(own) for own in (None, losses.charbonnier)]
+    both = [gradient(own) for own in (None, same)]
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         # Measured 3e-7 of the largest gradient, CPU, for another order of sums.
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(abs(b).max()))

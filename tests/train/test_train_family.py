@@ -39,3 +39,20 @@ def test_family_is_trained_within_a_budget_and_left_alone_when_done(clips, tmp_p
         steps = written["total_steps"]
         assert steps >= 60
         assert written["optim"]["period_steps"] == [steps]
+
+
+def test_second_stage_needs_the_first_one(clips, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "tools" / "train_family.py")),
+            *("--data", str(clips), "--runs", str(tmp_path)),
+            *("--only", "edvr_s_deblur_stage2"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "edvr_s_deblur.safetensors: train edvr_s_deblur first\n"
+    )
