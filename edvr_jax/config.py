@@ -568,7 +568,8 @@ class OptimConfig(_Settings):
             ``grad_norm`` in the log first.
         ema_decay: Decay of the parameters' moving average, per step.
         loss: charbonnier: a sum over pixels; rmse: the root of each window's mean
-            squared error, so that windows count by their PSNR, not by their error.
+            squared error, in which windows that are hard to restore weigh less than
+            in the squared error itself.
         charbonnier_eps: Epsilon of sqrt(d^2 + eps), added to the squared
             difference of [0, 1] images.
         micro_batch_size: At most so many windows per device have their gradients
