@@ -92,8 +92,8 @@ def _pretrain() -> Config:
     )
 
 
-def get_align_config() -> Config:
-    """Return the training of the offsets alone, on frames that a camera moves."""
+def _align() -> Config:
+    """Sharp and blurred frames that a camera moves, offsets alone."""
     config = get_config()
     align = edvr_s_x4.get_align_config()
     return dataclasses.replace(
@@ -113,7 +113,7 @@ def get_chain() -> tuple[Phase, ...]:
     trained = edvr_s_x4.take("pretrain", (*FEATURES, *edvr_s_x4.RECONSTRUCTION))
     return (
         Phase("pretrain", _pretrain()),
-        Phase("align", get_align_config(), init=trained),
+        Phase("align", _align(), init=trained),
         Phase(
             "wotsa",
             _whole(with_tsa=False, period_steps=(150,)),

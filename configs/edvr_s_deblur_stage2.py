@@ -6,11 +6,12 @@
 CLIPS as for ``edvr_s_x4.py``. The first command blurs the clips and deblurs them by the
 first stage, once instead of in every step.
 ``edvr restore --weights edvr_s_deblur --stage2 RUN/ema.safetensors`` applies both
-stages; docs/weights.md joins them in one file.
+stages; ``edvr_jax.weights.combine_stages`` joins them for one file.
 
 The network is that of ``edvr_s_deblur.py`` for single frames and without PreDeblur, and
-starts as the identity. Few pixels are wrong by much after the first stage, so the loss
-is the root of each window's squared error; docs/weights.md compares others.
+starts as the identity. After the first stage a few windows are far worse than the
+others, so the loss is the root of each window's squared error; docs/weights.md compares
+others.
 
 Sources: EDVR (arXiv:1905.02716), section 3.4; everything else is ours.
 """

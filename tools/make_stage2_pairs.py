@@ -4,8 +4,8 @@
 
 The clips are blurred as ``edvr prepare --track deblur --gt-downscale 2 --shutter 0.5``
 does it, and deblurred by the first stage: PAIRS/lq beside the ground truth, PAIRS/gt.
-A training clip gives four short ones, evenly spread, each with a speed of the hand-held
-camera of its own. Their frames have one of three sizes, so that little is compiled. A
+A training clip gives four short ones, evenly spread, each with another speed of the
+hand-held camera. Their frames have one of three sizes, since each size is compiled. A
 validation clip gives the first frames, at the speed of the benchmark of
 docs/results.md. What is there is left alone, so a stopped run continues.
 """
@@ -113,7 +113,7 @@ def _shaken(speed: float) -> DegradeConfig:
 
 
 def _cut(name: str, image: np.ndarray) -> np.ndarray:
-    """Cut the middle out of a frame, lying, in the first of the sizes that fits."""
+    """Cut out the middle, in landscape, in the first of the sizes that fits."""
     if image.shape[0] > image.shape[1]:
         image = image.swapaxes(0, 1)
     size = image.shape[:2]
