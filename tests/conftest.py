@@ -16,12 +16,13 @@ if PLATFORM == "cpu":
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
         " --xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-        # Half the time of compilation; test_docs_commands.py goes without.
+        # Half the time of compilation.
         " --xla_cpu_use_fusion_emitters=false"
         # The workers of pytest share the cores already.
         " --xla_cpu_parallel_codegen_split_count=1"
     )
-# Compile with few optimizations, in half the time; see the fixture `optimized`.
+# Compile with few optimizations, in half the time; see the fixtures `optimized` and
+# `compiled_as_users_do`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # By the environment, so that commands and subprocesses share the cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
@@ -179,13 +180,22 @@ def shared_steps():
 def optimized():
     """Compile with all optimizations, for tests that check reference numbers."""
     default = jax.config.read("jax_disable_most_optimizations")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # for subprocesses
-        jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()
-        yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
     jax.config.update("jax_disable_most_optimizations", default)
     jax.clear_caches()
+
+
+@pytest.fixture
+def compiled_as_users_do(monkeypatch):
+    """Let the commands that a test starts compile as users' do, on one device.
+
+    Not only with all optimizations: with them, what the flags above leave out makes
+    XLA compile random numbers for minutes.
+    """
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.setenv("XLA_FLAGS", "")
 
 
 def pytest_collection_modifyitems(items):

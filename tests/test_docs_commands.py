@@ -102,14 +102,12 @@ def folder(tmp_path, random_params):
 
 
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("compiled_as_users_do")
 def test_commands_run(page, folder):
-    # Compiled as users do, unlike the other tests.
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-        "XLA_FLAGS": "",
     }
     for line in commands(page):
         _remove(folder.glob("out*"))

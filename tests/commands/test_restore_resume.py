@@ -174,8 +174,8 @@ def test_resume_without_a_job_begins_one(video, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_clip(tiny, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+@pytest.mark.usefixtures("compiled_as_users_do")
+def test_memory_does_not_grow_with_the_clip(tiny, tmp_path):
     peaks = {30: [], 300: []}
     for attempt in range(3):  # the first one compiles
         for count, found in peaks.items():

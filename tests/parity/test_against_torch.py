@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 
@@ -54,13 +53,13 @@ def test_no_ratio_of_different_outputs(against_torch, difference):
 
 
 @pytest.mark.parity
+@pytest.mark.usefixtures("compiled_as_users_do")
 def test_both_frameworks_compute_the_same(tmp_path):
     pytest.importorskip("torch")
     report = tmp_path / "report.json"
     command = [sys.executable, ROOT / "benchmarks/against_torch.py", "--tiny"]
     command += ["--repeats", "1", "--json", report, "--cases", *CASES]
-    environment = dict(os.environ, XLA_FLAGS="")  # one device, not the tests' four
-    subprocess.run(command, check=True, timeout=600, env=environment)
+    subprocess.run(command, check=True, timeout=600)
     rows = json.loads(report.read_text())["rows"]
     assert [row["case"] for row in rows] == list(CASES)
     assert all(row["ratio"] > 0 for row in rows)

@@ -280,7 +280,7 @@ def real_clips(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
+@pytest.mark.usefixtures("compiled_as_users_do")
 def test_every_phase_of_a_chain_improves(chain_file, real_clips, tmp_path):
     """One command, killed once on the way; its result goes through edvr eval."""
     workdir = tmp_path / "run"

@@ -11,7 +11,7 @@ from tests.training import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
+@pytest.mark.usefixtures("compiled_as_users_do")
 def test_family_is_trained_within_a_budget_and_left_alone_when_done(clips, tmp_path):
     """The shipped network's chain on small crops: three phases, then nothing to do."""
     settings = (
