@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; None is sys.argv's.
 
     Returns:
-        Exit code: 0 done, 2 bad input, 130 interrupted, 141 the reader of the output
-        has ended, 1 the command failed.
+        Exit code, see :func:`run`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return run(lambda: _run(arguments))
+
+
+def run(work: Callable[[], int | None]) -> int:
+    """Do a program's work, and say in one line what is wrong with its input.
+
+    Args:
+        work: Returns an exit code; None is 0.
+
+    Returns:
+        Exit code: that of the work, 2 bad input, 130 interrupted, 141 the reader of the
+        output has ended.
+    """
     _prepare_streams()
     logging.basicConfig(format="%(message)s", handlers=[progress.LogHandler()])
     use_fast_cpu_convolutions()
     try:
         _use_compilation_cache()
-        code = _run(arguments)
+        code = work()
         sys.stdout.flush()
-        return code
+        return code or 0
     except InputError as error:
         sys.stderr.write(f"error: {_printable(str(error))}\n")
         return 2
@@ -95,7 +107,7 @@ def _prepare_streams() -> None:
         os.environ["COLUMNS"] = str(_MIN_WIDTH)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int | None:
     if arguments == ["--version"]:
         sys.stdout.write(f"edvr_jax {edvr_jax.__version__}\n")
         return 0
@@ -108,7 +120,7 @@ def _run(arguments: Sequence[str]) -> int:
         "--version prints the version.",
         args=arguments,
     )
-    return command.run() or 0
+    return command.run()
 
 
 def _printable(text: str) -> str:

@@ -7,7 +7,8 @@ does it, and deblurred by the first stage: PAIRS/lq beside the ground truth, PAI
 A training clip gives four short ones, evenly spread, each with another speed of the
 hand-held camera. Their frames have one of three sizes, since each size is compiled. A
 validation clip gives the first frames, at the speed of the benchmark of
-docs/results.md. What is there is left alone, so a stopped run continues.
+docs/results.md. What is there is left alone, so a stopped run continues; pairs of
+another first stage, which PAIRS/first_stage names by its fingerprint, are refused.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import numpy as np
 import tyro
 
 from configs import edvr_s_x4
-from edvr_jax import progress, restore_frames, weights
+from edvr_jax import cli, files, progress, restore_frames, weights
 from edvr_jax.config import DegradeConfig, NetworkConfig
 from edvr_jax.data.degrade import clip_seed, cut_truth, degrade_clip
 from edvr_jax.errors import InputError
@@ -60,6 +61,14 @@ class MakeStage2Pairs:
         config, params = weights.load_weights(self.weights)
         for kind in ("gt", "lq"):
             (self.pairs / kind).mkdir(parents=True, exist_ok=True)
+        fingerprint, made_by = weights.fingerprint(params), self.pairs / "first_stage"
+        if not made_by.exists():
+            files.write(made_by, fingerprint.encode())
+        elif made_by.read_text("utf-8") != fingerprint:
+            raise InputError(
+                f"{self.pairs}: its pairs were made by another first stage than "
+                f"{self.weights}; choose another folder, or delete it"
+            )
         for path in progress.track(select_clips(self.clips), unit="clip"):
             name = clip_name(path)
             is_val = name in self.val_clips
@@ -129,4 +138,4 @@ def _cut(name: str, image: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(MakeStage2Pairs).run())
+    sys.exit(cli.run(lambda: tyro.cli(MakeStage2Pairs).run()))

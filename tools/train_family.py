@@ -28,6 +28,9 @@ from pathlib import Path
 import jax
 import tyro
 
+from edvr_jax import cli
+from edvr_jax.errors import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGE1, STAGE2 = "edvr_s_deblur", "edvr_s_deblur_stage2"
 NETWORKS = ("edvr_s_x4", "edvr_s_x2_web", STAGE1, STAGE2)
@@ -86,7 +89,7 @@ class TrainFamily:
         """
         first = self.runs / f"{STAGE1}.safetensors"
         if not first.exists():
-            raise SystemExit(f"error: there is no {first}: train {STAGE1} first")
+            raise InputError(f"there is no {first}: train {STAGE1} first")
         command = (
             *(sys.executable, "-m", "tools.make_stage2_pairs"),
             *("--clips", str(self.data.absolute())),
@@ -166,4 +169,4 @@ def give_processor_away(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(TrainFamily).run())
+    sys.exit(cli.run(lambda: tyro.cli(TrainFamily).run()))

@@ -52,7 +52,7 @@ def test_second_stage_needs_the_first_one(clips, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.endswith(
         "edvr_s_deblur.safetensors: train edvr_s_deblur first\n"
     )
