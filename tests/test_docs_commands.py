@@ -3,7 +3,7 @@
 Left out are installations, the Hub (tests/weights/test_hub.py has a server), other
 machines' launchers (tests/train/test_processes.py and tests/commands run what they
 launch), and published datasets of many gigabytes (tests/data/datasets has the layouts).
-Trainings are cut to two steps of a small network.
+Trainings are cut to two steps of a small network, and pairs for a second stage in size.
 """
 
 import dataclasses
@@ -46,12 +46,20 @@ TRAINING = (
     *("0", "--model.num-features", "8", "--model.deformable-groups", "2"),
     *("--model.num-extract-blocks", "1", "--model.num-reconstruct-blocks", "1"),
 )
+# The clips here are small.
+PAIRS = """
+import tyro
+from tools import make_stage2_pairs as tool
+tool.SIZES, tool.SPEEDS = ((96, 128),), (1.0, 2.0)
+tyro.cli(tool.MakeStage2Pairs).run()
+"""
 SHIMS = f"""
 set -e
 edvr() {{ {sys.executable} -m edvr_jax.cli "$@"; }}
 python() {{
-  case $1 in
-    train.py) {sys.executable} "$@" {" ".join(TRAINING)};;
+  case $* in
+    "-m tools.make_stage2_pairs "*) {sys.executable} -c '{PAIRS}' "${{@:3}}";;
+    train.py*) {sys.executable} "$@" {" ".join(TRAINING)};;
     *) {sys.executable} "$@";;
   esac
 }}
@@ -111,7 +119,7 @@ def test_commands_run(page, folder):
     }
     for line in commands(page):
         _remove(folder.glob("out*"))
-        if "prepare" in line:
+        if "prepare" in line or "make_stage2_pairs" in line:
             _remove(folder.glob("PAIRS*"))
         done = subprocess.run(
             ["bash", "-c", SHIMS + line.replace("@2500", "@2")],

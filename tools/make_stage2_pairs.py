@@ -59,16 +59,7 @@ class MakeStage2Pairs:
     def run(self) -> None:
         """Make those that are missing."""
         config, params = weights.load_weights(self.weights)
-        for kind in ("gt", "lq"):
-            (self.pairs / kind).mkdir(parents=True, exist_ok=True)
-        fingerprint, made_by = weights.fingerprint(params), self.pairs / "first_stage"
-        if not made_by.exists():
-            files.write(made_by, fingerprint.encode())
-        elif made_by.read_text("utf-8") != fingerprint:
-            raise InputError(
-                f"{self.pairs}: its pairs were made by another first stage than "
-                f"{self.weights}; choose another folder, or delete it"
-            )
+        self._claim(weights.fingerprint(params))
         for path in progress.track(select_clips(self.clips), unit="clip"):
             name = clip_name(path)
             is_val = name in self.val_clips
@@ -82,6 +73,23 @@ class MakeStage2Pairs:
                 continue
             for index, pairs in enumerate(_short_clips(name, sharp)):
                 self._write(f"{name}_{index}", pairs, config, params)
+
+    def _claim(self, fingerprint: str) -> None:
+        """Check that what is in the folder was made by this first stage."""
+        made_by = self.pairs / "first_stage"
+        if made_by.exists():
+            is_ours = made_by.read_text("utf-8") == fingerprint
+        else:
+            is_ours = not self.pairs.exists() or not any(self.pairs.iterdir())
+        if not is_ours:
+            raise InputError(
+                f"{self.pairs}: its pairs were not made by the first stage "
+                f"{self.weights}; choose another folder, or delete it"
+            )
+        self.pairs.mkdir(parents=True, exist_ok=True)
+        files.write(made_by, fingerprint.encode())
+        for kind in ("gt", "lq"):
+            (self.pairs / kind).mkdir(exist_ok=True)
 
     def _write(
         self, name: str, pairs: list[Pair], config: NetworkConfig, params: Any

@@ -69,8 +69,10 @@ def test_pairs_are_what_the_first_stage_gives_beside_the_truth(
     written = {path: path.stat().st_mtime_ns for path in pairs.rglob("*.png")}
     make.run()
     assert {path: path.stat().st_mtime_ns for path in pairs.rglob("*.png")} == written
-    with refused(pairs, "edvr_s_deblur", "another first stage"):
+    with refused(pairs, "edvr_s_deblur", "not made by"):
         dataclasses.replace(make, weights="edvr_s_deblur").run()
+    with refused(clips, "not made by"):  # files of another kind
+        dataclasses.replace(make, pairs=clips).run()
 
 
 def test_clips_that_are_too_small_are_named(first_stage, tmp_path):
