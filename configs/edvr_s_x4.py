@@ -12,7 +12,8 @@ The features for the reconstruction stay as they are. ``all`` trains everything,
 fresh fusion, since one that was trained on frames that are not aligned has learned to
 ignore the neighbors. ``deep`` adds ten residual blocks to the reconstruction, which see
 one frame and cost little; clips are also shrunk by 3, which makes them sharper, and the
-loss is close to the squared error. Hardware, time and scores: docs/weights.md.
+loss is close to the squared error. Hardware, time and scores, and the options for the
+last 6000 steps of the weights that ship, on clips of text: docs/weights.md.
 
 Sources: Charbonnier loss, Adam's betas and the form of the schedule are BasicSR's
 train_EDVR_M_x4_SR_REDS_woTSA.yml; the offset-fidelity loss is that of arXiv:2009.07265
