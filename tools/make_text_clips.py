@@ -61,11 +61,11 @@ class MakeTextClips:
             rng = np.random.default_rng(index)
             poster = draw_poster(rng, fonts)
             with open_writer(folder) as writer:
-                for image in film(rng, poster, self.frames):
+                for image in move_camera(rng, poster, self.frames):
                     writer.write(image)
 
 
-def film(
+def move_camera(
     rng: np.random.Generator, poster: np.ndarray, num_frames: int
 ) -> Iterator[np.ndarray]:
     """Yield what a camera sees that moves evenly over a poster.

@@ -55,7 +55,7 @@ def test_camera_moves_evenly(fonts, monkeypatch):
     monkeypatch.setattr(make_text_clips, "MAX_ZOOM", 0)
     rng = np.random.default_rng(3)
     poster = make_text_clips.draw_poster(rng, sorted(fonts.rglob("*.ttf")))
-    frames = make_text_clips.film(rng, poster, num_frames=5)
+    frames = make_text_clips.move_camera(rng, poster, num_frames=5)
     gray = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(np.float32) for x in frames]
     shifts = [_shift(*pair) for pair in itertools.pairwise(gray)]
     assert 0.5 < np.linalg.norm(shifts[0]) < make_text_clips.MAX_SPEED * np.sqrt(2)
